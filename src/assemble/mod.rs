@@ -1,0 +1,1 @@
+//! Builds everything from a Config.

@@ -1,0 +1,1 @@
+//! From the configuration file to a checked Config, with every fault at once.

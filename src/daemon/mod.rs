@@ -1,0 +1,1 @@
+//! All certificates, for as long as the process runs.

@@ -1,0 +1,118 @@
+//! What the configuration says of one target: a server that uses certificates.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{Identifier, TargetName};
+use crate::probe::StartTls;
+
+/// One target, as configured, with its kind's defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSettings {
+    /// Its name in the configuration.
+    pub name: TargetName,
+    /// Files to be put where the server looks, besides those of the store.
+    pub install: Vec<InstallSettings>,
+    /// The program that says whether the server would accept its configuration.
+    pub test: Option<ProgramSettings>,
+    /// How the server is told to load its files again.
+    pub reload: Option<ReloadSettings>,
+    /// Where it is asked what it serves; empty: nowhere, and deployed means installed and told.
+    pub verify: Vec<VerifySettings>,
+    /// How long after a reload all endpoints may take to serve the new certificate.
+    pub verify_timeout: Duration,
+}
+
+/// A program and its limits. Started without a shell, in a process group of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramSettings {
+    /// The program and its arguments; the first is looked up in a fixed `PATH` if it has no slash.
+    pub arguments: Vec<String>,
+    /// When it is killed.
+    pub timeout: Duration,
+}
+
+/// How a server is told to load its files again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadSettings {
+    /// `systemctl reload UNIT` (a unit that can't reload is restarted).
+    Systemd {
+        /// The unit.
+        unit: String,
+        /// When systemctl is killed.
+        timeout: Duration,
+    },
+    /// A signal to the process whose number stands in a file.
+    Signal {
+        /// Its name without `SIG`, such as `HUP`.
+        signal: String,
+        /// The file.
+        pid_file: PathBuf,
+    },
+    /// A program.
+    Command(ProgramSettings),
+}
+
+/// One file to be put in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallSettings {
+    /// What it holds.
+    pub content: InstallContent,
+    /// Where; `{name}` stands for the certificate's name.
+    pub path: String,
+    /// Its owner; ours if `None`.
+    pub owner: Option<String>,
+    /// Its group; the owner's if `None`.
+    pub group: Option<String>,
+    /// Its mode; 0600 for what holds a key and 0644 else if `None`.
+    pub mode: Option<u32>,
+}
+
+/// Which of a generation's files an installed file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallContent {
+    /// Leaf and intermediates.
+    FullChain,
+    /// The leaf.
+    Certificate,
+    /// The intermediates.
+    Chain,
+    /// The private key.
+    PrivateKey,
+    /// Private key, leaf and intermediates in one.
+    Combined,
+}
+
+impl InstallContent {
+    /// Whether it holds the private key.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::PrivateKey | Self::Combined)
+    }
+
+    /// The file's name in a generation.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::FullChain => "fullchain.pem",
+            Self::Certificate => "cert.pem",
+            Self::Chain => "chain.pem",
+            Self::PrivateKey => "privkey.pem",
+            Self::Combined => "combined.pem",
+        }
+    }
+}
+
+/// One endpoint of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifySettings {
+    /// `host:port`, or `[address]:port`.
+    pub address: String,
+    /// The names to ask for there; the certificate's identifiers if empty.
+    pub names: Vec<Identifier>,
+    /// The protocol spoken before TLS begins.
+    pub starttls: Option<StartTls>,
+    /// Whether a deployment fails where this endpoint was never seen to serve the name. True for
+    /// what the operator wrote; false for a kind's guesses, such as `[::1]:443`.
+    pub required: bool,
+}

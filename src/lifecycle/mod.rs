@@ -1,0 +1,1 @@
+//! One certificate from plan to outcome.

@@ -1,0 +1,1 @@
+//! Certificates that we sign ourselves, by rcgen.

@@ -1,0 +1,107 @@
+//! What happened, told once by whoever did it; [`crate::observe`] makes log lines of it.
+
+use super::{CaName, CertificateName, Failure, Fingerprint, Generation, TargetName, Timestamp};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A renewal begins.
+    RenewalStarted {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// At which CA.
+        ca: CaName,
+        /// Why it is due.
+        reason: String,
+    },
+    /// An order that an earlier run began goes on.
+    OrderResumed {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// Which order.
+        order_url: String,
+    },
+    /// A new certificate is stored and `current`.
+    Renewed {
+        /// Which one.
+        certificate: CertificateName,
+        /// Its label.
+        generation: Generation,
+        /// Its identity.
+        sha256: Fingerprint,
+        /// Its last moment.
+        not_after: Timestamp,
+    },
+    /// A renewal failed.
+    RenewalFailed {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// What went wrong.
+        failure: Failure,
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
+    /// A target was seen to serve the held certificate.
+    Served {
+        /// Which certificate.
+        certificate: CertificateName,
+        /// Where.
+        target: TargetName,
+        /// Its identity.
+        sha256: Fingerprint,
+    },
+    /// The files are in place and the server was told; there is nobody to ask.
+    Installed {
+        /// Which certificate.
+        certificate: CertificateName,
+        /// Where.
+        target: TargetName,
+    },
+    /// A deployment failed.
+    DeployFailed {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// Where.
+        target: TargetName,
+        /// What went wrong.
+        failure: Failure,
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
+    /// Files of ours were changed or removed by somebody else, and put right.
+    DriftRepaired {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// What was found.
+        what: String,
+    },
+    /// A configuration is in force.
+    ConfigLoaded {
+        /// How many certificates it wants.
+        certificates: usize,
+    },
+    /// A configuration was refused; the old one stays.
+    ConfigRejected {
+        /// Its faults, a line each.
+        faults: String,
+    },
+    /// Work on one certificate panicked; nothing else ended.
+    Panicked {
+        /// On which one.
+        certificate: CertificateName,
+        /// What it said.
+        message: String,
+    },
+    /// The agent itself is not as it should be.
+    Degraded {
+        /// What is wrong.
+        failure: Failure,
+    },
+    /// An alert could not be delivered yet.
+    AlertUndelivered {
+        /// To whom, as the configuration's entry is called.
+        receiver: String,
+        /// What went wrong.
+        failure: Failure,
+    },
+}

@@ -1,0 +1,170 @@
+//! What went wrong, in the form that outlives the process: for status, alerts and backing off.
+//!
+//! Each module has typed errors of its own; at the edge of `lifecycle` they become this.
+
+use std::error::Error;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// What the scheduler should do after a failure; the only thing it needs to know of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Try again by the ladder.
+    BackOff,
+    /// The CA said how long to wait: not before then, whoever asks.
+    NotBefore(Timestamp),
+    /// Nothing will change until a human changes something; tried again once a day all the same.
+    AfterChange,
+}
+
+/// One failure as kept on disk and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// A stable word for programs, such as `acme.rate_limited`.
+    pub code: String,
+    /// The error and its causes, in one line.
+    pub message: String,
+    /// What a human can do.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// An error that knows what it is called and what follows from it.
+pub trait Explain: Error {
+    /// A stable word for programs: `area.what`.
+    fn code(&self) -> &'static str;
+    /// When to try again.
+    fn retry(&self) -> Retry;
+    /// What a human can do, if anything.
+    fn hint(&self) -> Option<String>;
+
+    /// This error as it is kept.
+    fn failure(&self, now: Timestamp) -> Failure
+    where
+        Self: Sized,
+    {
+        let message = chain_text(self);
+        Failure { at: now, code: self.code().to_owned(), message, hint: self.hint() }
+    }
+}
+
+/// `error` and all its sources as one line, control characters escaped: messages may carry what a
+/// CA or a program sent.
+#[must_use]
+pub fn chain_text(error: &dyn Error) -> String {
+    let mut text = escaped(&error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = escaped(&cause.to_string());
+        // Libraries often print their source too: what has been said is not said again.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// `text` in one line, control characters escaped and bidirectional marks dropped.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => safe.push(' '),
+            it if it.is_control() => safe.extend(it.escape_default()),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            it => safe.push(it),
+        }
+    }
+    safe
+}
+
+/// How often something failed, and when it is tried again. Kept on disk, so that neither a restart
+/// nor a supervisor's loop asks a CA more often than the ladder says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempts {
+    /// Failures in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// The first of them.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// The last of them.
+    #[serde(default)]
+    pub last: Option<Failure>,
+    /// When the ladder allows the next try.
+    #[serde(default)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// When the CA allows the next try, whoever asks for it.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// Whether only a change by a human is expected to help.
+    #[serde(default)]
+    pub needs_change: bool,
+}
+
+impl Attempts {
+    /// Notes a failure; the next try comes after `pause` (the ladder's), or when `retry` says.
+    pub fn fail(&mut self, failure: Failure, retry: Retry, pause: Duration) {
+        let now = failure.at;
+        self.failures = self.failures.saturating_add(1);
+        self.since.get_or_insert(now);
+        self.needs_change = retry == Retry::AfterChange;
+        let by_ladder = now.saturating_add(pause);
+        self.next_attempt_at = Some(match retry {
+            Retry::NotBefore(moment) => {
+                self.not_before = Some(moment);
+                by_ladder.max(moment)
+            }
+            Retry::BackOff | Retry::AfterChange => by_ladder,
+        });
+        self.last = Some(failure);
+    }
+
+    /// Notes a success: nothing is left of the failures before it.
+    pub fn succeed(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(at: u64) -> Failure {
+        let at = Timestamp::EPOCH.saturating_add(Duration::from_secs(at));
+        Failure { at, code: "test.failed".into(), message: "failed".into(), hint: None }
+    }
+
+    #[test]
+    fn failures_count_up_and_a_success_forgets_them() {
+        let mut attempts = Attempts::default();
+        attempts.fail(failure(10), Retry::BackOff, Duration::from_secs(60));
+        attempts.fail(failure(100), Retry::AfterChange, Duration::from_secs(600));
+        assert_eq!((attempts.failures, attempts.needs_change), (2, true));
+        assert_eq!(attempts.since, Some(Timestamp::from_unix_seconds(10)));
+        assert_eq!(attempts.next_attempt_at, Some(Timestamp::from_unix_seconds(700)));
+        attempts.succeed();
+        assert_eq!(attempts, Attempts::default());
+    }
+
+    #[test]
+    fn the_cas_word_holds_even_where_the_ladder_is_shorter() {
+        let mut attempts = Attempts::default();
+        let until = Timestamp::from_unix_seconds(5000);
+        attempts.fail(failure(0), Retry::NotBefore(until), Duration::from_secs(60));
+        assert_eq!((attempts.next_attempt_at, attempts.not_before), (Some(until), Some(until)));
+    }
+
+    #[test]
+    fn what_strangers_sent_can_not_write_to_a_terminal() {
+        assert_eq!(escaped("a\x1b[31m\nb\u{202e}c"), "a\\u{1b}[31m bc");
+    }
+}

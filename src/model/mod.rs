@@ -1,0 +1,47 @@
+//! The words that everything else is said in, without I/O.
+//!
+//! What a certificate is for ([`Identifier`]), what is wanted ([`CertificateSpec`]), what is held
+//! ([`Held`], [`Leaf`]), what went wrong ([`Failure`]), how it all stands ([`StatusDocument`]); and
+//! the ports that other modules need and [`crate::store`] fulfils.
+//!
+//! Not here: any decision ([`crate::plan`]), and anything that touches the machine.
+
+mod challenge;
+mod event;
+mod failure;
+mod generation;
+mod identifier;
+mod key;
+mod leaf;
+mod name;
+pub mod pem;
+mod ports;
+mod spec;
+mod state;
+mod status;
+mod timestamp;
+mod validity;
+
+pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError};
+pub use event::Event;
+pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
+pub use generation::{Generation, GenerationError, Held, IssuedCertificate, Origin};
+pub use identifier::{Identifier, IdentifierError};
+pub use key::{KeyError, KeyType, KeyTypeError, PrivateKey, Secret};
+pub use leaf::{
+    Chain, ChainError, Fingerprint, FingerprintError, Leaf, LeafError, MAX_CHAIN_LENGTH,
+};
+pub use name::{
+    CaName, CertificateName, GroupName, MAX_NAME_LENGTH, NameError, SolverName, TargetName,
+};
+pub use ports::{
+    AccountRecord, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, StorageError,
+};
+pub use spec::CertificateSpec;
+pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
+pub use status::{
+    CertificateStatus, Condition, Health, Notice, RenewalCondition, STATUS_FORMAT, StatusDocument,
+    TargetStatus,
+};
+pub use timestamp::{Timestamp, TimestampError};
+pub use validity::{Share, ShareError, Validity};

@@ -1,0 +1,54 @@
+//! What the operator wants of one certificate, every default filled in.
+//!
+//! Not here: the file's shape ([`crate::config`]); CAs, solvers and targets, whose settings their
+//! own modules hold and which appear here by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::{CaName, CertificateName, Identifier, KeyType, SolverName, TargetName};
+
+/// One certificate as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSpec {
+    /// Its name, and its folder's.
+    pub name: CertificateName,
+    /// What it is for, without duplicates, in the operator's order; never empty.
+    pub identifiers: Vec<Identifier>,
+    /// The CA and its stand-ins; never empty.
+    pub cas: Vec<CaName>,
+    /// The kind of its key.
+    pub key_type: KeyType,
+    /// The CA's profile (draft-ietf-acme-profiles), if one is asked for.
+    pub profile: Option<String>,
+    /// Which solver proves which identifier; one entry for each of [`Self::identifiers`].
+    pub solvers: BTreeMap<Identifier, SolverName>,
+    /// The servers that use it.
+    pub targets: Vec<TargetName>,
+    /// Host names to ask servers for, where they differ from the identifiers; for wildcards.
+    pub verify_names: Vec<Identifier>,
+    /// Whether the servers are asked what they serve.
+    pub verify: bool,
+    /// The system's group that may read the key.
+    pub read_group: Option<String>,
+    /// Whether a self-signed stand-in is put down until the first certificate is there.
+    pub placeholder: bool,
+    /// The file that says so, for messages.
+    pub source: PathBuf,
+}
+
+impl CertificateSpec {
+    /// The identifiers as a set, to compare with a certificate's.
+    #[must_use]
+    pub fn identifier_set(&self) -> BTreeSet<Identifier> {
+        self.identifiers.iter().cloned().collect()
+    }
+
+    /// The CA that is asked first.
+    ///
+    /// `None` only for a spec that the configuration would not have let pass.
+    #[must_use]
+    pub fn first_ca(&self) -> Option<&CaName> {
+        self.cas.first()
+    }
+}

@@ -1,0 +1,182 @@
+//! The status document: what `renewd status --json` prints and `status.json` holds (format 1).
+//!
+//! It is made from what is wanted, held and served in this moment ([`crate::lifecycle`]), and
+//! alerts are decided from it and nothing else. No secret ever stands in it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint, Identifier, TargetName,
+    Timestamp,
+};
+
+/// The number of this form; a field may be added without a new one, never taken away.
+pub const STATUS_FORMAT: u32 = 1;
+
+/// All certificates of one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// [`STATUS_FORMAT`].
+    pub format: u32,
+    /// The machine's host name.
+    pub host: String,
+    /// When it was written.
+    pub written_at: Timestamp,
+    /// Faults of the agent itself: configuration refused, nobody to alert, state not writable.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
+    /// One entry for each wanted certificate, in the configuration's order.
+    pub certificates: Vec<CertificateStatus>,
+}
+
+impl StatusDocument {
+    /// The worst health of all, [`Health::Ok`] where there is nothing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let of_certificates = self.certificates.iter().map(|it| it.health);
+        of_certificates.chain(self.notices.iter().map(|it| it.health)).max().unwrap_or(Health::Ok)
+    }
+}
+
+/// Something that is wrong with the agent itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// A stable word: `config.rejected`, `agent.degraded`, `agent.silent`.
+    pub code: String,
+    /// How bad it is.
+    pub health: Health,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What a human can do.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// How a certificate stands as a whole. Ordered: worse is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// As wanted, or routine work under way.
+    #[default]
+    Ok,
+    /// A human should look.
+    Warning,
+    /// What is served is wrong, expired, or within the critical share of its life.
+    Critical,
+}
+
+/// What is held and served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Nothing is held.
+    Missing,
+    /// Only the self-signed stand-in is held.
+    Placeholder,
+    /// Held, and no server is to serve it.
+    Held,
+    /// Every target serves what is held.
+    Served,
+    /// Held, and some target does not serve it.
+    NotServed,
+    /// Held, and past its end.
+    Expired,
+    /// Held, and revoked by its CA.
+    Revoked,
+    /// Found, not wanted: not in the configuration any more.
+    Unmanaged,
+}
+
+/// How the renewal stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalCondition {
+    /// Nothing to do.
+    Idle,
+    /// To be done now.
+    Due,
+    /// Being done.
+    Running,
+    /// Waiting after a failure.
+    BackingOff,
+    /// Waiting for a human.
+    Blocked,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its name.
+    pub name: CertificateName,
+    /// What it is wanted for.
+    pub domains: Vec<Identifier>,
+    /// How it stands as a whole.
+    pub health: Health,
+    /// What is held and served.
+    pub condition: Condition,
+    /// How the renewal stands.
+    pub renewal: RenewalCondition,
+    /// Why it is due, or kept, in words.
+    pub reason: String,
+    /// The first moment of the held certificate.
+    pub not_before: Option<Timestamp>,
+    /// The last moment of the held certificate.
+    pub not_after: Option<Timestamp>,
+    /// The share of its life that is left, from 1 to 0.
+    pub life_left: Option<f64>,
+    /// The serial number, as OpenSSL prints it.
+    pub serial: Option<String>,
+    /// The identity of the held certificate.
+    pub sha256: Option<Fingerprint>,
+    /// Who signed it.
+    pub issuer: Option<String>,
+    /// The CA it came from.
+    pub ca: Option<CaName>,
+    /// Its label in the store.
+    pub generation: Option<String>,
+    /// When it becomes due.
+    pub renew_at: Option<Timestamp>,
+    /// When something is tried next, by itself.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Failed renewals in a row.
+    pub failures: u32,
+    /// Since when it is in trouble.
+    pub since: Option<Timestamp>,
+    /// The last failure, of the renewal or of a target.
+    pub last_error: Option<String>,
+    /// A stable word for it.
+    pub error_code: Option<String>,
+    /// What a human can do.
+    pub hint: Option<String>,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// One target of one certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: TargetName,
+    /// How it stands.
+    pub state: EndpointCondition,
+    /// When the next try comes.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// A stable word for it.
+    #[serde(default)]
+    pub error_code: Option<String>,
+    /// What a human can do.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// Failed tries in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// The first of them.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// What each endpoint answered.
+    pub endpoints: Vec<EndpointState>,
+}

@@ -1,0 +1,67 @@
+//! What the configuration says of alerts.
+
+use crate::model::{Health, Secret, Share};
+
+/// Who is told of trouble, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertSettings {
+    /// The share of life left under which a certificate is worth a warning.
+    pub warning: Share,
+    /// The share of life left under which it is critical.
+    pub critical: Share,
+    /// For which share of its life a renewal must have failed before anyone is told.
+    pub failing_for: Share,
+    /// A URL that is fetched after every whole pass, for a dead man's switch to watch.
+    pub heartbeat_url: Option<Secret>,
+    /// Who is told.
+    pub receivers: Vec<ReceiverSettings>,
+}
+
+impl Default for AlertSettings {
+    fn default() -> Self {
+        Self {
+            warning: Share::new(1, 4),
+            critical: Share::new(1, 8),
+            failing_for: Share::new(1, 12),
+            heartbeat_url: None,
+            receivers: Vec::new(),
+        }
+    }
+}
+
+/// One receiver of alerts: one `[[alert]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverSettings {
+    /// How messages call it: its `name`, or its type and place, such as `webhook-1`.
+    pub name: String,
+    /// How it is reached.
+    pub channel: Channel,
+    /// What is too little for it.
+    pub min_severity: Health,
+    /// Whether it also hears of every renewal that went well.
+    pub tell_renewed: bool,
+}
+
+/// How a receiver is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A POST as Standard Webhooks says.
+    Webhook {
+        /// Where to. A secret, since many services put the key into the URL.
+        url: Secret,
+        /// The key that signs, as Standard Webhooks writes it (`whsec_…` or plain Base64).
+        secret: Option<Secret>,
+    },
+    /// A program that gets the message on its standard input.
+    Command {
+        /// The program and its arguments.
+        arguments: Vec<String>,
+        /// When it is killed.
+        timeout: std::time::Duration,
+    },
+    /// The API of Prometheus' Alertmanager, version 2.
+    Alertmanager {
+        /// Its base URL; `/api/v2/alerts` is added.
+        url: Secret,
+    },
+}

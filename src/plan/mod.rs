@@ -1,0 +1,1 @@
+//! Decides what is due, and why; pure, with the time as an argument.

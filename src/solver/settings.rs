@@ -1,0 +1,36 @@
+//! What the configuration says of one solver.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::model::{Identifier, SolverName};
+
+/// One solver, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SolverSettings {
+    /// Its name in the configuration.
+    pub name: SolverName,
+    /// How it shows proofs.
+    pub method: SolverMethod,
+    /// The identifiers that it is for: `*.example.net` stands for every name below it. Empty: for
+    /// those that name it, and for all others if it is the default.
+    pub identifiers: Vec<Identifier>,
+}
+
+/// How a solver shows proofs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SolverMethod {
+    /// http-01 by files below `<directory>/.well-known/acme-challenge/` (RFC 8555 §8.3), or
+    /// straight in `directory` if `flat`.
+    Webroot {
+        /// The folder.
+        directory: PathBuf,
+        /// Whether `directory` itself is what servers show as `/.well-known/acme-challenge/`.
+        flat: bool,
+    },
+    /// http-01 by a listener of our own, which is open only while there is something to prove.
+    Listener {
+        /// Where it listens; all of them at once.
+        addresses: Vec<SocketAddr>,
+    },
+}

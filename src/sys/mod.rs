@@ -1,0 +1,6 @@
+//! The machine's edge: the only place that replaces files, starts programs, reads the clock,
+//! asks for users and speaks HTTP.
+//!
+//! Not here: what any of it is for.
+
+pub mod clock;
