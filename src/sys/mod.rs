@@ -4,3 +4,4 @@
 //! Not here: what any of it is for.
 
 pub mod clock;
+pub mod http;
