@@ -3,4 +3,7 @@
 //!
 //! Not here: what any of it is for.
 
+pub mod atomic;
 pub mod clock;
+pub mod http;
+pub mod process;

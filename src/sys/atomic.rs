@@ -1,0 +1,305 @@
+//! Replaces files and links so that nobody ever sees half of one. The only writer of files.
+//!
+//! Each write goes to a temporary file beside its destination, which has its mode, owner and group
+//! before its first byte, is flushed, renamed, and its folder flushed. A crash leaves the old file
+//! or the new one, and at worst a temporary file that [`sweep`] knows by its name.
+//!
+//! Not here: what is written, and which files belong together ([`crate::store`], [`crate::deploy`]).
+
+#![expect(clippy::disallowed_methods, reason = "this is the writer that all others use")]
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Gid, Uid};
+
+use crate::model::Timestamp;
+
+/// How the name of every temporary file of ours begins.
+const TEMPORARY_PREFIX: &str = ".renewd-";
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The permission bits, such as `0o600`.
+    pub mode: u32,
+    /// The owner's number; ours if `None`.
+    pub owner: Option<u32>,
+    /// The group's number; ours if `None`.
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// With `mode`, owned by us.
+    #[must_use]
+    pub const fn mode(mode: u32) -> Self {
+        Self { mode, owner: None, group: None }
+    }
+}
+
+/// A file or link could not be replaced.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {}", path.display())]
+pub struct WriteError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl WriteError {
+    /// What the system said.
+    #[must_use]
+    pub const fn io_error(&self) -> &io::Error {
+        &self.source
+    }
+}
+
+/// Writes `content` to the absolute `path` with `access`, replacing what is there.
+///
+/// On return the bytes and the name are on disk. No step leaves a file at `path` that is neither
+/// the old nor the new one, and the temporary file goes away on failure. A key is at no time
+/// readable for more users than `access` says: the file starts with 0600, and gets its owner and
+/// mode before its first byte.
+///
+/// # Errors
+///
+/// [`WriteError`] names the step and the path; the system's error is its source. An error of the
+/// last step, the flush of the directory, comes when the new file is already in place.
+pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
+
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(parent(path))
+        .map_err(failed("create a file beside"))?;
+    // The owner first: changing it clears set-id bits, and the mode must be the last word.
+    if access.owner.is_some() || access.group.is_some() {
+        let owner = access.owner.map(Uid::from_raw);
+        let group = access.group.map(Gid::from_raw);
+        rustix::fs::fchown(file.as_file(), owner, group)
+            .map_err(|errno| failed("set the owner of")(errno.into()))?;
+    }
+    file.as_file()
+        .set_permissions(Permissions::from_mode(access.mode))
+        .map_err(failed("set the mode of"))?;
+    file.write_all(content).map_err(failed("write"))?;
+    file.as_file().sync_all().map_err(failed("flush"))?;
+    file.persist(path).map_err(|err| failed("put in place")(err.error))?;
+    flush_directory(parent(path))
+}
+
+/// Makes `path` a link with the relative or absolute `target`, replacing the link that is there.
+///
+/// Who resolves the link sees the old target or the new one.
+///
+/// # Errors
+///
+/// [`WriteError`]; what was there is still there, unless the last step failed, the flush.
+pub fn link(path: &Path, target: &Path) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
+
+    let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
+    let temporary = parent(path).join(format!("{TEMPORARY_PREFIX}{random}"));
+    symlink(target, &temporary).map_err(failed("make a link beside"))?;
+    if let Err(source) = fs::rename(&temporary, path) {
+        // What is left of a failed rename is swept with the other temporary files.
+        drop(fs::remove_file(&temporary));
+        return Err(failed("put the link in place at")(source));
+    }
+    flush_directory(parent(path))
+}
+
+/// Renames the folder or file `from` to `to`, which must not be a folder with something in it.
+///
+/// # Errors
+///
+/// [`WriteError`]; an error of the flush comes when the new name is already in place.
+pub fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
+    fs::rename(from, to).map_err(|source| WriteError {
+        step: "rename something to",
+        path: to.to_owned(),
+        source,
+    })?;
+    flush_directory(parent(to))
+}
+
+/// Makes the folder `path` and what is missing above it; the last one gets `access`, also if it is
+/// there already.
+///
+/// # Errors
+///
+/// [`WriteError`] if one can't be made, is no folder, or is not ours to change.
+pub fn directory(path: &Path, access: Access) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
+
+    if !path.is_dir() {
+        // Narrow at first, so that nobody gets in between the making and the mode.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent(path))
+            .map_err(failed("make the folders above"))?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make the folder")(source));
+            }
+            _ => flush_directory(parent(path))?,
+        }
+    }
+    let handle = File::open(path).map_err(failed("open the folder"))?;
+    let metadata = handle.metadata().map_err(failed("read the mode of"))?;
+    if access.owner.is_some() || access.group.is_some() {
+        let owner = access.owner.map(Uid::from_raw);
+        let group = access.group.map(Gid::from_raw);
+        rustix::fs::fchown(&handle, owner, group)
+            .map_err(|errno| failed("set the owner of")(errno.into()))?;
+    }
+    if metadata.permissions().mode() & 0o7777 != access.mode {
+        handle
+            .set_permissions(Permissions::from_mode(access.mode))
+            .map_err(failed("set the mode of"))?;
+    }
+    Ok(())
+}
+
+/// Flushes a folder: a rename is only in its cache until then (fsync(2)).
+///
+/// # Errors
+///
+/// [`WriteError`] if it can't be opened or flushed.
+pub fn flush_directory(path: &Path) -> Result<(), WriteError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| WriteError {
+        step: "flush the directory",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Removes temporary files of ours in `directory` that are older than `age` at `now`: what a crash
+/// left. What can't be removed is left for the next time.
+pub fn sweep(directory: &Path, age: Duration, now: Timestamp) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            continue;
+        }
+        let changed = entry.path().symlink_metadata().and_then(|it| it.modified());
+        if changed.is_ok_and(|it| now.since(it.into()) >= age) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// Opens `path` to be locked, making it with mode 0600 if it is not there. Its content is nothing.
+///
+/// # Errors
+///
+/// [`WriteError`] if it can't be opened.
+pub fn lock_file(path: &Path) -> Result<File, WriteError> {
+    fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+        .map_err(|source| WriteError { step: "open the lock", path: path.to_owned(), source })
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        write(&path, b"a longer first content", Access::mode(0o600)).unwrap();
+        write(&path, b"second", Access::mode(0o640)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(names(folder.path()), ["key.pem"]);
+    }
+
+    #[test]
+    fn a_hard_link_to_the_old_file_keeps_the_old_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        write(&path, b"old", Access::mode(0o600)).unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        write(&path, b"new", Access::mode(0o600)).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_planted_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("a"), folder.path().join("victim"));
+        write(&victim, b"precious", Access::mode(0o600)).unwrap();
+        symlink(&victim, &path).unwrap();
+        write(&path, b"new", Access::mode(0o600)).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(path.symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn a_link_is_switched_in_one_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let current = folder.path().join("current");
+        link(&current, Path::new("0001")).unwrap();
+        link(&current, Path::new("0002")).unwrap();
+        assert_eq!(fs::read_link(&current).unwrap(), Path::new("0002"));
+        assert_eq!(names(folder.path()), ["current"]);
+    }
+
+    #[test]
+    fn a_failed_write_names_its_step_and_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        directory(&path.join("inside"), Access::mode(0o700)).unwrap();
+        let error = write(&path, b"x", Access::mode(0o600)).unwrap_err();
+        assert!(error.to_string().starts_with("cannot put in place "), "{error}");
+        assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn only_old_temporary_files_of_ours_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".renewd-abc", "other", ".hidden"] {
+            write(&folder.path().join(name), b"", Access::mode(0o600)).unwrap();
+        }
+        let hour = Duration::from_secs(3600);
+        let written: Timestamp =
+            fs::metadata(folder.path().join("other")).unwrap().modified().unwrap().into();
+        sweep(folder.path(), hour, written);
+        assert_eq!(names(folder.path()).len(), 3);
+        sweep(folder.path(), hour, written.saturating_add(hour * 2));
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, [".hidden", "other"]);
+    }
+
+    #[test]
+    fn a_folder_gets_its_mode_also_if_it_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        directory(&path, Access::mode(0o700)).unwrap();
+        directory(&path, Access::mode(0o711)).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o711);
+    }
+}

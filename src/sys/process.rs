@@ -1,0 +1,324 @@
+//! Starts programs: an argument list and no shell, a clean environment, a process group of their
+//! own, a time limit, and an output that is read to its end but kept only in part.
+//!
+//! A program may hang, fork, ignore signals, or print a gigabyte: none of it stops the agent.
+//! When the limit passes the whole group is told to end (TERM), and killed two seconds later.
+//!
+//! Not here: which programs, and what their exit means.
+
+#![expect(clippy::disallowed_methods, reason = "this is what starts programs for all others")]
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::model::escaped;
+
+/// How much of a program's output is kept, in bytes; the rest is read and thrown away.
+pub const MAX_OUTPUT: usize = 64 * 1024;
+
+/// Where programs without a slash in their name are looked for.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// From the polite request to end until the group is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A program to be run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program and its arguments.
+    pub arguments: Vec<String>,
+    /// Its whole environment, besides `PATH` and `LANG=C.UTF-8`.
+    pub environment: Vec<(String, OsString)>,
+    /// What it reads from its standard input.
+    pub input: Vec<u8>,
+    /// The folder it runs in; `/` if `None`.
+    pub directory: Option<PathBuf>,
+    /// When it is killed.
+    pub timeout: Duration,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What came of a program that was run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// Standard output and standard error, at most [`MAX_OUTPUT`] bytes, control characters
+    /// escaped, line ends kept.
+    pub output: String,
+}
+
+/// A program did not do what it was started for.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The argument list is empty.
+    #[error("no program is named")]
+    Nothing,
+    /// It could not be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It did not end in time and was killed with all its children.
+    #[error("{program} did not end within {} and was killed", humantime::format_duration(*limit))]
+    TimedOut {
+        /// The program.
+        program: String,
+        /// The limit.
+        limit: Duration,
+        /// What it had printed.
+        output: String,
+    },
+    /// It ended, and not with exit code 0.
+    #[error("{program} {}", ended_text(ended, output))]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        ended: Ended,
+        /// What it printed.
+        output: String,
+    },
+}
+
+/// Runs `program` to its end. Exit code 0 is the only success.
+///
+/// On return nothing of its process group is left running.
+///
+/// # Errors
+///
+/// If it could not be started, was killed at the limit, or did not exit with 0.
+pub async fn run(program: &Program) -> Result<Finished, ProcessError> {
+    let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
+    let mut child =
+        start(program).map_err(|source| ProcessError::Start { program: name.clone(), source })?;
+    let group = Group::of(&child);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let input = child.stdin.take();
+    let content = program.input.clone();
+    let feed = async move {
+        if let Some(mut input) = input {
+            // A program that does not read its input is no fault of ours.
+            drop(input.write_all(&content).await);
+        }
+    };
+    let mut kept = (Vec::new(), Vec::new());
+    let reading =
+        async { tokio::join!(drain(stdout, &mut kept.0), drain(stderr, &mut kept.1), feed) };
+
+    // The pipes may be held open by a grandchild that outlives the program: the program's own end
+    // is what counts, and what the pipes hold then is all that is waited for.
+    let ended = {
+        let mut reading = std::pin::pin!(reading);
+        let waiting = async {
+            tokio::select! {
+                status = child.wait() => {
+                    drop(timeout(GRACE, &mut reading).await);
+                    status
+                }
+                _ = &mut reading => child.wait().await,
+            }
+        };
+        timeout(program.timeout, waiting).await
+    };
+    group.end(&mut child).await;
+    let output = text_of(&kept.0, &kept.1);
+    let limit = program.timeout;
+    let Ok(status) = ended else {
+        return Err(ProcessError::TimedOut { program: name, limit, output });
+    };
+    let status = status.map_err(|source| ProcessError::Start { program: name.clone(), source })?;
+    let ended = match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    };
+    if ended == Ended::Code(0) {
+        Ok(Finished { ended, output })
+    } else {
+        Err(ProcessError::Failed { program: name, ended, output })
+    }
+}
+
+fn start(program: &Program) -> std::io::Result<Child> {
+    let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::NotFound)?;
+    Command::new(name)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", SEARCH_PATH)
+        .env("LANG", "C.UTF-8")
+        .envs(program.environment.iter().map(|(key, value)| (key, value)))
+        .current_dir(program.directory.clone().unwrap_or_else(|| PathBuf::from("/")))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// A program's process group, which is ended when its work is given up, however that comes.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    /// Ends whatever still runs: politely if the program itself does, and then by force.
+    async fn end(mut self, child: &mut Child) {
+        let Some(group) = self.0 else { return };
+        if child.id().is_some() {
+            signal_group(group, Signal::TERM);
+            drop(timeout(GRACE, child.wait()).await);
+        }
+        signal_group(group, Signal::KILL);
+        drop(child.wait().await);
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            signal_group(group, Signal::KILL);
+        }
+    }
+}
+
+fn signal_group(group: Pid, signal: Signal) {
+    // A group that is gone already is what is wanted.
+    kill_process_group(group, signal).unwrap_or_default();
+}
+
+async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = vec![0; 8192];
+    while let Ok(count) = stream.read(&mut buffer).await {
+        if count == 0 {
+            return;
+        }
+        let room = MAX_OUTPUT.saturating_sub(kept.len());
+        kept.extend(buffer.iter().take(count.min(room)));
+    }
+}
+
+fn text_of(stdout: &[u8], stderr: &[u8]) -> String {
+    let mut text = String::new();
+    for line in [stdout, stderr].iter().flat_map(|it| it.split(|byte| *byte == b'\n')) {
+        let line = escaped(&String::from_utf8_lossy(line));
+        if text.len() + line.len() >= MAX_OUTPUT {
+            break;
+        }
+        if !line.trim().is_empty() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn ended_text(ended: &Ended, output: &str) -> String {
+    let mut text = match ended {
+        Ended::Code(code) => format!("ended with exit code {code}"),
+        Ended::Signal(signal) => format!("was ended by signal {signal}"),
+    };
+    // People look for the reason at the end of what a program printed.
+    let last: Vec<&str> = output.lines().rev().take(3).collect();
+    if !last.is_empty() {
+        text.push_str(": ");
+        text.push_str(&last.into_iter().rev().collect::<Vec<_>>().join(" | "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Program {
+        Program {
+            arguments: vec!["sh".into(), "-c".into(), script.into()],
+            environment: vec![("RENEWD_NAME".into(), "example".into())],
+            input: b"from the agent\n".to_vec(),
+            directory: None,
+            timeout: limit,
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_program_gets_its_input_and_a_clean_environment() {
+        let finished = run(&shell("cat; env | sort", LONG)).await.unwrap();
+        let lines: Vec<&str> = finished.output.lines().collect();
+        assert_eq!(lines.first(), Some(&"from the agent"));
+        assert!(lines.contains(&"RENEWD_NAME=example"));
+        assert!(!finished.output.contains("CARGO"), "{}", finished.output);
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_how_it_ended_and_what_was_printed() {
+        let error = run(&shell("echo broken >&2; exit 3", LONG)).await.unwrap_err();
+        assert_eq!(error.to_string(), "sh ended with exit code 3: broken");
+        let error = run(&shell("kill -9 $$", LONG)).await.unwrap_err();
+        assert_eq!(error.to_string(), "sh was ended by signal 9");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let program = Program { arguments: vec!["/no/such".into()], ..shell("", LONG) };
+        assert_eq!(run(&program).await.unwrap_err().to_string(), "cannot start /no/such");
+        let program = Program { arguments: vec![], ..shell("", LONG) };
+        assert!(matches!(run(&program).await, Err(ProcessError::Nothing)));
+    }
+
+    #[tokio::test]
+    async fn a_hanging_program_that_ignores_signals_is_killed_with_its_children() {
+        let script = "trap '' TERM; (trap '' TERM; sleep 300) & echo $!; sleep 300";
+        let error = run(&shell(script, Duration::from_millis(500))).await.unwrap_err();
+        let ProcessError::TimedOut { output, .. } = error else { panic!("{error}") };
+        let child: i32 = output.trim().parse().unwrap();
+        let gone = || !std::path::Path::new(&format!("/proc/{child}/exe")).exists();
+        for _ in 0..500 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("process {child} still runs");
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipes_does_not_hold_us() {
+        let finished = run(&shell("sleep 300 & echo done", LONG)).await.unwrap();
+        assert_eq!(finished.output, "done\n");
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_read_to_its_end_and_kept_in_part() {
+        let script = "head -c 20000000 /dev/zero | tr '\\0' x; printf '\\033[31m' >&2";
+        let finished = run(&shell(script, LONG)).await.unwrap();
+        assert!(finished.output.len() <= MAX_OUTPUT, "{}", finished.output.len());
+        assert!(!finished.output.contains('\x1b'));
+    }
+}
