@@ -166,6 +166,18 @@ fetch_libraries() {
             'install the packages that hold them'
 }
 
+# Debian's alertmanager reads its templates from one absolute path, which only an installed package
+# has. In our unpacked copy $1 the path loses its leading slash (and doubles another, so that the
+# length stays), and the program is run from the folder where that relative path leads to ours.
+relocate_alertmanager() {
+    LC_ALL=C sed -i 's,/usr/share/prometheus/alertmanager,usr//share/prometheus/alertmanager,g' "$1"
+    cat >"$bin/prometheus-alertmanager" <<SCRIPT
+#!/bin/sh
+cd -- "\$(dirname -- "\$0")/../root" && exec ".${1#"$root"}" "\$@"
+SCRIPT
+    chmod 0755 "$bin/prometheus-alertmanager"
+}
+
 # Makes program $1 runnable as $bin/$1: the machine's own if it has one, else the unpacked one.
 provide() {
     program=$1
@@ -188,8 +200,11 @@ provide() {
         [ "$package" != pebble ] || dpkg-deb -f "$debs" Version >"$peers/pebble.version"
         [ -z "$(missing_libraries "$path")" ] || fetch_libraries "$path" "$debs"
     fi
-    # Without its own link a program finds only the machine's libraries; the link is not enough
-    # once some of them had to be unpacked too.
+    if [ "$program" = prometheus-alertmanager ]; then
+        relocate_alertmanager "$path"
+        return
+    fi
+    # Where libraries had to be unpacked too, the program must be told where they are.
     if ldd "$path" 2>/dev/null | grep -q 'not found'; then
         rm -f "$bin/$program"
         cat >"$bin/$program" <<SCRIPT
