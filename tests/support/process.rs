@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::wait::eventually;
 
@@ -105,7 +105,7 @@ impl Running {
     /// Its process id, which is also the id of its process group.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.0.id()
+        self.child.child.id()
     }
 
     /// All it has written, from every start with the same log.
@@ -166,38 +166,49 @@ impl Drop for Running {
 
 /// A child in a process group of its own, which ends with this value.
 #[derive(Debug)]
-struct Group(Child);
+struct Group {
+    child: Child,
+    ended: Option<ExitStatus>,
+}
 
 impl Group {
     #[track_caller]
     fn spawn(command: &mut Command) -> Self {
         let spawned = command.process_group(0).spawn();
-        Self(spawned.unwrap_or_else(|err| panic!("cannot start {command:?}: {err}")))
+        let child = spawned.unwrap_or_else(|err| panic!("cannot start {command:?}: {err}"));
+        Self { child, ended: None }
     }
 
     fn id(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap()
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
+    /// How the child ended, if it has; what it left in its group is killed then.
     fn ended(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().unwrap()
+        if self.ended.is_none() {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(self.id()), options).unwrap()?;
+            self.kill();
+        }
+        self.ended
     }
 
+    /// Kills the group and reaps the child: in this order, since the id of the group is ours only
+    /// while the child has not been reaped.
     fn kill(&mut self) {
-        // The group can be gone already; the child is reaped in any case.
-        rustix::process::kill_process_group(self.id(), Signal::KILL).ok();
-        self.0.wait().ok();
+        if self.ended.is_none() {
+            rustix::process::kill_process_group(self.id(), Signal::KILL).ok();
+            self.ended = self.child.wait().ok();
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
+        if self.ended().is_none() {
             rustix::process::kill_process(self.id(), Signal::TERM).ok();
-            let ended = || matches!(self.0.try_wait(), Ok(Some(_)) | Err(_));
-            super::wait::within(END_LIMIT, ended);
+            super::wait::within(END_LIMIT, || self.ended().is_some());
         }
-        // What the child left behind, for example workers of a master that was killed.
         self.kill();
     }
 }
