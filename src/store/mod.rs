@@ -1,7 +1,26 @@
 //! Everything below the state directory.
 //!
+//! Two halves: private documents behind one trait ([`Engine`]), with typed faces on top, and the
+//! generations below `certs/`, which are files because servers read them. [`Store`] holds both, and
+//! the lease that makes this process the only writer.
+//!
 //! Not here: what is kept and why; files that servers read elsewhere ([`crate::deploy`]).
 
+mod directory;
+mod engine;
+mod file;
+mod key;
 mod settings;
 
+pub use directory::DirectoryEngine;
+pub use engine::{Change, Document, Engine, EngineError, Expected, Lease, Revision, Watch};
+pub use file::ReadError;
+pub use key::Key;
 pub use settings::StoreSettings;
+
+/// Runs `work` where it may block. Fails if `work` panics or the runtime ends.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
+}

@@ -5,5 +5,7 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod crash;
 pub mod http;
 pub mod process;
+pub mod user;
