@@ -6,16 +6,26 @@
 //!
 //! Not here: what is kept and why; files that servers read elsewhere ([`crate::deploy`]).
 
+mod certificates;
 mod directory;
+mod documents;
 mod engine;
+mod error;
 mod file;
+mod generation;
 mod key;
+mod lineage;
+mod opening;
+mod ports;
+mod repair;
 mod settings;
 
 pub use directory::DirectoryEngine;
 pub use engine::{Change, Document, Engine, EngineError, Expected, Lease, Revision, Watch};
+pub use error::{GroupError, HeldError, MismatchError, OpenError, ReadOnlyError};
 pub use file::ReadError;
 pub use key::Key;
+pub use opening::Store;
 pub use settings::StoreSettings;
 
 /// Runs `work` where it may block. Fails if `work` panics or the runtime ends.
