@@ -182,10 +182,15 @@ impl Folder {
         let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
         match rustix::fs::openat2(self.handle.as_fd(), name, flags, mode, resolve) {
             // Old kernels do not know it, and filters of old container engines answer EPERM.
-            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(&self.handle, name, flags, mode),
+            Err(Errno::NOSYS | Errno::PERM) => open_plainly(&self.handle, name, flags, mode),
             opened => opened,
         }
     }
+}
+
+/// What stands in for `openat2`: `flags` have `NOFOLLOW`, and `name` is a single one.
+fn open_plainly(folder: &OwnedFd, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(folder, name, flags, mode)
 }
 
 /// That `name` is one component of a path, and leads down.
@@ -233,6 +238,21 @@ mod tests {
         assert!(directory.path().join("file").symlink_metadata().unwrap().is_file());
         assert!(folder.open_folder("folder").is_err());
         assert!(folder.open_or_make_folder("folder", 0o755).is_err());
+    }
+
+    #[test]
+    fn what_stands_in_for_openat2_follows_no_link_either() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/etc", directory.path().join("folder")).unwrap();
+        symlink("/etc/hostname", directory.path().join("file")).unwrap();
+        let folder = Folder::open(directory.path()).unwrap();
+        let open = |name, flags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            open_plainly(&folder.handle, name, flags, Mode::empty())
+        };
+        assert_eq!(open("folder", OFlags::PATH | OFlags::DIRECTORY).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(open("folder", OFlags::RDONLY | OFlags::DIRECTORY).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(open("file", OFlags::WRONLY).unwrap_err(), Errno::LOOP);
     }
 
     #[test]
