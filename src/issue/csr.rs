@@ -48,7 +48,7 @@ impl Explain for CsrError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoIdentifier | Self::Unwritable { .. } => {
-                "correct domains of the certificate in the configuration".into()
+                "correct what the certificate is for in the configuration".into()
             }
             Self::Key(_) | Self::Unsigned(_) => {
                 "take reuse_key off the certificate, so that it gets a new key".into()
