@@ -4,6 +4,7 @@
 //! Not here: what any of it is for.
 
 pub mod atomic;
+pub mod beneath;
 pub mod clock;
 pub mod crash;
 pub mod http;
