@@ -9,4 +9,5 @@ pub mod clock;
 pub mod crash;
 pub mod http;
 pub mod process;
+pub mod signal;
 pub mod user;
