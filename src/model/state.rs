@@ -24,6 +24,9 @@ pub struct TargetState {
     /// How the deployment goes.
     #[serde(default)]
     pub attempts: Attempts,
+    /// The certificate that `attempts` were for: a new one starts afresh.
+    #[serde(default)]
+    pub attempted: Option<Fingerprint>,
     /// The certificate whose files are in place.
     #[serde(default)]
     pub installed: Option<Fingerprint>,

@@ -1,1 +1,88 @@
 //! Decides what is due, and why; pure, with the time as an argument.
+//!
+//! Renewal (at the CA) and deployment (at each target) are decided and backed off apart: trouble
+//! with the CA never hides a server to reload, nor the reverse. Nothing here reads a clock, a file
+//! or a random number, so the same facts always give the same plan.
+//!
+//! # Not here
+//!
+//! Finding the facts and doing what was decided: [`crate::lifecycle`].
+
+pub mod backoff;
+mod deployment;
+mod renewal;
+
+pub use deployment::{
+    DeployReason, Deployment, Verified, decide as decide_deployment, look_interval,
+};
+pub use renewal::{
+    Asked, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal, due_at,
+};
+
+use crate::model::{TargetName, Timestamp};
+
+/// What is to be done for one certificate, now or at `wake_at`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// At the CA.
+    pub renewal: Renewal,
+    /// At each target.
+    pub deployments: Vec<(TargetName, Deployment)>,
+}
+
+impl Plan {
+    /// Whether there is something to do at this moment.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        matches!(self.renewal, Renewal::Issue(_))
+            || self
+                .deployments
+                .iter()
+                .any(|(_, it)| matches!(it, Deployment::Deploy(_) | Deployment::Look))
+    }
+
+    /// The first moment at which there may be something to do; the past where there is now.
+    #[must_use]
+    pub fn wake_at(&self) -> Timestamp {
+        let renewal = match &self.renewal {
+            Renewal::Keep { renew_at, .. } => *renew_at,
+            Renewal::Issue(_) => Timestamp::EPOCH,
+            Renewal::BackOff { until, .. } => *until,
+            Renewal::Blocked { until, .. } => until.unwrap_or(Timestamp::MAX),
+        };
+        let deployments = self.deployments.iter().map(|(_, deployment)| match deployment {
+            Deployment::Served { look_at } => look_at.unwrap_or(Timestamp::MAX),
+            Deployment::Nothing => Timestamp::MAX,
+            Deployment::Look | Deployment::Deploy(_) => Timestamp::EPOCH,
+            Deployment::BackOff { until, .. } => *until,
+        });
+        deployments.fold(renewal, Timestamp::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
+
+    #[test]
+    fn the_earliest_of_all_wakes() {
+        let keep = Renewal::Keep { renew_at: at(500), reason: Reason::LifePassed };
+        let target = |name: &str, deployment| (name.parse().unwrap(), deployment);
+        let waiting = Deployment::BackOff { until: at(30), reason: DeployReason::NotServed };
+        let served = Deployment::Served { look_at: Some(at(90)) };
+        let plan = |deployments| Plan { renewal: keep.clone(), deployments };
+
+        let quiet = plan(vec![target("a", served), target("b", waiting)]);
+        assert_eq!((quiet.wake_at(), quiet.is_due()), (at(30), false));
+        let due = plan(vec![target("a", Deployment::Look)]);
+        assert_eq!((due.wake_at(), due.is_due()), (Timestamp::EPOCH, true));
+        let alone = plan(Vec::new());
+        assert_eq!((alone.wake_at(), alone.is_due()), (at(500), false));
+        let blocked = Renewal::Blocked { until: None, reason: Reason::Missing };
+        assert_eq!(Plan { renewal: blocked, ..alone }.wake_at(), Timestamp::MAX);
+    }
+}

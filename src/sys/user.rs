@@ -86,6 +86,18 @@ pub fn group_id(name: &str) -> Result<u32, UserError> {
         .ok_or_else(|| UserError::UnknownGroup(name.to_owned()))
 }
 
+/// The number of the first group of the user `name`; none if only the number `name` is known.
+///
+/// May block, where users come from the network.
+///
+/// # Errors
+///
+/// [`UserError`] if the system can't be asked.
+pub fn first_group_of(name: &str) -> Result<Option<u32>, UserError> {
+    let found = User::from_name(name).map_err(|errno| lookup(name, errno))?;
+    Ok(found.map(|it| it.gid.as_raw()))
+}
+
 /// The number of the user as whom this process acts.
 #[must_use]
 pub fn own_user_id() -> u32 {
@@ -116,6 +128,7 @@ mod tests {
     fn root_is_number_zero_as_user_and_group() {
         assert_eq!(user_id("root").unwrap(), 0);
         assert_eq!(group_id("root").unwrap(), 0);
+        assert_eq!(first_group_of("root").unwrap(), Some(0));
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Decides what is due at one target, and why.
+//!
+//! # Rules
+//!
+//! 1. a placeholder is handed to nobody: it lies where servers look for it
+//! 2. the files of the held certificate are not in place, or the server was not told, or it was not
+//!    seen to serve it: deploy, after failures by the ladder
+//! 3. it was seen, but not lately: look again
+//!
+//! # Not here
+//!
+//! The ladder ([`super::backoff`]); doing it ([`crate::lifecycle`]).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::{Held, TargetState, Timestamp};
+
+/// What is served is looked at this often, at least.
+const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(300);
+/// What is served is looked at this often, at most.
+const SHORTEST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A life is looked at this many times.
+const LOOKS_A_LIFE: u32 = 20;
+
+/// What is to be done at one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// It serves what is held, or was told to where nobody is to be asked.
+    Served {
+        /// When to look again; `None` where nobody is to be asked.
+        look_at: Option<Timestamp>,
+    },
+    /// There is nothing to hand over.
+    Nothing,
+    /// Ask it now what it serves.
+    Look,
+    /// Install, test, reload and verify now.
+    Deploy(DeployReason),
+    /// As [`Deployment::Deploy`], after a pause.
+    BackOff {
+        /// Until then.
+        until: Timestamp,
+        /// Why.
+        reason: DeployReason,
+    },
+}
+
+/// Why a target needs something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeployReason {
+    /// The files of the held certificate are not in place.
+    NotInstalled,
+    /// The server was not told to load it.
+    NotReloaded,
+    /// The server was not seen to serve it.
+    NotServed,
+    /// A human wants it.
+    Forced,
+}
+
+impl fmt::Display for DeployReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotInstalled => "its files are not in place",
+            Self::NotReloaded => "the server was not told to load it",
+            Self::NotServed => "the server does not serve it",
+            Self::Forced => "asked for by hand",
+        })
+    }
+}
+
+/// Decides what to do about `held` at a target whose state is `state`.
+///
+/// `is_verified` says whether the target is asked what it serves; `by_hand` passes by the ladder.
+#[must_use]
+pub fn decide(
+    held: Option<&Held>,
+    state: &TargetState,
+    verified: Verified,
+    asked: super::Asked,
+    now: Timestamp,
+) -> Deployment {
+    let Some(held) = held.filter(|it| !it.is_placeholder()) else { return Deployment::Nothing };
+    let fingerprint = Some(held.fingerprint());
+    let reason = if state.installed != fingerprint {
+        DeployReason::NotInstalled
+    } else if state.reloaded != fingerprint {
+        DeployReason::NotReloaded
+    } else if verified == Verified::ByAsking && state.served != fingerprint {
+        DeployReason::NotServed
+    } else if asked == super::Asked::Forced {
+        DeployReason::Forced
+    } else {
+        return look(held, state, verified, now);
+    };
+    let waits = asked == super::Asked::ByTime && state.attempted == fingerprint;
+    match state.attempts.next_attempt_at.filter(|it| waits && now < *it) {
+        Some(until) => Deployment::BackOff { until, reason },
+        None => Deployment::Deploy(reason),
+    }
+}
+
+/// How a target is known to serve a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It is asked.
+    ByAsking,
+    /// It is not: that it was told to is all there is.
+    NotAtAll,
+}
+
+fn look(held: &Held, state: &TargetState, verified: Verified, now: Timestamp) -> Deployment {
+    if verified == Verified::NotAtAll {
+        return Deployment::Served { look_at: None };
+    }
+    // A check in the future is one that a stepped clock made: it counts as none.
+    let looked_at = state.checked_at.filter(|it| *it <= now);
+    let look_at = looked_at.map(|it| it.saturating_add(look_interval(held)));
+    match look_at {
+        Some(moment) if now < moment => Deployment::Served { look_at: Some(moment) },
+        _ => Deployment::Look,
+    }
+}
+
+/// How often what is served is looked at.
+#[must_use]
+pub fn look_interval(held: &Held) -> Duration {
+    (held.leaf.validity.lifetime() / LOOKS_A_LIFE)
+        .clamp(SHORTEST_LOOK_INTERVAL, LONGEST_LOOK_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::super::Asked;
+    use super::*;
+    use crate::model::{Failure, Fingerprint, Generation, Leaf, Retry, Validity};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
+
+    fn held() -> Held {
+        let leaf = Leaf {
+            sha256: Fingerprint::of(b"new"),
+            serial: vec![1],
+            identifiers: BTreeSet::new(),
+            validity: Validity { not_before: at(0), not_after: at(90 * 86_400) },
+            issuer: String::new(),
+            issuer_der: vec![1],
+            subject_der: vec![2],
+            public_key: Vec::new(),
+            key_type: None,
+            authority_key_identifier: None,
+            is_ca: false,
+        };
+        Held { generation: Some(Generation(2)), leaf, origin: None, directory: PathBuf::new() }
+    }
+
+    fn served_at(seconds: i64) -> TargetState {
+        let fingerprint = Some(held().fingerprint());
+        TargetState {
+            installed: fingerprint,
+            reloaded: fingerprint,
+            served: fingerprint,
+            attempted: fingerprint,
+            checked_at: Some(at(seconds)),
+            ..TargetState::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(state: &TargetState, now: Timestamp, expected: &Deployment) {
+        assert_eq!(&decide(Some(&held()), state, Verified::ByAsking, Asked::ByTime, now), expected);
+    }
+
+    #[test]
+    fn what_was_seen_lately_is_served_and_looked_at_again() {
+        check(&served_at(1000), at(1299), &Deployment::Served { look_at: Some(at(1300)) });
+        check(&served_at(1000), at(1300), &Deployment::Look);
+        check(&served_at(1000), at(10), &Deployment::Look);
+    }
+
+    #[test]
+    fn every_step_that_is_not_done_for_this_certificate_is_due() {
+        let old = Some(Fingerprint::of(b"old"));
+        let deploy =
+            |state: &TargetState, reason| check(state, at(1000), &Deployment::Deploy(reason));
+        deploy(&TargetState::default(), DeployReason::NotInstalled);
+        deploy(&TargetState { installed: old, ..served_at(1000) }, DeployReason::NotInstalled);
+        deploy(&TargetState { reloaded: old, ..served_at(1000) }, DeployReason::NotReloaded);
+        deploy(&TargetState { served: old, ..served_at(1000) }, DeployReason::NotServed);
+    }
+
+    #[test]
+    fn failures_wait_for_this_certificate_and_not_for_the_next_one() {
+        let mut state = TargetState { served: None, ..served_at(1000) };
+        let failure =
+            Failure { at: at(1000), code: String::new(), message: String::new(), hint: None };
+        state.attempts.fail(failure, Retry::BackOff, Duration::from_secs(30));
+        let waits = Deployment::BackOff { until: at(1030), reason: DeployReason::NotServed };
+        check(&state, at(1029), &waits);
+        check(&state, at(1030), &Deployment::Deploy(DeployReason::NotServed));
+        let by_hand = decide(Some(&held()), &state, Verified::ByAsking, Asked::ByName, at(1001));
+        assert_eq!(by_hand, Deployment::Deploy(DeployReason::NotServed));
+        state.attempted = Some(Fingerprint::of(b"old"));
+        check(&state, at(1001), &Deployment::Deploy(DeployReason::NotServed));
+    }
+
+    #[test]
+    fn where_nobody_is_asked_told_is_enough() {
+        let state = TargetState { served: None, checked_at: None, ..served_at(0) };
+        let decided = decide(Some(&held()), &state, Verified::NotAtAll, Asked::ByTime, at(5000));
+        assert_eq!(decided, Deployment::Served { look_at: None });
+    }
+
+    #[test]
+    fn a_placeholder_is_handed_to_nobody() {
+        let placeholder = Held { generation: None, ..held() };
+        for held in [None, Some(&placeholder)] {
+            let decided =
+                decide(held, &TargetState::default(), Verified::ByAsking, Asked::Forced, at(0));
+            assert_eq!(decided, Deployment::Nothing);
+        }
+    }
+
+    #[test]
+    fn short_lives_are_looked_at_more_often() {
+        let mut held = held();
+        held.leaf.validity.not_after = at(30);
+        assert_eq!(look_interval(&held), Duration::from_millis(1500));
+        held.leaf.validity.not_after = at(0);
+        assert_eq!(look_interval(&held), SHORTEST_LOOK_INTERVAL);
+    }
+}

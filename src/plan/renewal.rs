@@ -1,0 +1,270 @@
+//! Decides what is due at the CA, and why.
+//!
+//! # Rules
+//!
+//! Asked in this order; the first that applies gives the reason that operators see in `plan`,
+//! `status` and the log.
+//!
+//! 1. a certificate of a real CA is never replaced by one of a CA for tests: blocked
+//! 2. an order is under way: it goes on, since the CA may have filled it already
+//! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
+//! 4. identifiers, kind of key, CA or profile are not as wanted
+//! 5. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
+//!    is left, whichever is earlier
+//! 6. without advice: two thirds of the life have passed, or half if it is under ten days
+//!
+//! A reason is not yet an attempt: after failures the ladder waits. Whoever names a certificate by
+//! hand passes by the ladder, never by what the CA said (Retry-After).
+//!
+//! # Not here
+//!
+//! The ladder's pauses ([`super::backoff`]); doing it ([`crate::lifecycle`]).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::{
+    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Timestamp,
+};
+
+/// A life under this counts as short: half of it is kept in reserve, not a third.
+const SHORT_LIFE: Duration = Duration::from_secs(10 * 86_400);
+/// The last sixth of a life overrules the CA's advice to wait.
+const RESERVE_PARTS: u32 = 6;
+
+/// What is known when a decision is made.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// What is held.
+    pub holding: Holding<'a>,
+    /// The wanted CAs as configured now, in the order of preference.
+    pub cas: &'a [WantedCa],
+    /// How earlier tries went.
+    pub attempts: &'a Attempts,
+    /// Whether those tries were for what is wanted now.
+    pub attempts_are_for_this: bool,
+    /// Whether the journal knows an order that is not yet stored.
+    pub order_under_way: bool,
+    /// The moment chosen in the CA's suggested window.
+    pub selected_renewal: Option<Timestamp>,
+}
+
+/// What is held of a certificate.
+#[derive(Clone, Debug)]
+pub enum Holding<'a> {
+    /// Nothing.
+    Nothing,
+    /// Something that can't be used, and why.
+    Unreadable(&'a str),
+    /// A certificate, perhaps the placeholder.
+    Certificate(&'a Held),
+}
+
+/// What of a CA matters for a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedCa {
+    /// Its name.
+    pub name: CaName,
+    /// Its directory URL.
+    pub directory: String,
+    /// Whether it is one for tests.
+    pub test: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Time itself.
+    ByTime,
+    /// A human, for this certificate: the ladder does not count.
+    ByName,
+    /// A human, for this certificate, due or not.
+    Forced,
+}
+
+/// What is to be done at the CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// Nothing before `renew_at`.
+    Keep {
+        /// When it becomes due.
+        renew_at: Timestamp,
+        /// By which rule.
+        reason: Reason,
+    },
+    /// Order now.
+    Issue(Reason),
+    /// Due, and waiting after failures.
+    BackOff {
+        /// Until then.
+        until: Timestamp,
+        /// Why it is due.
+        reason: Reason,
+    },
+    /// Due, and waiting for a human; tried again all the same at `until`, if that is given.
+    Blocked {
+        /// When the next try comes by itself.
+        until: Option<Timestamp>,
+        /// Why it is due, or what blocks it.
+        reason: Reason,
+    },
+}
+
+/// Why a certificate is due or kept, in the words that operators see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing is held.
+    Missing,
+    /// Only a placeholder is held.
+    Placeholder,
+    /// What is held can't be used.
+    Unreadable(String),
+    /// This wanted identifier is not on it.
+    IdentifierMissing(Identifier),
+    /// This identifier on it is wanted no more.
+    IdentifierUnwanted(Identifier),
+    /// The kind of key is another.
+    KeyTypeChanged(KeyType),
+    /// It came from another CA.
+    CaChanged(CaName),
+    /// The CA's name stands for another directory now.
+    DirectoryChanged,
+    /// Another profile is wanted.
+    ProfileChanged,
+    /// The CA suggested this moment.
+    SuggestedByCa,
+    /// The reserve begins, whatever the CA suggested.
+    NearExpiry,
+    /// The usual share of its life has passed.
+    LifePassed,
+    /// An order is under way.
+    OrderUnderWay,
+    /// A human wants it.
+    Forced,
+    /// The held one is of a real CA, the wanted CA is for tests.
+    TestCa(CaName),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no certificate yet"),
+            Self::Placeholder => f.write_str("there is only a placeholder"),
+            Self::Unreadable(why) => write!(f, "what is stored can't be used: {why}"),
+            Self::IdentifierMissing(identifier) => write!(f, "{identifier} is not on it"),
+            Self::IdentifierUnwanted(identifier) => write!(f, "{identifier} is wanted no more"),
+            Self::KeyTypeChanged(wanted) => write!(f, "its key is to be {wanted}"),
+            Self::CaChanged(wanted) => write!(f, "it is to come from the CA {wanted}"),
+            Self::DirectoryChanged => f.write_str("its CA has another directory now"),
+            Self::ProfileChanged => f.write_str("another profile is wanted"),
+            Self::SuggestedByCa => f.write_str("the CA suggests this moment"),
+            Self::NearExpiry => f.write_str("a sixth of its life is left"),
+            Self::LifePassed => f.write_str("the usual share of its life has passed"),
+            Self::OrderUnderWay => f.write_str("an order is under way"),
+            Self::Forced => f.write_str("asked for by hand"),
+            Self::TestCa(ca) => {
+                write!(f, "the CA {ca} is for tests, and would replace a certificate of a real CA")
+            }
+        }
+    }
+}
+
+/// Decides what to do about `spec` at `now`.
+#[must_use]
+pub fn decide(
+    spec: &CertificateSpec,
+    observed: &Observed<'_>,
+    asked: Asked,
+    now: Timestamp,
+) -> Renewal {
+    if let Some(ca) = test_ca_in_the_way(observed) {
+        return Renewal::Blocked { until: None, reason: Reason::TestCa(ca) };
+    }
+    if observed.order_under_way {
+        return attempt(Reason::OrderUnderWay, observed, asked, now);
+    }
+    let held = match &observed.holding {
+        Holding::Nothing => return attempt(Reason::Missing, observed, asked, now),
+        Holding::Unreadable(why) => {
+            return attempt(Reason::Unreadable((*why).to_owned()), observed, asked, now);
+        }
+        Holding::Certificate(held) if held.is_placeholder() => {
+            return attempt(Reason::Placeholder, observed, asked, now);
+        }
+        Holding::Certificate(held) => held,
+    };
+    if let Some(reason) = difference(spec, held, observed.cas) {
+        return attempt(reason, observed, asked, now);
+    }
+    if asked == Asked::Forced {
+        return attempt(Reason::Forced, observed, asked, now);
+    }
+    let (renew_at, reason) = due_at(&held.leaf, observed.selected_renewal);
+    if now < renew_at {
+        return Renewal::Keep { renew_at, reason };
+    }
+    attempt(reason, observed, asked, now)
+}
+
+/// The moment `leaf` becomes due, and the rule that says so.
+#[must_use]
+pub fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
+    let lifetime = leaf.validity.lifetime();
+    let reserve_at = leaf.validity.not_after.saturating_sub(lifetime / RESERVE_PARTS);
+    match selected {
+        // A wrong window, ours or the CA's, must not cost the site its certificate.
+        Some(selected_at) if selected_at <= reserve_at => (selected_at, Reason::SuggestedByCa),
+        Some(_) => (reserve_at, Reason::NearExpiry),
+        None => {
+            let share = if lifetime < SHORT_LIFE { lifetime / 2 } else { lifetime / 3 * 2 };
+            (leaf.validity.not_before.saturating_add(share), Reason::LifePassed)
+        }
+    }
+}
+
+fn test_ca_in_the_way(observed: &Observed<'_>) -> Option<CaName> {
+    let Holding::Certificate(held) = &observed.holding else { return None };
+    let held_is_real = held.origin.as_ref().is_some_and(|it| !it.test);
+    let wanted = observed.cas.first()?;
+    (held_is_real && !held.is_placeholder() && wanted.test).then(|| wanted.name.clone())
+}
+
+fn difference(spec: &CertificateSpec, held: &Held, cas: &[WantedCa]) -> Option<Reason> {
+    let wanted = spec.identifier_set();
+    if let Some(missing) = wanted.difference(&held.leaf.identifiers).next() {
+        return Some(Reason::IdentifierMissing(missing.clone()));
+    }
+    if let Some(unwanted) = held.leaf.identifiers.difference(&wanted).next() {
+        return Some(Reason::IdentifierUnwanted(unwanted.clone()));
+    }
+    if held.leaf.key_type.is_some_and(|it| it != spec.key_type) {
+        return Some(Reason::KeyTypeChanged(spec.key_type));
+    }
+    origin_difference(spec, held.origin.as_ref()?, cas)
+}
+
+fn origin_difference(spec: &CertificateSpec, origin: &Origin, cas: &[WantedCa]) -> Option<Reason> {
+    let Some(ca) = cas.iter().find(|it| it.name == origin.ca) else {
+        return cas.first().map(|wanted| Reason::CaChanged(wanted.name.clone()));
+    };
+    if ca.directory != origin.directory {
+        return Some(Reason::DirectoryChanged);
+    }
+    (spec.profile != origin.profile).then_some(Reason::ProfileChanged)
+}
+
+fn attempt(reason: Reason, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Renewal {
+    let attempts = observed.attempts;
+    if let Some(until) = attempts.not_before.filter(|it| now < *it) {
+        return Renewal::BackOff { until, reason };
+    }
+    let waits = asked == Asked::ByTime && observed.attempts_are_for_this;
+    match attempts.next_attempt_at.filter(|it| waits && now < *it) {
+        Some(until) if attempts.needs_change => Renewal::Blocked { until: Some(until), reason },
+        Some(until) => Renewal::BackOff { until, reason },
+        None => Renewal::Issue(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::model::{Failure, Fingerprint, Generation, Retry, Validity};
+
+use super::*;
+
+fn day(number: u64) -> Timestamp {
+    Timestamp::EPOCH.saturating_add(Duration::from_secs(number * 86_400))
+}
+
+fn spec() -> CertificateSpec {
+    CertificateSpec {
+        name: "site".parse().unwrap(),
+        identifiers: vec!["example.com".parse().unwrap(), "www.example.com".parse().unwrap()],
+        cas: vec!["lab".parse().unwrap()],
+        key_type: KeyType::P256,
+        profile: None,
+        solvers: BTreeMap::new(),
+        targets: Vec::new(),
+        verify_names: Vec::new(),
+        verify: true,
+        read_group: None,
+        placeholder: true,
+        source: PathBuf::new(),
+    }
+}
+
+fn lab() -> WantedCa {
+    WantedCa { name: "lab".parse().unwrap(), directory: "https://lab/dir".into(), test: false }
+}
+
+/// We hold a certificate as wanted, valid from day 0 for `days` days.
+fn held_for(days: u64) -> Held {
+    let leaf = Leaf {
+        sha256: Fingerprint::of(b"leaf"),
+        serial: vec![1],
+        identifiers: spec().identifier_set(),
+        validity: Validity { not_before: day(0), not_after: day(days) },
+        issuer: String::new(),
+        issuer_der: vec![1],
+        subject_der: vec![2],
+        public_key: Vec::new(),
+        key_type: Some(KeyType::P256),
+        authority_key_identifier: None,
+        is_ca: false,
+    };
+    let origin = Origin {
+        ca: lab().name,
+        directory: lab().directory,
+        profile: None,
+        key_type: KeyType::P256,
+        issued_at: day(0),
+        order_url: None,
+        test: false,
+    };
+    Held { generation: Some(Generation(1)), leaf, origin: Some(origin), directory: PathBuf::new() }
+}
+
+struct World {
+    held: Option<Held>,
+    cas: Vec<WantedCa>,
+    attempts: Attempts,
+    attempts_are_for_this: bool,
+    order_under_way: bool,
+    selected_renewal: Option<Timestamp>,
+}
+
+fn world(held: Option<Held>) -> World {
+    World {
+        held,
+        cas: vec![lab()],
+        attempts: Attempts::default(),
+        attempts_are_for_this: true,
+        order_under_way: false,
+        selected_renewal: None,
+    }
+}
+
+fn decided(world: &World, asked: Asked, now: Timestamp) -> Renewal {
+    let holding = world.held.as_ref().map_or(Holding::Nothing, Holding::Certificate);
+    let observed = Observed {
+        holding,
+        cas: &world.cas,
+        attempts: &world.attempts,
+        attempts_are_for_this: world.attempts_are_for_this,
+        order_under_way: world.order_under_way,
+        selected_renewal: world.selected_renewal,
+    };
+    decide(&spec(), &observed, asked, now)
+}
+
+#[track_caller]
+fn check(world: &World, now: Timestamp, expected: &Renewal) {
+    assert_eq!(&decided(world, Asked::ByTime, now), expected);
+}
+
+fn issue(reason: Reason) -> Renewal {
+    Renewal::Issue(reason)
+}
+
+#[test]
+fn without_advice_a_90_day_certificate_is_kept_for_60_days() {
+    let world = world(Some(held_for(90)));
+    check(&world, day(59), &Renewal::Keep { renew_at: day(60), reason: Reason::LifePassed });
+    check(&world, day(60), &issue(Reason::LifePassed));
+}
+
+#[test]
+fn a_short_life_is_renewed_at_its_half() {
+    check(
+        &world(Some(held_for(6))),
+        day(2),
+        &Renewal::Keep { renew_at: day(3), reason: Reason::LifePassed },
+    );
+    check(&world(Some(held_for(6))), day(3), &issue(Reason::LifePassed));
+    // Ten days are not short.
+    let keep = decided(&world(Some(held_for(10))), Asked::ByTime, day(6));
+    assert!(matches!(keep, Renewal::Keep { .. }), "{keep:?}");
+}
+
+#[test]
+fn advice_counts_until_the_reserve_and_not_beyond() {
+    let early = World { selected_renewal: Some(day(10)), ..world(Some(held_for(90))) };
+    check(&early, day(10), &issue(Reason::SuggestedByCa));
+    let late = World { selected_renewal: Some(day(89)), ..world(Some(held_for(90))) };
+    check(&late, day(74), &Renewal::Keep { renew_at: day(75), reason: Reason::NearExpiry });
+    check(&late, day(75), &issue(Reason::NearExpiry));
+}
+
+#[test]
+fn an_expired_certificate_and_one_from_the_future_are_decided_without_panic() {
+    check(&world(Some(held_for(90))), day(4000), &issue(Reason::LifePassed));
+    let mut held = held_for(90);
+    held.leaf.validity = Validity { not_before: Timestamp::MAX, not_after: Timestamp::MAX };
+    let kept = decided(&world(Some(held)), Asked::ByTime, day(1));
+    assert!(matches!(kept, Renewal::Keep { .. }), "{kept:?}");
+}
+
+#[test]
+fn nothing_and_a_placeholder_are_due() {
+    check(&world(None), day(1), &issue(Reason::Missing));
+    let placeholder = Held { generation: None, origin: None, ..held_for(3650) };
+    check(&world(Some(placeholder)), day(1), &issue(Reason::Placeholder));
+}
+
+#[test]
+fn each_difference_from_what_is_wanted_is_due_at_once() {
+    let due = |change: fn(&mut Held)| {
+        let mut held = held_for(90);
+        change(&mut held);
+        decided(&world(Some(held)), Asked::ByTime, day(1))
+    };
+    let www = || "www.example.com".parse().unwrap();
+    let old = || -> Identifier { "old.example.com".parse().unwrap() };
+    assert_eq!(
+        due(|it| it.leaf.identifiers = ["example.com".parse().unwrap()].into()),
+        issue(Reason::IdentifierMissing(www()))
+    );
+    assert_eq!(
+        due(|it| it.leaf.identifiers.extend(["old.example.com".parse().unwrap()])),
+        issue(Reason::IdentifierUnwanted(old()))
+    );
+    assert_eq!(
+        due(|it| it.leaf.key_type = Some(KeyType::Rsa2048)),
+        issue(Reason::KeyTypeChanged(KeyType::P256))
+    );
+    let origin = |change: fn(&mut Origin)| {
+        let mut held = held_for(90);
+        change(held.origin.as_mut().unwrap());
+        decided(&world(Some(held)), Asked::ByTime, day(1))
+    };
+    assert_eq!(origin(|it| it.ca = "old".parse().unwrap()), issue(Reason::CaChanged(lab().name)));
+    assert_eq!(
+        origin(|it| it.directory = "https://old/dir".into()),
+        issue(Reason::DirectoryChanged)
+    );
+    assert_eq!(origin(|it| it.profile = Some("old".into())), issue(Reason::ProfileChanged));
+}
+
+#[test]
+fn a_certificate_whose_origin_was_lost_is_judged_by_itself() {
+    let held = Held { origin: None, ..held_for(90) };
+    check(
+        &world(Some(held)),
+        day(1),
+        &Renewal::Keep { renew_at: day(60), reason: Reason::LifePassed },
+    );
+}
+
+#[test]
+fn a_test_ca_never_replaces_a_real_certificate() {
+    let staging = vec![WantedCa { test: true, name: "staging".parse().unwrap(), ..lab() }];
+    let real = World { cas: staging.clone(), ..world(Some(held_for(90))) };
+    let blocked =
+        Renewal::Blocked { until: None, reason: Reason::TestCa("staging".parse().unwrap()) };
+    check(&real, day(80), &blocked);
+    assert_eq!(decided(&real, Asked::Forced, day(80)), blocked);
+
+    let mut held = held_for(90);
+    held.origin.as_mut().unwrap().test = true;
+    let other_way = world(Some(held.clone()));
+    let renewed = decided(&World { cas: vec![lab()], ..other_way }, Asked::ByTime, day(80));
+    assert_eq!(renewed, issue(Reason::LifePassed));
+    let placeholder = Held { generation: None, ..held };
+    check(&World { cas: staging, ..world(Some(placeholder)) }, day(1), &issue(Reason::Placeholder));
+}
+
+fn failed(retry: Retry, pause_days: u64) -> Attempts {
+    let mut attempts = Attempts::default();
+    let failure = Failure { at: day(60), code: String::new(), message: String::new(), hint: None };
+    attempts.fail(failure, retry, Duration::from_secs(pause_days * 86_400));
+    attempts
+}
+
+#[test]
+fn after_a_failure_the_ladder_waits_and_a_human_need_not() {
+    let world = World { attempts: failed(Retry::BackOff, 2), ..world(Some(held_for(90))) };
+    check(&world, day(61), &Renewal::BackOff { until: day(62), reason: Reason::LifePassed });
+    check(&world, day(62), &issue(Reason::LifePassed));
+    assert_eq!(decided(&world, Asked::ByName, day(61)), issue(Reason::LifePassed));
+    let keep = decided(&world, Asked::ByName, day(1));
+    assert!(matches!(keep, Renewal::Keep { .. }), "a name alone does not make it due: {keep:?}");
+}
+
+#[test]
+fn what_the_ca_said_binds_humans_too() {
+    let attempts = failed(Retry::NotBefore(day(70)), 1);
+    let world = World { attempts, ..world(Some(held_for(90))) };
+    for asked in [Asked::ByTime, Asked::ByName, Asked::Forced] {
+        let waits = decided(&world, asked, day(69));
+        assert!(matches!(waits, Renewal::BackOff { until, .. } if until == day(70)), "{waits:?}");
+    }
+    assert_eq!(decided(&world, Asked::ByTime, day(70)), issue(Reason::LifePassed));
+}
+
+#[test]
+fn what_needs_a_human_is_blocked_and_tried_again_later() {
+    let world = World { attempts: failed(Retry::AfterChange, 1), ..world(Some(held_for(90))) };
+    check(&world, day(60), &Renewal::Blocked { until: Some(day(61)), reason: Reason::LifePassed });
+    check(&world, day(61), &issue(Reason::LifePassed));
+}
+
+#[test]
+fn a_changed_wish_does_not_wait_for_failures_of_the_old_one() {
+    let attempts = failed(Retry::AfterChange, 1);
+    let world = World { attempts, attempts_are_for_this: false, ..world(Some(held_for(90))) };
+    check(&world, day(60), &issue(Reason::LifePassed));
+}
+
+#[test]
+fn an_order_under_way_goes_on_although_nothing_is_due() {
+    let world = World { order_under_way: true, ..world(Some(held_for(90))) };
+    check(&world, day(1), &issue(Reason::OrderUnderWay));
+}
+
+#[test]
+fn force_makes_it_due_and_keeps_better_reasons() {
+    assert_eq!(decided(&world(Some(held_for(90))), Asked::Forced, day(1)), issue(Reason::Forced));
+    assert_eq!(decided(&world(None), Asked::Forced, day(1)), issue(Reason::Missing));
+}

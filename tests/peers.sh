@@ -1,0 +1,244 @@
+#!/bin/sh
+# Fetches the real peers that tests and the quickstart run against, and that this machine lacks:
+# pebble with pebble-challtestsrv (Debian unstable), nginx, prometheus-alertmanager, openssl, curl.
+#
+# Everything is unpacked below target/peers; nothing else on the machine changes, no package is
+# installed, no service is started, and root is not needed. The programs end up in
+# target/peers/bin, one version a line in target/peers/versions. Run it as often as you like: with
+# all in place it only prints the versions.
+#
+# Not here: starting any of them, which is tests/support.
+set -eu
+
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+peers=$project/target/peers
+root=$peers/root
+bin=$peers/bin
+stamp=$peers/versions
+
+say() { printf 'peers: %s\n' "$*" >&2; }
+fail() {
+    printf 'peers: error: %s\n' "$1" >&2
+    shift
+    for hint in "$@"; do printf 'peers: hint: %s\n' "$hint" >&2; done
+    exit 1
+}
+
+# The programs, in the order in which they are looked for.
+programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl'
+
+# Which package holds program $1.
+package_of() {
+    case $1 in
+        pebble-challtestsrv) echo pebble ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# The version that program $1 names itself, in one line.
+version_of() {
+    case $1 in
+        pebble | pebble-challtestsrv) echo "$(package_of "$1") $(cat "$peers/pebble.version")" ;;
+        nginx) "$bin/nginx" -v 2>&1 | sed -n '1s/^nginx version: //p' ;;
+        prometheus-alertmanager) "$bin/$1" --version 2>&1 | sed -n '1s/ (.*//p' ;;
+        openssl) "$bin/openssl" version 2>&1 | sed -n '1s/ (.*//p' ;;
+        curl) "$bin/curl" --version 2>&1 | sed -n '1s/ (.*//p' ;;
+    esac
+}
+
+all_there() {
+    [ -s "$stamp" ] && [ "$(sed -n '1s/^script //p' "$stamp")" = "$(cksum <"$0")" ] || return 1
+    for program in $programs; do
+        [ -x "$bin/$program" ] && [ -n "$(version_of "$program" 2>/dev/null)" ] || return 1
+    done
+}
+
+# Runs apt tool $2 on the private lists of suite $1: no lock, no list and no cache of the system
+# is touched, so it needs no root.
+apt() {
+    suite=$1
+    tool=$2
+    shift 2
+    state=$peers/apt/$suite
+    "$tool" -q -o "Dir::Etc::SourceList=$state/none.list" -o "Dir::Etc::SourceParts=$state/sources" \
+        -o "Dir::Etc::Preferences=$state/none" -o "Dir::Etc::PreferencesParts=$state/none.d" \
+        -o "Dir::State=$state/state" -o "Dir::State::Lists=$state/lists" \
+        -o Dir::State::Status=/var/lib/dpkg/status -o "Dir::Cache=$state/cache" \
+        -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=3 \
+        -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 "$@"
+}
+
+# Writes the machine's own package source for its release, with the suite changed to unstable.
+# Both forms of source files are understood; mirror, signing key and options stay as they are.
+unstable_source() {
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    [ -n "$codename" ] || fail 'this is not a Debian release: /etc/os-release has no VERSION_CODENAME'
+    for file in /etc/apt/sources.list.d/*.sources; do
+        [ -r "$file" ] || continue
+        # A stanza a record: the first that has the release among its suites is taken.
+        stanza=$(awk -v RS= -v name="$codename" '
+            match($0, "(^|\n)Suites:[^\n]*[ \t]" name "([ \t\n]|$)") && !/(^|\n)Enabled:[ \t]*no/ { print; exit }
+        ' "$file")
+        if [ -n "$stanza" ]; then
+            printf '%s\n' "$stanza" | sed -e '/^#/d' -e 's/^Types:.*/Types: deb/' \
+                -e 's/^Suites:.*/Suites: unstable/' -e 's/^Components:.*/Components: main/' >"$1.sources"
+            return
+        fi
+    done
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ -r "$file" ] || continue
+        line=$(sed -nE "s/^deb[[:space:]]+((\\[[^]]*\\][[:space:]]+)?[^[:space:]]+)[[:space:]]+$codename[[:space:]].*/deb \\1 unstable main/p" "$file" | head -n 1)
+        if [ -n "$line" ]; then
+            printf '%s\n' "$line" >"$1.list"
+            return
+        fi
+    done
+    fail "no package source for $codename in /etc/apt" \
+        'a Debian machine with a working apt is needed to fetch the peers'
+}
+
+# Makes the private apt folders of suite $1 (stable: the machine's own sources; or unstable) and
+# fetches its lists, once a run.
+lists_of() {
+    state=$peers/apt/$1
+    [ ! -e "$state/fresh" ] || return 0
+    rm -rf "$state/sources"
+    mkdir -p "$state/sources" "$state/none.d" "$state/state" "$state/lists/partial" \
+        "$state/cache/archives/partial"
+    if [ "$1" = unstable ]; then
+        unstable_source "$state/sources/peers"
+    else
+        for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+            if [ -s "$file" ]; then cp "$file" "$state/sources/"; fi
+        done
+    fi
+    say "reading the package lists of $1"
+    apt "$1" apt-get update >"$state/update.log" 2>&1 || {
+        cat "$state/update.log" >&2
+        fail "cannot read the package lists of $1" 'see the lines of apt above; is the network there?'
+    }
+    : >"$state/fresh"
+}
+
+# Fetches package $2 of suite $1 and unpacks it below $root; prints the file's path.
+unpack() {
+    lists_of "$1"
+    mkdir -p "$peers/deb/$2"
+    rm -f "$peers/deb/$2"/*.deb
+    (cd "$peers/deb/$2" && apt "$1" apt-get download "$2") >"$peers/deb/$2/log" 2>&1 || {
+        cat "$peers/deb/$2/log" >&2
+        fail "cannot fetch the package $2" 'see the lines of apt above'
+    }
+    for deb in "$peers/deb/$2"/*.deb; do
+        dpkg-deb -x "$deb" "$root" || fail "cannot unpack $deb"
+        say "unpacked $(dpkg-deb -f "$deb" Package) $(dpkg-deb -f "$deb" Version)"
+        echo "$deb"
+    done
+}
+
+# Where the unpacked libraries are, as a search path.
+library_path() {
+    find "$root/usr/lib" "$root/lib" -maxdepth 1 -type d -name '*-linux-gnu*' 2>/dev/null | tr '\n' ':'
+}
+
+missing_libraries() { LD_LIBRARY_PATH=$(library_path) ldd "$1" 2>/dev/null | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p'; }
+
+# Fetches the library packages that package file $2 depends on, and those that these depend on,
+# until program $1 finds all it is linked to.
+fetch_libraries() {
+    program=$1
+    pending=$2
+    for _ in 1 2 3 4 5; do
+        [ -n "$(missing_libraries "$program")" ] || return 0
+        next=
+        for deb in $pending; do
+            # Of alternatives the first; libc6 must be the machine's own.
+            for library in $(dpkg-deb -f "$deb" Pre-Depends Depends | sed 's/^[A-Za-z-]*: //' | tr ',' '\n' |
+                sed -E 's/\|.*//; s/\(.*//; s/:any//; s/[[:space:]]//g' | grep '^lib\|^zlib' | grep -v '^libc6$'); do
+                [ ! -d "$peers/deb/$library" ] || continue
+                next="$next $(unpack stable "$library")"
+            done
+        done
+        pending=$next
+    done
+    [ -z "$(missing_libraries "$program")" ] ||
+        fail "$program lacks libraries: $(missing_libraries "$program" | tr '\n' ' ')" \
+            'install the packages that hold them'
+}
+
+# Debian's alertmanager reads its templates from one absolute path, which only an installed package
+# has. In our unpacked copy $1 the path loses its leading slash (and doubles another, so that the
+# length stays), and the program is run from the folder where that relative path leads to ours.
+relocate_alertmanager() {
+    LC_ALL=C sed -i 's,/usr/share/prometheus/alertmanager,usr//share/prometheus/alertmanager,g' "$1"
+    cat >"$bin/prometheus-alertmanager" <<SCRIPT
+#!/bin/sh
+cd -- "\$(dirname -- "\$0")/../root" && exec ".${1#"$root"}" "\$@"
+SCRIPT
+    chmod 0755 "$bin/prometheus-alertmanager"
+}
+
+# Makes program $1 runnable as $bin/$1: the machine's own if it has one, else the unpacked one.
+provide() {
+    program=$1
+    package=$(package_of "$program")
+    suite=stable
+    # Debian 12's own pebble has neither profiles nor ARI.
+    [ "$package" != pebble ] || suite=unstable
+    if [ "$suite" = stable ]; then
+        own=$(PATH=$PATH:/usr/sbin:/sbin command -v "$program" || true)
+        if [ -n "$own" ]; then
+            ln -sf "$own" "$bin/$program"
+            return
+        fi
+    fi
+    path=$(find "$root/usr/sbin" "$root/usr/bin" -name "$program" 2>/dev/null | head -n 1)
+    if [ -z "$path" ]; then
+        debs=$(unpack "$suite" "$package")
+        path=$(find "$root/usr/sbin" "$root/usr/bin" -name "$program" 2>/dev/null | head -n 1)
+        [ -n "$path" ] || fail "package $package holds no program $program"
+        [ "$package" != pebble ] || dpkg-deb -f "$debs" Version >"$peers/pebble.version"
+        [ -z "$(missing_libraries "$path")" ] || fetch_libraries "$path" "$debs"
+    fi
+    if [ "$program" = prometheus-alertmanager ]; then
+        relocate_alertmanager "$path"
+        return
+    fi
+    # Where libraries had to be unpacked too, the program must be told where they are.
+    if ldd "$path" 2>/dev/null | grep -q 'not found'; then
+        rm -f "$bin/$program"
+        cat >"$bin/$program" <<SCRIPT
+#!/bin/sh
+root=\$(CDPATH='' cd -- "\$(dirname -- "\$0")/../root" && pwd)
+libraries=\$(find "\$root/usr/lib" "\$root/lib" -maxdepth 1 -type d -name '*-linux-gnu*' 2>/dev/null | tr '\n' ':')
+export LD_LIBRARY_PATH="\$libraries"
+exec "\$root${path#"$root"}" "\$@"
+SCRIPT
+        chmod 0755 "$bin/$program"
+    else
+        ln -sf "../root${path#"$root"}" "$bin/$program"
+    fi
+}
+
+for tool in apt-get dpkg-deb ldd flock; do
+    command -v "$tool" >/dev/null || fail "$tool is missing" 'the peers come from Debian packages'
+done
+mkdir -p "$peers" "$root" "$bin"
+# Two runs at once would unpack over each other.
+exec 9>"$peers/lock"
+flock -w 900 9 || fail 'another run of this script holds target/peers/lock'
+
+if ! all_there; then
+    # A broken or outdated set is fetched anew as a whole.
+    rm -rf "$root" "$bin" "$peers/deb" "$peers/apt" "$stamp"
+    mkdir -p "$root" "$bin" "$peers/deb"
+    for program in $programs; do
+        provide "$program"
+        [ -n "$(version_of "$program")" ] || fail "$program does not run" "try: $bin/$program --version"
+    done
+    rm -rf "$peers/deb" "$peers/apt"
+    echo "script $(cksum <"$0")" >"$stamp.new"
+    for program in $programs; do echo "$program $(version_of "$program")" >>"$stamp.new"; done
+    mv "$stamp.new" "$stamp"
+fi
+sed '1d' "$stamp"

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Runs every check there is, in the order that fails fastest, and installs what they need below
+# target/ first. `tests/run.sh` on a fresh clone is all that CI does.
+#
+# No part needs root, and none is left out without it. What a check prints stays visible; the last
+# lines sum up. A step that fails does not hide the ones after it.
+#
+# Not here: benches, fuzzing, and anything that needs a CA or a server outside this machine.
+set -uo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 1
+
+# So that a hanging test is a failure with a name, not a job that never ends.
+step_limit=1800
+tool_folder=target/tools
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+log=target/tests.log
+failed=()
+warned=()
+
+# Runs the command $2… as the step called $1.
+step() {
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n=== %s\n' "$name"
+    # Without --foreground, what a killed step started ends with it.
+    if "$@"; then
+        printf '=== %s: passed in %s s\n' "$name" "$((SECONDS - started))"
+    else
+        failed+=("$name")
+        printf '=== %s: FAILED after %s s\n' "$name" "$((SECONDS - started))"
+        return 1
+    fi
+}
+
+bounded() { timeout --kill-after=30 "$step_limit" "$@"; }
+
+toolchain() {
+    local tool missing=0
+    for tool in cargo cc; do
+        command -v "$tool" >/dev/null || { echo "$tool is missing: a Rust toolchain and a C compiler are needed" && missing=1; }
+    done
+    for tool in fmt clippy; do
+        cargo "$tool" --version >/dev/null 2>&1 || { echo "cargo $tool is missing: rustup component add rustfmt clippy" && missing=1; }
+    done
+    cargo --version
+    return "$missing"
+}
+
+scripts() {
+    local script result=0
+    for script in tests/*.sh examples/*.sh .ci/run; do
+        bash -n "$script" || result=1
+        [ -x "$script" ] || { echo "$script is not executable" && result=1; }
+    done
+    return "$result"
+}
+
+# Words that have a better one in our table of names. Strings are passed over: users write
+# `domains`, and a CA may name its URLs as it likes.
+words() {
+    local found
+    found=$(
+        grep -rnwiE 'domains?' src --include='*.rs' --exclude-dir=config --exclude-dir=cli --exclude='status*.rs' --exclude='main.rs' |
+            grep -vE '"[^"]*domain|top-level domain|domains: '
+        grep -rniE 'authz' src --include='*.rs' | grep -vE '"[^"]*authz'
+        grep -rnE '(TODO|FIXME|XXX)' src tests examples --include='*.rs' | grep -vE '(TODO|FIXME)\(?#[0-9]+'
+    )
+    [ -z "$found" ] || { printf '%s\n' "$found" 'words that our code does not use (identifier, authorization; a TODO needs its #number)'; return 1; }
+}
+
+tests() {
+    bounded cargo test --locked --no-fail-fast 2>&1 | tee "$log"
+}
+
+documentation() {
+    RUSTDOCFLAGS=-Dwarnings bounded cargo doc --locked --no-deps --document-private-items
+}
+
+# Every configuration in examples/ is one that this version takes.
+examples() {
+    local file result=0 count=0
+    bounded cargo build --locked --quiet || return 1
+    for file in examples/*.toml; do
+        [ -e "$file" ] || continue
+        count=$((count + 1))
+        # Of a configuration alone: the machine has not the servers and secrets that it names.
+        timeout 60 target/debug/renewd config show --config "$file" >target/example.log 2>&1 ||
+            { echo "$file:" && cat target/example.log && result=1; }
+    done
+    echo "$count configurations"
+    return "$result"
+}
+
+install_deny() {
+    [ -x "$tool_folder/bin/cargo-deny" ] || bounded cargo install --locked --root "$tool_folder" cargo-deny
+    "$tool_folder/bin/cargo-deny" --version
+}
+
+dependencies() { bounded "$tool_folder/bin/cargo-deny" --locked check --hide-inclusion-graph bans licenses sources; }
+
+# Advisories appear without a change of ours, and their list may be out of reach: they warn.
+advisories() {
+    printf '\n=== advisories (only warns)\n'
+    bounded "$tool_folder/bin/cargo-deny" --locked check advisories || warned+=(advisories)
+}
+
+# One line from all lines that cargo test printed, and the names of the tests that failed.
+summary() {
+    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8; runs += 1 }
+        END { printf "tests: %d passed, %d failed, %d ignored, in %d programs\n", passed, failed, ignored, runs }' "$log"
+    grep -E '^test .* \.\.\. FAILED$' "$log"
+}
+
+mkdir -p target && : >"$log"
+step 'toolchain' toolchain || exit 1
+step 'peers' tests/peers.sh
+step 'format' cargo fmt --check
+step 'scripts' scripts
+step 'words' words
+step 'clippy' bounded cargo clippy --locked --all-targets -- -D warnings
+step 'tests' tests
+step 'documentation' documentation
+step 'examples' examples
+step 'install cargo-deny' install_deny && step 'dependencies' dependencies && advisories
+
+printf '\n'
+summary
+[ "${#warned[@]}" -eq 0 ] || printf 'warned: %s\n' "${warned[*]}"
+if [ "${#failed[@]}" -gt 0 ]; then
+    printf 'FAILED in %s s:' "$SECONDS"
+    printf ' [%s]' "${failed[@]}"
+    printf '\n'
+    exit 1
+fi
+printf 'all checks passed in %s s; none needed root\n' "$SECONDS"

@@ -1,0 +1,37 @@
+//! Files that a test lays out before anything runs.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::{fs, io::Write};
+
+use rcgen::{CertificateParams, KeyPair};
+
+/// Writes `content` to `path` with mode 0644, with the folders above it.
+#[track_caller]
+pub fn write(path: &Path, content: impl AsRef<[u8]>) {
+    write_secret(path, content, 0o644);
+}
+
+/// Writes `content` to `path` with `mode`, whatever the umask is, with the folders above it.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "fixtures need not survive a crash")]
+pub fn write_secret(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let mut file = options.open(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    file.set_permissions(fs::Permissions::from_mode(mode)).unwrap();
+    file.write_all(content.as_ref()).unwrap();
+}
+
+/// Writes a fresh self-signed certificate for `name` and its key, for a server to start with.
+#[track_caller]
+pub fn self_signed(name: &str, fullchain: &Path, privkey: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    write(fullchain, certificate.pem());
+    write_secret(privkey, key.serialize_pem(), 0o600);
+}

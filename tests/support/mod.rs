@@ -1,0 +1,46 @@
+//! The world that tests run in: real peers on loopback, a folder with a configuration, the built
+//! program, and one way to wait.
+//!
+//! Everything a test starts here ends with the value that stands for it, by the process id it was
+//! started with. A test reads like this:
+//!
+//! ```text
+//! let workspace = Workspace::new();
+//! let pebble = Pebble::start(&PebbleOptions { http_port, ..PebbleOptions::default() });
+//! workspace.write_config(&format!("…", pebble.directory()));
+//! let done = workspace.renewd(&["renew", "site"]);
+//! assert_eq!(done.code, 0, "{done}");
+//! ```
+//!
+//! Helpers panic with what they waited for and the peer's log. Each of them is used by
+//! `tests/it/peers.rs`, which shows how.
+//!
+//! Not here: a scripted CA, and anything that asserts how renewd behaves.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and so may its helpers")]
+
+mod alertmanager;
+mod curl;
+mod files;
+mod nginx;
+mod openssl;
+mod pebble;
+mod port;
+mod process;
+mod programs;
+mod requests;
+mod wait;
+mod workspace;
+
+pub use alertmanager::Alertmanager;
+pub use curl::curl;
+pub use files::{self_signed, write, write_secret};
+pub use nginx::{Nginx, NginxOptions, TlsServer};
+pub use openssl::{served_certificate, served_serial};
+pub use pebble::{Pebble, PebbleOptions};
+pub use port::free_port;
+pub use process::{Finished, Running, program, run};
+pub use programs::Peers;
+pub use requests::{Endpoint, Request, Requests};
+pub use wait::{eventually, eventually_async};
+pub use workspace::Workspace;
