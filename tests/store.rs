@@ -185,6 +185,19 @@ async fn a_group_that_does_not_exist_is_named_and_nothing_is_stored() {
 }
 
 #[tokio::test]
+async fn who_was_taken_over_changes_nothing_more() {
+    let world = World::new().await;
+    let first = world.add(&issued(1)).await;
+    // As on a network's file system that ignores locks: the next one got a number too.
+    let lease = world.folder.path().join("private/locks/state.json");
+    atomic::write(&lease, br#"{"fencing":99,"pid":1}"#, Access::mode(0o600)).unwrap();
+    let error = world.store.add(&name(), &issued(2), None).await.unwrap_err();
+    assert!(error.source.to_string().contains("taken over"), "{error:?}");
+    assert_eq!(world.held().await, first);
+    assert_eq!(world.names(), ["0001", "current"]);
+}
+
+#[tokio::test]
 async fn a_key_of_another_certificate_is_refused() {
     let world = World::new().await;
     let mut mixed = issued(1);
