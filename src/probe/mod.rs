@@ -1,7 +1,21 @@
 //! Asks a server which certificate it serves.
 //!
-//! Not here: whether that is the right one ([`crate::deploy`]).
+//! One question is one new connection and one full handshake: no resumption, TLS 1.2 or 1.3, the
+//! protocol's STARTTLS dialogue first where there is one. Trust is not judged: certificates are
+//! recorded as they come, also where the handshake fails afterwards, as with servers that demand a
+//! certificate of their clients. Servers are not trusted either: every byte and wait is bounded.
+//!
+//! Not here: whether what is served is the right one, and asking again ([`crate::deploy`]).
 
+mod ask;
+mod dialogue;
+mod recorder;
+mod resolve;
 mod starttls;
+#[cfg(test)]
+pub(crate) mod test_server;
 
+pub use ask::{ProbeError, Served, ask, ask_at};
+pub use dialogue::DialogueError;
+pub use resolve::{MAX_ADDRESSES, resolve};
 pub use starttls::{StartTls, StartTlsError};

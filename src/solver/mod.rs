@@ -1,7 +1,111 @@
 //! Makes proofs of control visible to a CA, and takes them away again.
 //!
+//! A [`Solver`] shows any number of [`Proof`]s at once; each is visible from the return of
+//! [`Solver::present`] until its [`Presented`] is cleaned up or dropped, whichever way that comes
+//! about. What a killed process left is taken away by [`Solver::clean_up_leftover`].
+//!
 //! Not here: what is to be proven, and telling the CA to look ([`crate::issue`]).
 
+mod error;
+mod http01;
 mod settings;
 
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use error::SolverError;
+pub use http01::{Listener, Webroot};
 pub use settings::{SolverMethod, SolverSettings};
+
+use crate::model::{ChallengeType, Identifier, Proof, Token};
+
+/// Shows proofs of one kind of challenge.
+#[async_trait]
+pub trait Solver: fmt::Debug + Send + Sync {
+    /// The kind.
+    fn challenge_type(&self) -> ChallengeType;
+
+    /// Finds out whether it could show a proof now, and changes nothing. To be asked before an
+    /// order is placed.
+    ///
+    /// # Errors
+    ///
+    /// Says what stands in the way: a folder that can't be written, an address that is taken.
+    async fn check(&self) -> Result<(), SolverError>;
+
+    /// Makes `proof` visible. It is when this returns, and until the result is cleaned up or
+    /// dropped. If the future is dropped instead, nothing stays visible.
+    ///
+    /// # Errors
+    ///
+    /// Says why not; then nothing of it is visible.
+    async fn present(&self, proof: &Proof) -> Result<Presented, SolverError>;
+
+    /// Takes away what a run that crashed left of the proof of `token` for `identifier`. Nothing
+    /// there is fine, and what this process itself shows stays.
+    ///
+    /// # Errors
+    ///
+    /// If it is there and can't be removed.
+    async fn clean_up_leftover(
+        &self,
+        identifier: &Identifier,
+        token: &Token,
+    ) -> Result<(), SolverError>;
+}
+
+/// Makes the solver that `settings` describe. Nothing is opened yet.
+///
+/// # Errors
+///
+/// If it could never show anything.
+pub fn build(settings: &SolverSettings) -> Result<Arc<dyn Solver>, SolverError> {
+    Ok(match &settings.method {
+        SolverMethod::Webroot { directory, flat } => {
+            Arc::new(Webroot::new(directory.clone(), *flat))
+        }
+        SolverMethod::Listener { addresses } => Arc::new(Listener::new(addresses.clone())?),
+    })
+}
+
+/// A proof that is visible now, until this is cleaned up or dropped.
+#[must_use = "the proof is taken away when this is dropped"]
+pub struct Presented(Box<dyn CleanUp>);
+
+impl Presented {
+    /// Takes the proof away. Dropping does so too, but can't say whether it succeeded.
+    ///
+    /// # Errors
+    ///
+    /// If it stays visible.
+    pub async fn clean_up(self) -> Result<(), SolverError> {
+        self.0.clean_up().await
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented")
+    }
+}
+
+/// What a solver's `present` leaves behind: takes its proof away when asked to or dropped.
+#[async_trait]
+trait CleanUp: Send + Sync {
+    async fn clean_up(self: Box<Self>) -> Result<(), SolverError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_without_addresses_is_refused() {
+        let method = SolverMethod::Listener { addresses: vec![] };
+        let name = "own-port".parse().unwrap();
+        let settings = SolverSettings { name, method, identifiers: vec![] };
+        assert!(matches!(build(&settings), Err(SolverError::NoAddress)));
+    }
+}

@@ -19,7 +19,7 @@ use rustix::fs::{Gid, Uid};
 use crate::model::Timestamp;
 
 /// How the name of every temporary file of ours begins.
-const TEMPORARY_PREFIX: &str = ".renewd-";
+pub const TEMPORARY_PREFIX: &str = ".renewd-";
 
 /// Who may do what with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

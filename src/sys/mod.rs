@@ -4,6 +4,10 @@
 //! Not here: what any of it is for.
 
 pub mod atomic;
+pub mod beneath;
 pub mod clock;
+pub mod crash;
 pub mod http;
 pub mod process;
+pub mod signal;
+pub mod user;

@@ -1,0 +1,109 @@
+//! Records what a server shows during a handshake, and judges only whether it holds the key.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+/// What a server showed before the handshake ended, one way or the other.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// Leaf first, as sent; empty if it never came to that.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Whether the server signed the handshake with the leaf's key.
+    pub(super) key_proven: bool,
+}
+
+/// Accepts every certificate and keeps it.
+pub(super) struct Recorder {
+    provider: Arc<CryptoProvider>,
+    recorded: Mutex<Recorded>,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Arc<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Arc::new(Self { provider, recorded: Mutex::default() })
+    }
+
+    /// A configuration for one handshake that reports here.
+    ///
+    /// # Errors
+    ///
+    /// None with the provider that is built in.
+    pub(super) fn config(self: &Arc<Self>) -> Result<ClientConfig, Error> {
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>)
+            .with_no_client_auth();
+        // A resumed session shows no certificate.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    /// What was recorded, leaving nothing.
+    pub(super) fn take(&self) -> Recorded {
+        std::mem::take(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_proof(
+        &self,
+        proof: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.key_proven = proof.is_ok();
+        proof
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let shown = std::iter::once(end_entity).chain(intermediates);
+        let chain = shown.map(|it| it.clone().into_owned()).collect();
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        *recorded = Recorded { chain, key_proven: false };
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        self.note_proof(verify_tls12_signature(message, cert, dss, known))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        self.note_proof(verify_tls13_signature(message, cert, dss, known))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,142 @@
+//! A TLS server in this process, for the tests of this module and of those above it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::model::Leaf;
+
+/// A self-signed certificate and its key.
+#[derive(Clone, Debug)]
+pub(crate) struct Certified {
+    pub(crate) leaf: Leaf,
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+    der: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+impl Certified {
+    /// A new one for `names`.
+    pub(crate) fn new(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Self {
+            leaf: Leaf::parse(made.cert.der()).unwrap(),
+            certificate_pem: made.cert.pem().replace("\r\n", "\n"),
+            key_pem: made.signing_key.serialize_pem().replace("\r\n", "\n"),
+            der: made.cert.der().clone(),
+            key_der: made.signing_key.serialize_der(),
+        }
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
+    }
+}
+
+/// How a server behaves, besides showing its certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manners {
+    /// Speaks this version alone.
+    pub(crate) only: Option<&'static SupportedProtocolVersion>,
+    /// Breaks off if the client shows no certificate.
+    pub(crate) demands_certificate: bool,
+    /// Says this at once, and begins TLS after it has read this many bytes.
+    pub(crate) dialogue: Option<(&'static [u8], usize)>,
+}
+
+/// A server that listens on a free port of loopback until it is dropped.
+#[derive(Debug)]
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    shown: Arc<Mutex<Vec<Certified>>>,
+    accepted: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl TestServer {
+    pub(crate) async fn start(certified: &Certified) -> Self {
+        Self::start_with(certified, Manners::default(), "127.0.0.1:0").await.unwrap()
+    }
+
+    /// As `manners` say, on `address`.
+    pub(crate) async fn start_with(
+        certified: &Certified,
+        manners: Manners,
+        address: &str,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let shown = Arc::new(Mutex::new(vec![certified.clone()]));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (certificates, count) = (Arc::clone(&shown), Arc::clone(&accepted));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let turn = count.fetch_add(1, Ordering::SeqCst);
+                let certified = {
+                    let certificates = certificates.lock().unwrap();
+                    certificates[turn.min(certificates.len() - 1)].clone()
+                };
+                tokio::spawn(async move { serve(stream, &certified, manners).await });
+            }
+        });
+        Ok(Self { address, shown, accepted, task })
+    }
+
+    /// Shows `certificates` from now on: one to each connection in turn, the last to all others.
+    pub(crate) fn show(&self, certificates: &[&Certified]) {
+        let mut shown = self.shown.lock().unwrap();
+        *shown = certificates.iter().map(|it| (*it).clone()).collect();
+        self.accepted.store(0, Ordering::SeqCst);
+    }
+
+    /// How many connections there were since the last change.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, certified: &Certified, manners: Manners) {
+    if let Some((words, length)) = manners.dialogue {
+        stream.write_all(words).await.unwrap();
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+    }
+    let acceptor = TlsAcceptor::from(Arc::new(config(certified, manners)));
+    // A client that goes away is as good as one that says goodbye.
+    if let Ok(mut tls) = acceptor.accept(stream).await {
+        drop(tls.read_u8().await);
+    }
+}
+
+fn config(certified: &Certified, manners: Manners) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = match manners.only {
+        Some(version) => builder.with_protocol_versions(&[version]).unwrap(),
+        None => builder.with_safe_default_protocol_versions().unwrap(),
+    };
+    let builder = if manners.demands_certificate {
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.der.clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    builder.with_single_cert(vec![certified.der.clone()], certified.key()).unwrap()
+}

@@ -1,0 +1,296 @@
+//! The ports of [`crate::model`] that the store fulfils: accounts, orders on their way, alerts.
+//!
+//! Each is a few documents, and what matters is their order: a key is on disk before what refers to
+//! it, and goes away after it.
+//!
+//! Not here: what any of it means.
+
+use async_trait::async_trait;
+
+use super::{Key, Store};
+use crate::model::{
+    AccountRecord, CaName, CertificateName, Journal, KeyVault, OrderRecord, Outbox, PrivateKey,
+    StorageError,
+};
+
+/// The description of an account.
+const ACCOUNT: &str = "account.json";
+/// The account's key.
+const ACCOUNT_KEY: &str = "key.pem";
+/// The order on its way.
+const ORDER: &str = "order.json";
+/// The key it is for.
+const PENDING_KEY: &str = "next/privkey.pem";
+
+#[async_trait]
+impl KeyVault for Store {
+    async fn load_account(
+        &self,
+        ca: &CaName,
+    ) -> Result<Option<(AccountRecord, PrivateKey)>, StorageError> {
+        let key = Key::account(ca, ACCOUNT);
+        let Some(record) = self.load_bytes(&key).await? else { return Ok(None) };
+        let Some(pem) = self.load_bytes(&Key::account(ca, ACCOUNT_KEY)).await? else {
+            tracing::warn!(%ca, "an account has lost its key, and counts as not there");
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&record).map_err(|it| it.to_string());
+        let key = PrivateKey::from_pem(&pem).map_err(|it| crate::model::chain_text(&it));
+        match (record, key) {
+            (Ok(record), Ok(key)) => Ok(Some((record, key))),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%ca, error, "an account can't be understood, and is set aside");
+                if self.lease.is_some() {
+                    self.set_account_aside(ca).await?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn save_account(
+        &self,
+        ca: &CaName,
+        record: &AccountRecord,
+        key: Option<&PrivateKey>,
+    ) -> Result<(), StorageError> {
+        if let Some(key) = key {
+            let place = Key::account(ca, ACCOUNT_KEY);
+            let before = self.load_bytes(&place).await?;
+            // An account key can't be had again: another one is never written over. Nor does a new
+            // key ever stand beside the description of an account that it is not the key of.
+            if before.is_none_or(|it| it.as_slice() != key.secret_pem().as_bytes()) {
+                self.set_account_aside(ca).await?;
+            }
+            self.save_bytes(&place, key.secret_pem().as_bytes()).await?;
+        }
+        self.save_json(&Key::account(ca, ACCOUNT), record).await
+    }
+
+    async fn set_account_aside(&self, ca: &CaName) -> Result<(), StorageError> {
+        let mut suffix = format!(".aside-{}", self.moment());
+        // The clock may stand still or go back; what was set aside before stays.
+        while self.load_bytes(&Key::account_aside(ca, &suffix, ACCOUNT_KEY)).await?.is_some() {
+            suffix.push_str("-x");
+        }
+        let files = [ACCOUNT_KEY, ACCOUNT];
+        for file in files {
+            if let Some(content) = self.load_bytes(&Key::account(ca, file)).await? {
+                self.save_bytes(&Key::account_aside(ca, &suffix, file), &content).await?;
+            }
+        }
+        // The description first: a key alone is no account, and what is left is found next time.
+        for file in files.into_iter().rev() {
+            self.remove(&Key::account(ca, file)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for Store {
+    async fn load_order(
+        &self,
+        certificate: &CertificateName,
+    ) -> Result<Option<(OrderRecord, PrivateKey)>, StorageError> {
+        let order = Key::certificate(certificate, ORDER);
+        let Some(record) = self.load_json(&order).await? else { return Ok(None) };
+        let pending_key = Key::certificate(certificate, PENDING_KEY);
+        let pem = self.load_bytes(&pending_key).await?;
+        match pem.map(|it| PrivateKey::from_pem(&it)) {
+            Some(Ok(key)) => Ok(Some((record, key))),
+            Some(Err(error)) => {
+                self.quarantine(&pending_key, &error).await?;
+                Ok(None)
+            }
+            None => {
+                tracing::warn!(%certificate, "an order has lost its key, and counts as not there");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn save_pending_key(
+        &self,
+        certificate: &CertificateName,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError> {
+        // An order that was for another key must not find this one.
+        self.remove(&Key::certificate(certificate, ORDER)).await?;
+        let place = Key::certificate(certificate, PENDING_KEY);
+        self.save_bytes(&place, key.secret_pem().as_bytes()).await
+    }
+
+    async fn save_order(
+        &self,
+        certificate: &CertificateName,
+        record: &OrderRecord,
+    ) -> Result<(), StorageError> {
+        self.save_json(&Key::certificate(certificate, ORDER), record).await
+    }
+
+    async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        self.remove(&Key::certificate(certificate, ORDER)).await?;
+        self.remove(&Key::certificate(certificate, PENDING_KEY)).await
+    }
+}
+
+#[async_trait]
+impl Outbox for Store {
+    async fn load_alerts(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.load_bytes(&Key::outbox()).await?.map(|it| it.to_vec()))
+    }
+
+    async fn save_alerts(&self, document: &[u8]) -> Result<(), StorageError> {
+        self.save_bytes(&Key::outbox(), document).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::opening::tests::World;
+    use super::*;
+    use crate::model::{KeyType, Timestamp};
+    use crate::sys::atomic::{self, Access};
+
+    fn ca() -> CaName {
+        "lab".parse().unwrap()
+    }
+
+    fn name() -> CertificateName {
+        "example.com".parse().unwrap()
+    }
+
+    fn key() -> PrivateKey {
+        PrivateKey::generate(KeyType::P256).unwrap()
+    }
+
+    fn account() -> AccountRecord {
+        AccountRecord {
+            directory: "https://ca.example/dir".into(),
+            url: None,
+            contact: vec!["mailto:ops@example.com".into()],
+            registered_at: None,
+        }
+    }
+
+    fn order() -> OrderRecord {
+        OrderRecord {
+            ca: ca(),
+            directory: "https://ca.example/dir".into(),
+            order_url: Some("https://ca.example/order/1".into()),
+            identifiers: vec!["example.com".parse().unwrap()],
+            profile: None,
+            key_type: KeyType::P256,
+            placed_at: Timestamp::EPOCH,
+            presented: Vec::new(),
+        }
+    }
+
+    fn folders(world: &World) -> Vec<String> {
+        let entries = fs::read_dir(world.path("private/accounts")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn an_account_outlives_the_process_with_its_key() {
+        let world = World::new().await;
+        assert!(world.store.load_account(&ca()).await.unwrap().is_none());
+        let key = key();
+        world.store.save_account(&ca(), &account(), Some(&key)).await.unwrap();
+        let registered = AccountRecord { url: Some("https://ca.example/1".into()), ..account() };
+        world.store.save_account(&ca(), &registered, None).await.unwrap();
+        let world = world.reopened().await;
+        let (record, read) = world.store.load_account(&ca()).await.unwrap().unwrap();
+        assert_eq!((record, read.secret_pem()), (registered, key.secret_pem()));
+        let mode = |path: &str| world.path(path).metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode("private/accounts/lab/key.pem"), 0o600);
+        assert_eq!(mode("private/accounts/lab"), 0o700);
+    }
+
+    #[tokio::test]
+    async fn an_account_set_aside_is_gone_but_kept() {
+        let world = World::new().await;
+        let key = key();
+        world.store.save_account(&ca(), &account(), Some(&key)).await.unwrap();
+        world.store.set_account_aside(&ca()).await.unwrap();
+        assert!(world.store.load_account(&ca()).await.unwrap().is_none());
+        let names = folders(&world);
+        let aside = names.iter().find(|it| it.starts_with("lab.aside-2")).unwrap();
+        let kept = world.path("private/accounts").join(aside).join("key.pem");
+        assert_eq!(fs::read_to_string(kept).unwrap(), key.secret_pem());
+    }
+
+    #[tokio::test]
+    async fn an_account_key_is_never_written_over() {
+        let world = World::new().await;
+        world.store.save_account(&ca(), &account(), Some(&key())).await.unwrap();
+        world.store.save_account(&ca(), &account(), Some(&key())).await.unwrap();
+        assert_eq!(folders(&world).len(), 2);
+        assert!(world.store.load_account(&ca()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_broken_account_is_set_aside_and_its_key_kept() {
+        let world = World::new().await;
+        world.store.save_account(&ca(), &account(), Some(&key())).await.unwrap();
+        let path = world.path("private/accounts/lab/account.json");
+        atomic::write(&path, b"{", Access::mode(0o600)).unwrap();
+        assert!(world.store.load_account(&ca()).await.unwrap().is_none());
+        let names = folders(&world);
+        let aside = names.iter().find(|it| it.starts_with("lab.aside-2")).unwrap();
+        assert!(world.path("private/accounts").join(aside).join("key.pem").is_file());
+    }
+
+    #[tokio::test]
+    async fn an_order_is_found_again_with_its_key_until_it_is_closed() {
+        let world = World::new().await;
+        let key = key();
+        world.store.save_pending_key(&name(), &key).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none(), "a key is no order");
+        world.store.save_order(&name(), &order()).await.unwrap();
+        let world = world.reopened().await;
+        let (record, read) = world.store.load_order(&name()).await.unwrap().unwrap();
+        assert_eq!((record, read.secret_pem()), (order(), key.secret_pem()));
+        world.store.close_order(&name()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+        assert!(!world.path("private/certificates/example.com/next/privkey.pem").exists());
+        world.store.close_order(&name()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_new_pending_key_is_never_found_with_the_order_of_another() {
+        let world = World::new().await;
+        world.store.save_pending_key(&name(), &key()).await.unwrap();
+        world.store.save_order(&name(), &order()).await.unwrap();
+        world.store.save_pending_key(&name(), &key()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_without_a_usable_key_is_none() {
+        let world = World::new().await;
+        world.store.save_pending_key(&name(), &key()).await.unwrap();
+        world.store.save_order(&name(), &order()).await.unwrap();
+        let path = world.path("private/certificates/example.com/next/privkey.pem");
+        atomic::write(&path, b"", Access::mode(0o600)).unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn alerts_outlive_the_process() {
+        let world = World::new().await;
+        assert_eq!(world.store.load_alerts().await.unwrap(), None);
+        world.store.save_alerts(b"[1]").await.unwrap();
+        let world = world.reopened().await;
+        assert_eq!(world.store.load_alerts().await.unwrap().unwrap(), b"[1]");
+        assert!(world.path("private/alerts/outbox.json").is_file());
+    }
+}

@@ -1,0 +1,147 @@
+//! The system's users and groups, by name.
+//!
+//! Not here: changing who we are, and what a file's owner should be.
+
+use nix::unistd::{Group, User};
+
+use crate::model::{Explain, Retry};
+
+/// A user or group can't be found.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// Nobody is called that.
+    #[error("there is no user {0:?} on this machine")]
+    UnknownUser(String),
+    /// No group is called that.
+    #[error("there is no group {0:?} on this machine")]
+    UnknownGroup(String),
+    /// The system could not be asked.
+    #[error("cannot look up {name:?} in the system's users and groups")]
+    Lookup {
+        /// Whom we asked for.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Explain for UserError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownUser(_) => "system.unknown_user",
+            Self::UnknownGroup(_) => "system.unknown_group",
+            Self::Lookup { .. } => "system.user_lookup_failed",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::UnknownUser(_) | Self::UnknownGroup(_) => Retry::AfterChange,
+            Self::Lookup { .. } => Retry::BackOff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownUser(name) => {
+                Some(format!("correct the name, or make the user: useradd --system {name}"))
+            }
+            Self::UnknownGroup(name) => {
+                Some(format!("correct the name, or make the group: groupadd --system {name}"))
+            }
+            Self::Lookup { .. } => None,
+        }
+    }
+}
+
+/// The number of the user `name`; a name of digits alone is a number itself if nobody is called so.
+///
+/// May block, where users come from the network.
+///
+/// # Errors
+///
+/// [`UserError`] if there is none, or the system can't be asked.
+pub fn user_id(name: &str) -> Result<u32, UserError> {
+    let found = User::from_name(name).map_err(|errno| lookup(name, errno))?;
+    found
+        .map(|it| it.uid.as_raw())
+        .or_else(|| number(name))
+        .ok_or_else(|| UserError::UnknownUser(name.to_owned()))
+}
+
+/// The number of the group `name`; a name of digits alone is a number itself if no group is called
+/// so.
+///
+/// May block, where groups come from the network.
+///
+/// # Errors
+///
+/// [`UserError`] if there is none, or the system can't be asked.
+pub fn group_id(name: &str) -> Result<u32, UserError> {
+    let found = Group::from_name(name).map_err(|errno| lookup(name, errno))?;
+    found
+        .map(|it| it.gid.as_raw())
+        .or_else(|| number(name))
+        .ok_or_else(|| UserError::UnknownGroup(name.to_owned()))
+}
+
+/// The number of the first group of the user `name`; none if only the number `name` is known.
+///
+/// May block, where users come from the network.
+///
+/// # Errors
+///
+/// [`UserError`] if the system can't be asked.
+pub fn first_group_of(name: &str) -> Result<Option<u32>, UserError> {
+    let found = User::from_name(name).map_err(|errno| lookup(name, errno))?;
+    Ok(found.map(|it| it.gid.as_raw()))
+}
+
+/// The number of the user as whom this process acts.
+#[must_use]
+pub fn own_user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The number of the group as which this process acts.
+#[must_use]
+pub fn own_group_id() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
+fn lookup(name: &str, errno: nix::Error) -> UserError {
+    UserError::Lookup { name: name.to_owned(), source: errno.into() }
+}
+
+/// `name` as a number, as chown(1) takes it; never the number that means "unchanged".
+fn number(name: &str) -> Option<u32> {
+    let digits = !name.is_empty() && name.bytes().all(|it| it.is_ascii_digit());
+    digits.then(|| name.parse().ok()).flatten().filter(|it| *it != u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_number_zero_as_user_and_group() {
+        assert_eq!(user_id("root").unwrap(), 0);
+        assert_eq!(group_id("root").unwrap(), 0);
+        assert_eq!(first_group_of("root").unwrap(), Some(0));
+    }
+
+    #[test]
+    fn digits_are_a_number_and_the_number_for_unchanged_is_refused() {
+        assert_eq!(group_id("54321").unwrap(), 54321);
+        assert!(group_id("4294967295").is_err());
+        assert!(user_id("").is_err());
+    }
+
+    #[test]
+    fn an_unknown_group_is_named_with_what_to_do() {
+        let error = group_id("no-such-group").unwrap_err();
+        assert_eq!(error.to_string(), "there is no group \"no-such-group\" on this machine");
+        assert!(error.hint().unwrap().contains("groupadd --system no-such-group"));
+    }
+}
