@@ -1,8 +1,13 @@
-//! The system's users and groups, by name.
+//! The system's users and groups, by name; and giving up being root.
 //!
-//! Not here: changing who we are, and what a file's owner should be.
+//! Not here: what a file's owner should be.
 
-use nix::unistd::{Group, User};
+use std::ffi::CString;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
 
 use crate::model::{Explain, Retry};
 
@@ -22,7 +27,16 @@ pub enum UserError {
         name: String,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// We are root, and could not become somebody else.
+    #[error("cannot become the user {id}")]
+    Become {
+        /// The user's number.
+        id: u32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -32,13 +46,14 @@ impl Explain for UserError {
             Self::UnknownUser(_) => "system.unknown_user",
             Self::UnknownGroup(_) => "system.unknown_group",
             Self::Lookup { .. } => "system.user_lookup_failed",
+            Self::Become { .. } => "system.user_not_changed",
         }
     }
 
     fn retry(&self) -> Retry {
         match self {
             Self::UnknownUser(_) | Self::UnknownGroup(_) => Retry::AfterChange,
-            Self::Lookup { .. } => Retry::BackOff,
+            Self::Lookup { .. } | Self::Become { .. } => Retry::BackOff,
         }
     }
 
@@ -50,7 +65,7 @@ impl Explain for UserError {
             Self::UnknownGroup(name) => {
                 Some(format!("correct the name, or make the group: groupadd --system {name}"))
             }
-            Self::Lookup { .. } => None,
+            Self::Lookup { .. } | Self::Become { .. } => None,
         }
     }
 }
@@ -108,6 +123,35 @@ pub fn own_user_id() -> u32 {
 #[must_use]
 pub fn own_group_id() -> u32 {
     rustix::process::getegid().as_raw()
+}
+
+/// If this process is root's and `folder` is another user's, becomes that user for good, with all
+/// of the user's groups, in every thread. Says as whom it acts now if that has changed.
+///
+/// A folder that isn't there changes nothing. May block, where users come from the network.
+///
+/// # Errors
+///
+/// [`UserError`] if the system refuses. The process may have changed its groups by then: end it.
+pub fn become_owner_of(folder: &Path) -> Result<Option<u32>, UserError> {
+    let Ok(metadata) = folder.metadata() else { return Ok(None) };
+    let owner = metadata.uid();
+    if own_user_id() != 0 || owner == 0 {
+        return Ok(None);
+    }
+    let failed = |errno: nix::Error| UserError::Become { id: owner, source: errno.into() };
+
+    let user = User::from_uid(Uid::from_raw(owner)).map_err(failed)?;
+    let group = user.as_ref().map_or_else(|| Gid::from_raw(metadata.gid()), |it| it.gid);
+    match user.and_then(|it| CString::new(it.name).ok()) {
+        Some(name) => initgroups(&name, group).map_err(failed)?,
+        None => setgroups(&[group]).map_err(failed)?,
+    }
+    setgid(group).map_err(failed)?;
+    // Last: nothing of the above is allowed afterwards. It sets the saved number too, so there is
+    // no way back.
+    setuid(Uid::from_raw(owner)).map_err(failed)?;
+    Ok(Some(owner))
 }
 
 fn lookup(name: &str, errno: nix::Error) -> UserError {

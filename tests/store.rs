@@ -1,0 +1,555 @@
+//! The certificates below a state directory, as servers and a restarted agent find them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use renewd::local_ca::placeholder;
+use renewd::model::{
+    CertificateName, Chain, Explain, Fingerprint, Generation, Held, IssuedCertificate, KeyType,
+    Origin, PrivateKey, Timestamp,
+};
+use renewd::store::{GroupError, HeldError, Store, StoreSettings};
+use renewd::sys::atomic::{self, Access};
+use renewd::sys::clock::SystemClock;
+#[cfg(feature = "crash-points")]
+use renewd::sys::process::Ended;
+use renewd::sys::process::{self, ProcessError, Program};
+use renewd::sys::user;
+
+/// Set for a test that plays a process which becomes the owner of the state directory.
+const HEIR: &str = "RENEWD_TEST_HEIR";
+
+/// Set for a test that plays the process to be killed.
+const VICTIM: &str = "RENEWD_TEST_VICTIM";
+
+struct World {
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { store: open(folder.path()).await, folder }
+    }
+
+    /// Ends the store and opens it anew, as after a crash.
+    async fn reopened(self) -> Self {
+        let Self { store, folder } = self;
+        drop(store);
+        Self { store: open(folder.path()).await, folder }
+    }
+
+    /// A path in the folder of the certificate.
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join("certs/example.com").join(path)
+    }
+
+    async fn add(&self, issued: &IssuedCertificate) -> Held {
+        self.store.add(&name(), issued, None).await.unwrap()
+    }
+
+    async fn held(&self) -> Held {
+        self.store.held(&name()).await.unwrap().unwrap()
+    }
+
+    async fn repair(&self) -> Option<String> {
+        self.store.repair(&name(), None).await.unwrap()
+    }
+
+    fn current(&self) -> String {
+        fs::read_link(self.path("current")).unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// What lies in the folder of the certificate.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        atomic::write(&self.path(path), content.as_bytes(), Access::mode(0o644)).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+}
+
+async fn open(state_dir: &Path) -> Store {
+    let settings =
+        StoreSettings { state_dir: state_dir.to_owned(), run_dir: state_dir.join("run") };
+    // A victim that was killed may take a moment to let go of its lock.
+    let wait = Duration::from_secs(20);
+    Store::open(&settings, Arc::new(SystemClock::new()), wait).await.unwrap()
+}
+
+fn name() -> CertificateName {
+    "example.com".parse().unwrap()
+}
+
+/// A certificate that is valid from `day` on.
+fn issued(day: u64) -> IssuedCertificate {
+    let now = Timestamp::EPOCH.saturating_add(Duration::from_secs((20_000 + day) * 86_400));
+    let (chain, key) = placeholder(&["example.com".parse().unwrap()], now).unwrap();
+    let origin = Origin {
+        ca: "lab".parse().unwrap(),
+        directory: "https://ca.example/dir".into(),
+        profile: None,
+        key_type: KeyType::P256,
+        issued_at: now,
+        order_url: None,
+        test: false,
+    };
+    IssuedCertificate { chain, key, origin }
+}
+
+/// A group that we may give files to: any number for root, our own for others.
+fn group() -> (String, u32) {
+    let id = if user::own_user_id() == 0 { 54_321 } else { user::own_group_id() };
+    (id.to_string(), id)
+}
+
+/// Mode, owner and group.
+fn rights(path: &Path) -> (u32, u32, u32) {
+    let metadata = path.symlink_metadata().unwrap();
+    (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+}
+
+/// What a server finds that follows the link once.
+fn served(root: &Path) -> Fingerprint {
+    let directory = root.join(fs::read_link(root.join("current")).unwrap());
+    let chain = Chain::parse_pem(&fs::read(directory.join("fullchain.pem")).unwrap()).unwrap();
+    let key = PrivateKey::from_pem(&fs::read(directory.join("privkey.pem")).unwrap()).unwrap();
+    assert_eq!(chain.leaf.public_key, key.public_key().unwrap(), "key and certificate differ");
+    chain.leaf.sha256
+}
+
+#[tokio::test]
+async fn what_is_added_is_held_with_its_origin_and_named_as_certbot_names_it() {
+    let world = World::new().await;
+    assert_eq!(world.store.held(&name()).await.unwrap(), None);
+    let first = issued(1);
+    let held = world.add(&first).await;
+    assert_eq!(held.generation, Some(Generation(1)));
+    assert_eq!(held.origin.as_ref(), Some(&first.origin));
+    assert_eq!(held.leaf, first.chain.leaf);
+    assert_eq!(held.directory, world.path("0001"));
+    assert_eq!(world.current(), "0001");
+    assert_eq!(world.names(), ["0001", "current"]);
+    assert_eq!(world.read("current/fullchain.pem"), first.chain.full_pem());
+    assert_eq!(world.read("current/cert.pem"), first.chain.leaf_pem());
+    assert_eq!(world.read("current/chain.pem"), "");
+    assert_eq!(world.read("current/privkey.pem"), first.key.secret_pem());
+    let combined = format!("{}{}", first.key.secret_pem(), first.chain.full_pem());
+    assert_eq!(world.read("current/combined.pem"), combined);
+    assert_eq!(world.store.certificate_names().await.unwrap(), [name()].into());
+
+    let world = world.reopened().await;
+    assert_eq!(world.held().await, held);
+}
+
+#[tokio::test]
+async fn every_file_has_its_rights_with_and_without_a_group() {
+    let world = World::new().await;
+    let (own, (group, group_id)) = (rights(world.folder.path()), group());
+    for (group, group_id, secret) in [(None, own.2, 0o600), (Some(&*group), group_id, 0o640)] {
+        let held = world.store.add(&name(), &issued(1), group).await.unwrap();
+        assert_eq!(rights(&held.directory), (0o750, own.1, group_id));
+        for file in ["fullchain.pem", "cert.pem", "chain.pem", "meta.json"] {
+            assert_eq!(rights(&held.directory.join(file)), (0o644, own.1, group_id), "{file}");
+        }
+        for file in ["privkey.pem", "combined.pem"] {
+            assert_eq!(rights(&held.directory.join(file)), (secret, own.1, group_id), "{file}");
+        }
+    }
+    assert_eq!(rights(&world.path("")).0, 0o711);
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_exist_is_named_and_nothing_is_stored() {
+    let world = World::new().await;
+    let error = world.store.add(&name(), &issued(1), Some("no-such-group")).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("groupadd --system no-such-group"), "{error:?}");
+    assert_eq!(world.store.held(&name()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused() {
+    let world = World::new().await;
+    let mut mixed = issued(1);
+    mixed.key = issued(1).key;
+    let error = world.store.add(&name(), &mixed, None).await.unwrap_err();
+    assert_eq!(error.source.to_string(), "key and certificate do not belong together");
+    let printed = format!("{error:?} {mixed:?}");
+    assert!(!printed.contains("PRIVATE KEY"), "{printed}");
+    assert!(!world.path("").exists());
+}
+
+#[tokio::test]
+async fn the_same_certificate_added_twice_is_one_generation() {
+    let world = World::new().await;
+    world.add(&issued(1)).await;
+    let second = issued(2);
+    world.add(&second).await;
+    // As after a crash between the folder and the link.
+    atomic::link(&world.path("current"), Path::new("0001")).unwrap();
+    let world = world.reopened().await;
+    assert_eq!(world.add(&second).await.generation, Some(Generation(2)));
+    assert_eq!(world.names(), ["0001", "0002", "current"]);
+    assert_eq!(world.current(), "0002");
+}
+
+#[tokio::test]
+async fn half_a_generation_is_never_held_and_is_swept() {
+    let world = World::new().await;
+    let first = world.add(&issued(1)).await;
+    let half = world.path(".renewd-half");
+    atomic::directory(&half, Access::mode(0o700)).unwrap();
+    world.write(".renewd-half/fullchain.pem", &issued(2).chain.full_pem());
+    let world = world.reopened().await;
+    assert_eq!(world.held().await, first);
+    assert_eq!(world.names(), ["0001", "current"]);
+}
+
+#[tokio::test]
+async fn a_placeholder_stands_in_until_the_first_certificate_and_never_again() {
+    let world = World::new().await;
+    let stand_in = issued(1);
+    let put = async |it: &IssuedCertificate| {
+        world.store.put_placeholder(&name(), &it.chain, &it.key, None).await.unwrap()
+    };
+    let held = put(&stand_in).await.unwrap();
+    assert!(held.is_placeholder() && held.origin.is_none());
+    assert_eq!(world.current(), "placeholder");
+    assert!(world.read("placeholder/meta.json").contains("\"placeholder\": true"));
+
+    let other = issued(2);
+    let held = put(&other).await.unwrap();
+    assert_eq!((held.fingerprint(), held.is_placeholder()), (other.chain.leaf.sha256, true));
+
+    let real = world.add(&issued(3)).await;
+    assert!(!real.is_placeholder());
+    assert_eq!(put(&stand_in).await, None);
+    assert_eq!(world.held().await, real);
+    world.store.prune(&name(), &BTreeSet::new()).await.unwrap();
+    assert_eq!(world.names(), ["0001", "current"]);
+}
+
+#[tokio::test]
+async fn three_are_kept_and_the_current_one_and_those_still_served() {
+    let world = World::new().await;
+    let mut held = Vec::new();
+    for day in 1..=7 {
+        held.push(world.add(&issued(day)).await);
+    }
+    let [first, second] = [held[0].fingerprint(), held[1].fingerprint()];
+    world.store.switch(&name(), first).await.unwrap();
+    let served = BTreeSet::from([second]);
+    assert_eq!(world.store.prune(&name(), &served).await.unwrap(), 2);
+    assert_eq!(world.names(), ["0001", "0002", "0005", "0006", "0007", "current"]);
+    assert_eq!(world.store.prune(&name(), &served).await.unwrap(), 0);
+    let generations = world.store.generations(&name()).await.unwrap();
+    assert_eq!(generations[1], (Generation(2), second));
+    assert_eq!(generations.len(), 5);
+    assert!(world.store.switch(&name(), held[2].fingerprint()).await.is_err());
+    assert_eq!(world.add(&issued(8)).await.generation, Some(Generation(8)));
+}
+
+#[tokio::test]
+async fn nothing_is_pruned_while_what_is_held_is_in_doubt() {
+    let world = World::new().await;
+    for day in 1..=5 {
+        world.add(&issued(day)).await;
+    }
+    world.write("0005/fullchain.pem", "");
+    assert_eq!(world.store.prune(&name(), &BTreeSet::new()).await.unwrap(), 0);
+    assert_eq!(world.names().len(), 6);
+}
+
+#[tokio::test]
+async fn what_was_changed_by_hand_is_unreadable_and_says_how() {
+    let world = World::new().await;
+    let error = async || world.store.held(&name()).await.unwrap_err();
+    world.add(&issued(1)).await;
+    let other = issued(2);
+    world.write("0001/privkey.pem", other.key.secret_pem());
+    assert!(matches!(error().await, HeldError::Mismatch(_)));
+    world.write("0001/fullchain.pem", &other.chain.full_pem());
+    assert!(matches!(error().await, HeldError::Replaced { .. }));
+    world.write("0001/fullchain.pem", "");
+    assert!(matches!(error().await, HeldError::Chain { .. }));
+    fs::remove_file(world.path("0001/fullchain.pem")).unwrap();
+    assert!(matches!(error().await, HeldError::Read(_)));
+    symlink("/etc/hostname", world.path("0001/fullchain.pem")).unwrap();
+    let planted = error().await;
+    assert!(matches!(planted, HeldError::Read(_)) && !planted.is_systems_fault());
+    assert_eq!(planted.code(), "store.unreadable");
+    atomic::link(&world.path("current"), Path::new("../../private")).unwrap();
+    assert!(matches!(error().await, HeldError::StrangeLink(_)));
+    fs::remove_file(world.path("current")).unwrap();
+    assert!(matches!(error().await, HeldError::LinkMissing(_)));
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_repaired_where_nothing_is_wrong() {
+    let world = World::new().await;
+    assert_eq!(world.repair().await, None);
+    let stand_in = issued(1);
+    world.store.put_placeholder(&name(), &stand_in.chain, &stand_in.key, None).await.unwrap();
+    assert_eq!(world.repair().await, None);
+    let (group, group_id) = group();
+    world.store.add(&name(), &issued(2), Some(&group)).await.unwrap();
+    world.store.repair(&name(), Some(&group)).await.unwrap();
+    assert_eq!(world.store.repair(&name(), Some(&group)).await.unwrap(), None);
+    // A group that was given later is given to what was there before.
+    let key = rights(&world.path("placeholder/privkey.pem"));
+    assert_eq!((key.0, key.2), (0o640, group_id));
+}
+
+#[tokio::test]
+async fn each_file_that_is_lost_or_changed_comes_back_from_the_others() {
+    let world = World::new().await;
+    let held = world.add(&issued(1)).await;
+    let files =
+        ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "combined.pem", "meta.json"];
+    for file in files {
+        let path = format!("0001/{file}");
+        let before = world.read(&path);
+        fs::remove_file(world.path(&path)).unwrap();
+        let said = world.repair().await.unwrap();
+        assert_eq!(said, format!("0001: {file} was missing"));
+        assert_eq!(world.held().await.leaf, held.leaf);
+        if file == "meta.json" {
+            assert_eq!(world.held().await.origin, None);
+        } else {
+            assert_eq!(world.read(&path), before);
+            world.write(&path, "garbage");
+            let said = world.repair().await.unwrap();
+            assert!(said.starts_with(&format!("0001: {file} had been changed")), "{said}");
+            assert_eq!(world.read(&path), before);
+        }
+        assert_eq!(world.repair().await, None, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_pair_that_somebody_put_in_the_place_of_ours_goes_away_again() {
+    let world = World::new().await;
+    let held = world.add(&issued(1)).await;
+    let other = issued(2);
+    world.write("0001/fullchain.pem", &other.chain.full_pem());
+    world.write("0001/privkey.pem", other.key.secret_pem());
+    world.repair().await.unwrap();
+    assert_eq!(world.held().await, held);
+}
+
+#[tokio::test]
+async fn a_key_that_others_can_read_is_closed_again() {
+    let world = World::new().await;
+    world.add(&issued(1)).await;
+    let key = world.read("0001/privkey.pem");
+    world.write("0001/privkey.pem", &key);
+    atomic::directory(&world.path("0001"), Access::mode(0o755)).unwrap();
+    atomic::directory(&world.path(""), Access::mode(0o777)).unwrap();
+    let said = world.repair().await.unwrap();
+    for part in ["the folder had mode 777", "0001: privkey.pem had mode 644", "0001: the folder"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(rights(&world.path("0001/privkey.pem")).0, 0o600);
+    assert_eq!((rights(&world.path("0001")).0, rights(&world.path("")).0), (0o750, 0o711));
+}
+
+#[tokio::test]
+async fn a_lost_link_leads_to_what_is_valid_longest_again() {
+    let world = World::new().await;
+    world.add(&issued(1)).await;
+    let longest = world.add(&issued(9)).await;
+    world.add(&issued(5)).await;
+    let broken = world.path("current");
+    let cases: [(&str, &dyn Fn()); 3] = [
+        ("current was missing", &|| fs::remove_file(&broken).unwrap()),
+        ("current was not a link", &|| atomic::link(&broken, Path::new("/etc")).unwrap()),
+        ("current led to no usable", &|| atomic::link(&broken, Path::new("0077")).unwrap()),
+    ];
+    for (said, damage) in cases {
+        damage();
+        assert!(world.repair().await.unwrap().starts_with(said));
+        assert_eq!(world.held().await, longest);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_the_link_is_kept_aside() {
+    let world = World::new().await;
+    let held = world.add(&issued(1)).await;
+    fs::remove_file(world.path("current")).unwrap();
+    atomic::directory(&world.path("current"), Access::mode(0o700)).unwrap();
+    world.write("current/precious", "x");
+    world.repair().await.unwrap();
+    assert_eq!(world.held().await, held);
+    let aside = world.names().into_iter().find(|it| it.starts_with("current.aside-")).unwrap();
+    assert_eq!(world.read(&format!("{aside}/precious")), "x");
+}
+
+#[tokio::test]
+async fn a_broken_generation_is_passed_over_for_an_older_whole_one() {
+    let world = World::new().await;
+    let whole = world.add(&issued(1)).await;
+    world.add(&issued(2)).await;
+    fs::remove_file(world.path("0002/privkey.pem")).unwrap();
+    fs::remove_file(world.path("0002/combined.pem")).unwrap();
+    world.repair().await.unwrap();
+    assert_eq!(world.held().await, whole);
+    assert_eq!(world.add(&issued(3)).await.generation, Some(Generation(3)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_follows_the_link_once_always_finds_a_pair() {
+    let world = World::new().await;
+    world.add(&issued(0)).await;
+    let (root, ended) = (world.path(""), Arc::new(AtomicBool::new(false)));
+    let reader = std::thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || {
+            let mut seen = BTreeSet::new();
+            while !ended.load(Ordering::Relaxed) {
+                seen.insert(served(&root));
+            }
+            seen.len()
+        }
+    });
+    for day in 1..=100 {
+        world.add(&issued(day)).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    assert!(reader.join().unwrap() > 1);
+    assert_eq!(world.current(), "0101");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_can_be_asked_while_generations_come_and_go() {
+    let world = Arc::new(World::new().await);
+    world.add(&issued(0)).await;
+    let writer = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move {
+            for day in 1..=30 {
+                world.add(&issued(day)).await;
+                world.store.prune(&name(), &BTreeSet::new()).await.unwrap();
+            }
+        }
+    });
+    while !writer.is_finished() {
+        world.held().await;
+    }
+    writer.await.unwrap();
+    assert_eq!(world.names().len(), 4);
+}
+
+/// Not a test of its own: what root, or anybody, does with the state directory of another user.
+#[tokio::test]
+async fn heir() {
+    let Some(state_dir) = std::env::var_os(HEIR) else { return };
+    let was_root = user::own_user_id() == 0;
+    let became = user::become_owner_of(Path::new(&state_dir)).unwrap();
+    assert_eq!(became.is_some(), was_root);
+    assert_ne!(user::own_user_id(), 0);
+
+    let store = open(Path::new(&state_dir)).await;
+    let error = store.add(&name(), &issued(1), Some("root")).await.unwrap_err();
+    assert!(error.source.is::<GroupError>(), "{error:?}");
+    assert!(error.hint().unwrap().contains("usermod -aG root renewd"), "{error:?}");
+    assert_eq!(store.held(&name()).await.unwrap(), None);
+    store.add(&name(), &issued(1), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn root_becomes_the_owner_and_then_may_not_give_files_to_strange_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root plays a user that no machine knows by name; anybody else plays themselves.
+    let id = if user::own_user_id() == 0 { 54_321 } else { user::own_user_id() };
+    let group = if id == 54_321 { id } else { user::own_group_id() };
+    let access = Access { mode: 0o711, owner: Some(id), group: Some(group) };
+    atomic::directory(folder.path(), access).unwrap();
+    let program = child("heir", (HEIR, folder.path()), Duration::from_secs(60));
+    let ended = process::run(&program).await;
+    assert!(ended.is_ok(), "{}", ended.unwrap_err());
+    let held = folder.path().join("certs/example.com/0001");
+    assert_eq!(rights(&held.join("privkey.pem")), (0o600, id, group));
+    assert_eq!(rights(&folder.path().join("private/locks/state")), (0o600, id, group));
+}
+
+/// Not a test of its own: the process that the next tests kill.
+#[tokio::test]
+async fn victim() {
+    let Some(state_dir) = std::env::var_os(VICTIM) else { return };
+    let store = open(Path::new(&state_dir)).await;
+    for day in 1.. {
+        store.add(&name(), &issued(day), None).await.unwrap();
+        store.prune(&name(), &BTreeSet::new()).await.unwrap();
+    }
+}
+
+/// The test `name` of this file as a process of its own, with `variable` set.
+fn child(name: &str, variable: (&str, &Path), timeout: Duration) -> Program {
+    let this = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    let (variable, value) = variable;
+    Program {
+        arguments: vec![this, "--exact".into(), name.into()],
+        environment: vec![(variable.to_owned(), value.as_os_str().to_owned())],
+        input: Vec::new(),
+        directory: None,
+        timeout,
+    }
+}
+
+#[tokio::test]
+async fn whenever_the_process_dies_the_old_or_the_new_pair_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World { store: open(folder.path()).await, folder };
+    world.add(&issued(0)).await;
+    for round in 0..12 {
+        let World { store, folder } = world;
+        drop(store);
+        let life = Duration::from_millis(60 + 37 * round);
+        let ended = process::run(&child("victim", (VICTIM, folder.path()), life)).await;
+        assert!(matches!(ended, Err(ProcessError::TimedOut { .. })), "{ended:?}");
+        let found = served(&folder.path().join("certs/example.com"));
+        world = World { store: open(folder.path()).await, folder };
+        assert_eq!(world.held().await.fingerprint(), found);
+        assert!(!world.names().iter().any(|it| it.starts_with('.')), "{:?}", world.names());
+        assert_eq!(world.repair().await, None);
+    }
+    let highest = world.store.generations(&name()).await.unwrap().last().unwrap().0;
+    assert!(highest > Generation(1), "the victim never came to add anything");
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test]
+async fn killed_between_folder_and_link_the_old_one_is_held_and_killed_after_it_the_new_one() {
+    for (point, before) in [("store.generation", 1), ("store.current", 2)] {
+        let world = World::new().await;
+        world.add(&issued(0)).await;
+        let World { store, folder } = world;
+        drop(store);
+        let mut program = child("victim", (VICTIM, folder.path()), Duration::from_secs(60));
+        program.environment.push(("RENEWD_CRASH_AT".to_owned(), point.into()));
+        let ended = process::run(&program).await;
+        let killed = matches!(ended, Err(ProcessError::Failed { ended: Ended::Signal(9), .. }));
+        assert!(killed, "{ended:?}");
+        let world = World { store: open(folder.path()).await, folder };
+        assert_eq!(world.held().await.generation, Some(Generation(before)), "{point}");
+        assert_eq!(world.names(), ["0001", "0002", "current"], "{point}");
+    }
+}
