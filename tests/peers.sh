@@ -54,7 +54,8 @@ all_there() {
 }
 
 # Runs apt tool $2 on the private lists of suite $1: no lock, no list and no cache of the system
-# is touched, so it needs no root.
+# is touched, so it needs no root. A mirror that has not moved for days will do: what it holds is
+# signed all the same.
 apt() {
     suite=$1
     tool=$2
@@ -64,7 +65,7 @@ apt() {
         -o "Dir::Etc::Preferences=$state/none" -o "Dir::Etc::PreferencesParts=$state/none.d" \
         -o "Dir::State=$state/state" -o "Dir::State::Lists=$state/lists" \
         -o Dir::State::Status=/var/lib/dpkg/status -o "Dir::Cache=$state/cache" \
-        -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=3 \
+        -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false \
         -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 "$@"
 }
 
@@ -146,10 +147,10 @@ missing_libraries() { LD_LIBRARY_PATH=$(library_path) ldd "$1" 2>/dev/null | sed
 # Fetches the library packages that package file $2 depends on, and those that these depend on,
 # until program $1 finds all it is linked to.
 fetch_libraries() {
-    program=$1
+    linked=$1
     pending=$2
     for _ in 1 2 3 4 5; do
-        [ -n "$(missing_libraries "$program")" ] || return 0
+        [ -n "$(missing_libraries "$linked")" ] || return 0
         next=
         for deb in $pending; do
             # Of alternatives the first; libc6 must be the machine's own.
@@ -161,8 +162,8 @@ fetch_libraries() {
         done
         pending=$next
     done
-    [ -z "$(missing_libraries "$program")" ] ||
-        fail "$program lacks libraries: $(missing_libraries "$program" | tr '\n' ' ')" \
+    [ -z "$(missing_libraries "$linked")" ] ||
+        fail "$linked lacks libraries: $(missing_libraries "$linked" | tr '\n' ' ')" \
             'install the packages that hold them'
 }
 

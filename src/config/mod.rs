@@ -1,1 +1,125 @@
-//! From the configuration file to a checked Config, with every fault at once.
+//! From configuration files to a checked [`Config`], with every fault at once.
+//!
+//! In order: `files` reads the main file and what it includes into trees (`tree`, `json`) in which
+//! every value knows its line; `shape` and `field` read those into the tables of `raw`, whose
+//! documentation is the reference; `resolve` fills in the defaults and holds each entry against
+//! the others. Faults are collected all the way ([`Faults`]).
+//!
+//! The main file is strict: a fault in it refuses the configuration. A fault in an included file
+//! refuses the entry it stands in ([`Config::rejected`]); a syntax error, the file
+//! ([`Config::rejected_files`]).
+//!
+//! Not here: whether CAs answer, programs exist or folders can be written; watching
+//! [`Config::files`]; keeping what was good before (both [`crate::daemon`]).
+
+mod fault;
+mod tree;
+mod json;
+mod suggest;
+mod field;
+mod text;
+mod shape;
+mod raw;
+mod files;
+mod secret;
+mod url;
+mod resolve;
+mod reference;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::acme::CaSettings;
+use crate::deploy::TargetSettings;
+use crate::model::{CaName, CertificateName, CertificateSpec, SolverName, TargetName};
+use crate::observe::AlertSettings;
+use crate::solver::SolverSettings;
+use crate::store::StoreSettings;
+
+pub use fault::{Fault, Faults, Severity};
+pub use reference::{reference, schema};
+pub use show::show;
+
+/// A whole configuration, checked, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where state is kept.
+    pub store: StoreSettings,
+    /// Who installs and reloads.
+    pub deployer: DeployerChoice,
+    /// The certificates that are wanted, in the order of the files.
+    pub certificates: Vec<CertificateSpec>,
+    /// All CAs: those with a table and the built-in ones.
+    pub cas: BTreeMap<CaName, Ca>,
+    /// All solvers, `web` among them.
+    pub solvers: BTreeMap<SolverName, SolverSettings>,
+    /// All targets with a table, and the built-in ones that certificates name.
+    pub targets: BTreeMap<TargetName, TargetSettings>,
+    /// Who is told of trouble, and when.
+    pub alerts: AlertSettings,
+    /// How many certificates are worked on at once.
+    pub parallel: usize,
+    /// Every file and folder whose change may change the configuration. Files may be replaced by
+    /// another or be links whose target changes: it is their names that count.
+    pub files: Vec<PathBuf>,
+    /// What the operator should know: nobody will be told of trouble, or an entry or a file was
+    /// refused ([`Severity::Rejection`]).
+    pub warnings: Vec<Fault>,
+    /// The certificates whose entries were refused, as far as their names could be read.
+    pub rejected: Vec<CertificateName>,
+    /// The included files that were refused as a whole: the certificates that came from them
+    /// ([`CertificateSpec::source`]) are refused too.
+    pub rejected_files: BTreeSet<PathBuf>,
+    /// For [`show()`].
+    shown: Vec<show::Section>,
+}
+
+/// Who installs files and reloads servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeployerChoice {
+    /// The deployer's socket if it is there, else this process.
+    Auto,
+    /// This process.
+    Direct,
+    /// The deployer's socket.
+    Socket,
+}
+
+/// One CA, by its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ca {
+    /// It speaks ACME.
+    Acme(CaSettings),
+}
+
+/// What the process was started with, as far as the configuration asks for it.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// The variables: `RENEWD_DEFAULT_CA`, and those that `*_env` keys name.
+    pub variables: BTreeMap<String, String>,
+    /// Where systemd put credentials (`$CREDENTIALS_DIRECTORY`).
+    pub credentials_directory: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Environment {
+    // The values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("credentials_directory", &self.credentials_directory)
+            .finish()
+    }
+}
+
+/// Loads the configuration at `path`, TOML or (if it ends in `.json`) JSON.
+///
+/// Reads files and changes nothing.
+///
+/// # Errors
+///
+/// Every fault of the main file and of all others, if the main file has any.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Faults> {
+    let documents = files::read_all(path)?;
+    resolve::resolve(documents, environment)
+}

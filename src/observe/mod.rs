@@ -2,6 +2,13 @@
 //!
 //! Not here: how things stand, which [`crate::lifecycle`] finds out.
 
+pub mod alert;
+pub mod log;
 mod settings;
+pub mod span;
+pub mod status_file;
+pub mod text;
 
+pub use alert::{Alerts, DeliveryError};
+pub use log::{LogFormat, LogObserver};
 pub use settings::{AlertSettings, Channel, ReceiverSettings};

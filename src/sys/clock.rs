@@ -56,3 +56,43 @@ impl Clock for SystemClock {
         tokio::time::sleep(span).await;
     }
 }
+
+/// A clock for tests that a hand turns.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct ManualClock {
+    started: Timestamp,
+    passed: tokio::sync::watch::Sender<Duration>,
+}
+
+#[cfg(test)]
+impl ManualClock {
+    /// Stands at `started`.
+    pub(crate) fn new(started: Timestamp) -> Self {
+        Self { started, passed: tokio::sync::watch::Sender::new(Duration::ZERO) }
+    }
+
+    /// Turns it on by `span`, which wakes those whose wait is over.
+    pub(crate) fn advance(&self, span: Duration) {
+        self.passed.send_modify(|it| *it += span);
+    }
+}
+
+#[cfg(test)]
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.started.saturating_add(self.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.passed.borrow()
+    }
+
+    async fn sleep(&self, span: Duration) {
+        let until = self.monotonic() + span;
+        let mut passed = self.passed.subscribe();
+        // The sender lives as long as this clock, so the wait can only end with the time.
+        drop(passed.wait_for(|it| *it >= until).await);
+    }
+}

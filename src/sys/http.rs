@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 
 /// How many redirects of a GET are followed.
 const MAX_REDIRECTS: usize = 3;
@@ -111,6 +111,21 @@ impl HttpClient {
     ///
     /// If there is no answer within the limits, or the URL may not be asked.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = self.answer(request).await?;
+        self.read(answer).await
+    }
+
+    /// Sends `request` and reads the answer's status alone: how much body comes after it, and how
+    /// slowly, does not matter.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClient::send`].
+    pub async fn status_of(&self, request: Request<Bytes>) -> Result<StatusCode, HttpError> {
+        Ok(self.answer(request).await?.status())
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Result<reqwest::Response, HttpError> {
         let (parts, body) = request.into_parts();
         let mut uri = parts.uri;
         for _ in 0..=MAX_REDIRECTS {
@@ -127,7 +142,7 @@ impl HttpClient {
                 .map_err(failed)?;
             match redirected(&parts.method, &uri, &sent) {
                 Some(next) => uri = next,
-                None => return self.read(sent).await,
+                None => return Ok(sent),
             }
         }
         Err(HttpError::TimedOut)

@@ -1,0 +1,550 @@
+//! What can go wrong with a CA, as an operator sees it; the one place where problem types
+//! (RFC 8555 §6.7) are sorted into what follows from them.
+//!
+//! # Rules
+//!
+//! - 429 and rateLimited: not before the CA's Retry-After; without one, by the ladder
+//! - 5xx and serverInternal: the same
+//! - what only a change by the operator can mend (CAA records, EAB keys, contacts, the profile,
+//!   terms, an action at the CA, a closed account): after a change
+//! - all else, and problem types that nobody knows yet: by the ladder
+//!
+//! Not here: waiting ([`crate::plan`]).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::ext::jws::AccountKeyError;
+use super::object::{AuthorizationStatus, OrderStatus};
+use super::problem::{Problem, ProblemKind};
+use super::wire::WireError;
+use crate::model::{CaName, Explain, Identifier, KeyError, Retry, StorageError, Timestamp};
+use crate::sys::http::HttpError;
+
+/// A step of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Finding or making the account, with the directory and nonces before it.
+    Account,
+    /// newOrder (RFC 8555 §7.4).
+    PlaceOrder,
+    /// Looking at an order.
+    FetchOrder,
+    /// Looking at an authorization (RFC 8555 §7.5).
+    FetchAuthorization,
+    /// Telling the CA to look (RFC 8555 §7.5.1).
+    RespondToChallenge,
+    /// Sending the CSR (RFC 8555 §7.4).
+    Finalize,
+    /// Fetching the certificate (RFC 8555 §7.4.2).
+    Download,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Account => "find or make the account",
+            Self::PlaceOrder => "place an order",
+            Self::FetchOrder => "fetch the order",
+            Self::FetchAuthorization => "fetch an authorization",
+            Self::RespondToChallenge => "respond to a challenge",
+            Self::Finalize => "finalize the order",
+            Self::Download => "download the certificate",
+        })
+    }
+}
+
+/// Where something went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// At which CA.
+    pub ca: CaName,
+    /// In which step.
+    pub step: Step,
+    /// At which URL; that of the order, where no single request failed.
+    pub url: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: cannot {} at {}", self.ca, self.step, self.url)
+    }
+}
+
+/// Something did not work with a CA.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The file with the trusted roots of the CA can't be used.
+    #[error("{ca}: cannot read the trusted roots of the CA in {}", path.display())]
+    Trust {
+        /// The CA.
+        ca: CaName,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There can be no client for the CA.
+    #[error("{ca}: cannot prepare for the CA")]
+    Setup {
+        /// The CA.
+        ca: CaName,
+        /// Why not.
+        #[source]
+        source: HttpError,
+    },
+    /// The operator has not agreed to the terms of service (RFC 8555 §7.3).
+    #[error("{ca}: the terms of service of the CA are not agreed to")]
+    TermsNotAgreed {
+        /// The CA.
+        ca: CaName,
+        /// Where they stand, if the CA says so.
+        terms: Option<String>,
+    },
+    /// The CA wants an external account binding, and none is configured (RFC 8555 §7.3.4).
+    #[error("{ca}: the CA requires an external account binding, and none is configured")]
+    BindingRequired {
+        /// The CA.
+        ca: CaName,
+    },
+    /// The CA does not offer the profile (draft-ietf-acme-profiles).
+    #[error("{ca}: the CA does not offer the profile {profile:?}")]
+    ProfileNotOffered {
+        /// The CA.
+        ca: CaName,
+        /// As configured.
+        profile: String,
+        /// What it does offer.
+        offered: Vec<String>,
+    },
+    /// The account can't be read or kept.
+    #[error("{ca}: the account cannot be kept")]
+    Storage {
+        /// The CA.
+        ca: CaName,
+        /// Why not.
+        #[source]
+        source: StorageError,
+    },
+    /// No account key can be made.
+    #[error("{ca}: no account key can be made")]
+    KeyGeneration {
+        /// The CA.
+        ca: CaName,
+        /// Why not.
+        #[source]
+        source: KeyError,
+    },
+    /// The account key, or that of the external account binding, can't sign.
+    #[error("{ca}: cannot sign for the account")]
+    AccountKey {
+        /// The CA.
+        ca: CaName,
+        /// Why not.
+        #[source]
+        source: AccountKeyError,
+    },
+    /// The CA goes on denying an account that was just found or made anew.
+    #[error("{ca}: the CA denies the account it has just confirmed")]
+    AccountLost {
+        /// The CA.
+        ca: CaName,
+    },
+    /// No answer, or no complete one.
+    #[error("{place}")]
+    Unreachable {
+        /// Where.
+        place: Box<Place>,
+        /// Why not.
+        #[source]
+        source: HttpError,
+    },
+    /// The CA limits our rate (RFC 8555 §6.6).
+    #[error("{place}: the CA limits our rate")]
+    RateLimited {
+        /// Where.
+        place: Box<Place>,
+        /// The CA's words.
+        #[source]
+        problem: Box<Problem>,
+        /// From Retry-After.
+        retry_at: Option<Timestamp>,
+    },
+    /// The CA has trouble of its own.
+    #[error("{place}: the CA is in trouble")]
+    Unavailable {
+        /// Where.
+        place: Box<Place>,
+        /// The CA's words.
+        #[source]
+        problem: Box<Problem>,
+        /// From Retry-After.
+        retry_at: Option<Timestamp>,
+    },
+    /// The CA said no.
+    #[error("{place}: the CA refused")]
+    Refused {
+        /// Where.
+        place: Box<Place>,
+        /// The CA's words.
+        #[source]
+        problem: Box<Problem>,
+        /// Where its terms of service stand, if it says so.
+        terms: Option<String>,
+    },
+    /// The CA refused every nonce it gave (RFC 8555 §6.5).
+    #[error("{place}: the CA refused each nonce it gave")]
+    NoncesRefused {
+        /// Where.
+        place: Box<Place>,
+    },
+    /// The CA's answer can't be understood.
+    #[error("{place}: the answer {what}; it begins with {excerpt:?}")]
+    Malformed {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong with it.
+        what: &'static str,
+        /// Its first bytes.
+        excerpt: String,
+        /// What the parser says.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    /// The order is not for what was asked for.
+    #[error("{place}: the order is for {answered}, but {asked} was asked for")]
+    IdentifiersDiffer {
+        /// Where.
+        place: Box<Place>,
+        /// What was asked for.
+        asked: String,
+        /// What the CA says.
+        answered: String,
+    },
+    /// The CA could not validate our control of an identifier (RFC 8555 §7.5.1).
+    #[error("{}: the CA could not validate {identifier} by {challenge}{}", place.ca, also(others))]
+    ValidationFailed {
+        /// Where; the URL is that of the order.
+        place: Box<Place>,
+        /// Which; with its `*.` if it is a wildcard.
+        identifier: Identifier,
+        /// The challenge's type.
+        challenge: String,
+        /// What the CA found.
+        #[source]
+        problem: Box<Problem>,
+        /// The other identifiers that failed in the same order.
+        others: Vec<Identifier>,
+    },
+    /// An authorization is no longer good for anything, without a failure of ours.
+    #[error("{place}: the authorization of {identifier} is {status}")]
+    AuthorizationLost {
+        /// Where.
+        place: Box<Place>,
+        /// Of which identifier.
+        identifier: Identifier,
+        /// What it is.
+        status: AuthorizationStatus,
+    },
+    /// The order came to nothing, and the CA names no identifier.
+    #[error("{place}: the order is invalid")]
+    OrderInvalid {
+        /// Where.
+        place: Box<Place>,
+        /// The CA's words, if it found any.
+        #[source]
+        problem: Option<Box<Problem>>,
+    },
+    /// The order does not get on; it is still there, and can be taken up again.
+    #[error("{place}: the order is still {status}")]
+    StillWaiting {
+        /// Where.
+        place: Box<Place>,
+        /// Its state.
+        status: OrderStatus,
+        /// From Retry-After.
+        retry_at: Option<Timestamp>,
+    },
+    /// instant-acme did not go on.
+    #[error("{place}")]
+    Client {
+        /// Where.
+        place: Box<Place>,
+        /// Why not.
+        #[source]
+        source: instant_acme::Error,
+    },
+}
+
+fn also(others: &[Identifier]) -> String {
+    let names: Vec<String> = others.iter().map(Identifier::value).collect();
+    if names.is_empty() { String::new() } else { format!(" (nor {})", names.join(", ")) }
+}
+
+impl AcmeError {
+    /// What `fault` in the `step` means; `url` is said where the fault names none.
+    pub(super) fn new(
+        ca: &CaName,
+        step: Step,
+        url: &str,
+        fault: WireError,
+        now: Timestamp,
+    ) -> Self {
+        let place = |url: String| Box::new(Place { ca: ca.clone(), step, url });
+        match fault {
+            WireError::Unreachable { url, source } => {
+                Self::Unreachable { place: place(url), source }
+            }
+            WireError::NoncesRefused { url } => Self::NoncesRefused { place: place(url) },
+            WireError::Malformed { url, what, excerpt, source } => {
+                Self::Malformed { place: place(url), what, excerpt, source }
+            }
+            WireError::Key(source) => Self::AccountKey { ca: ca.clone(), source },
+            WireError::Client { source } => Self::Client { place: place(url.to_owned()), source },
+            WireError::Refused { url, problem, retry_after, terms } => {
+                let place = place(url);
+                let retry_at = retry_after.map(|wait| now.saturating_add(wait));
+                let status = problem.status.unwrap_or_default();
+                if status == 429 || problem.kind == ProblemKind::RateLimited {
+                    Self::RateLimited { place, problem, retry_at }
+                } else if status >= 500 || problem.kind == ProblemKind::ServerInternal {
+                    Self::Unavailable { place, problem, retry_at }
+                } else {
+                    Self::Refused { place, problem, terms }
+                }
+            }
+        }
+    }
+
+    /// Whether the same request may well succeed in a moment.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Unavailable { .. }
+                | Self::NoncesRefused { .. }
+                | Self::RateLimited { retry_at: Some(_), .. }
+        )
+    }
+
+    /// Whether the order it belongs to can't lead to a certificate any more: the next attempt
+    /// needs a new one.
+    #[must_use]
+    pub fn is_end_of_order(&self) -> bool {
+        if let Self::Refused { place, .. } = self {
+            // The CA does not know it, or it is another account's; or it does not take our CSR.
+            let steps = [Step::FetchOrder, Step::FetchAuthorization, Step::Finalize];
+            return steps.contains(&place.step);
+        }
+        matches!(
+            self,
+            Self::IdentifiersDiffer { .. }
+                | Self::ValidationFailed { .. }
+                | Self::AuthorizationLost { .. }
+                | Self::OrderInvalid { .. }
+        )
+    }
+
+    /// The type of the problem with which a request was refused.
+    pub(super) fn refusal(&self) -> Option<&ProblemKind> {
+        if let Self::Refused { problem, .. } = self { Some(&problem.kind) } else { None }
+    }
+
+    /// When the CA allows the next request, if it says so.
+    pub(super) const fn retry_at(&self) -> Option<Timestamp> {
+        if let Self::RateLimited { retry_at, .. }
+        | Self::Unavailable { retry_at, .. }
+        | Self::StillWaiting { retry_at, .. } = self
+        {
+            *retry_at
+        } else {
+            None
+        }
+    }
+}
+
+impl Explain for AcmeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Trust { .. } | Self::Setup { .. } => "acme.setup",
+            Self::TermsNotAgreed { .. } => "acme.terms_not_agreed",
+            Self::BindingRequired { .. } => ProblemKind::ExternalAccountRequired.code(),
+            Self::ProfileNotOffered { .. } => ProblemKind::InvalidProfile.code(),
+            Self::Storage { .. } => "acme.account_not_kept",
+            Self::KeyGeneration { .. } | Self::AccountKey { .. } => "acme.account_key",
+            Self::AccountLost { .. } => "acme.account_lost",
+            Self::Unreachable { .. } => "acme.unreachable",
+            Self::RateLimited { .. } => ProblemKind::RateLimited.code(),
+            Self::Unavailable { .. } => "acme.unavailable",
+            Self::Refused { problem, .. } => problem.kind.code(),
+            Self::NoncesRefused { .. } => ProblemKind::BadNonce.code(),
+            Self::Malformed { .. } | Self::Client { .. } => "acme.not_understood",
+            Self::IdentifiersDiffer { .. } => "acme.identifiers_differ",
+            Self::ValidationFailed { .. } => "acme.validation_failed",
+            Self::AuthorizationLost { .. } => "acme.authorization_lost",
+            Self::OrderInvalid { .. } => "acme.order_invalid",
+            Self::StillWaiting { .. } => "acme.still_waiting",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Trust { .. }
+            | Self::TermsNotAgreed { .. }
+            | Self::BindingRequired { .. }
+            | Self::ProfileNotOffered { .. }
+            | Self::AccountKey { .. }
+            | Self::AccountLost { .. } => Retry::AfterChange,
+            Self::RateLimited { problem, retry_at: None, .. } if is_paused(problem) => {
+                Retry::AfterChange
+            }
+            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::StillWaiting { .. } => {
+                self.retry_at().map_or(Retry::BackOff, Retry::NotBefore)
+            }
+            Self::Refused { place, problem, .. } => match problem.kind {
+                // The account is closed. Of an order, it says only that this one is lost.
+                ProblemKind::Unauthorized
+                    if matches!(place.step, Step::Account | Step::PlaceOrder) =>
+                {
+                    Retry::AfterChange
+                }
+                ref kind => after(kind),
+            },
+            Self::ValidationFailed { problem, .. }
+            | Self::OrderInvalid { problem: Some(problem), .. } => after(&problem.kind),
+            Self::Setup { .. }
+            | Self::Storage { .. }
+            | Self::KeyGeneration { .. }
+            | Self::Unreachable { .. }
+            | Self::NoncesRefused { .. }
+            | Self::Malformed { .. }
+            | Self::IdentifiersDiffer { .. }
+            | Self::AuthorizationLost { .. }
+            | Self::OrderInvalid { problem: None, .. }
+            | Self::Client { .. } => Retry::BackOff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        super::hint::hint(self)
+    }
+}
+
+/// What follows from a problem of this kind, wherever it appears.
+const fn after(kind: &ProblemKind) -> Retry {
+    match kind {
+        ProblemKind::AccountDoesNotExist
+        | ProblemKind::BadCsr
+        | ProblemKind::BadPublicKey
+        | ProblemKind::BadSignatureAlgorithm
+        | ProblemKind::Caa
+        | ProblemKind::ExternalAccountRequired
+        | ProblemKind::InvalidContact
+        | ProblemKind::InvalidProfile
+        | ProblemKind::RejectedIdentifier
+        | ProblemKind::UnsupportedContact
+        | ProblemKind::UnsupportedIdentifier
+        | ProblemKind::UserActionRequired => Retry::AfterChange,
+        ProblemKind::AlreadyReplaced
+        | ProblemKind::AlreadyRevoked
+        | ProblemKind::BadNonce
+        | ProblemKind::BadRevocationReason
+        | ProblemKind::Compound
+        | ProblemKind::Connection
+        | ProblemKind::Dns
+        | ProblemKind::IncorrectResponse
+        | ProblemKind::Malformed
+        | ProblemKind::OrderNotReady
+        | ProblemKind::RateLimited
+        | ProblemKind::ServerInternal
+        | ProblemKind::Tls
+        | ProblemKind::Unauthorized
+        | ProblemKind::Unknown(_) => Retry::BackOff,
+    }
+}
+
+/// Whether a human has to end a pause of the account, at an address that the CA names: Let's
+/// Encrypt says so as rateLimited, without a Retry-After.
+pub(super) fn is_paused(problem: &Problem) -> bool {
+    problem.detail.contains("unpause")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::chain_text;
+
+    fn refused(status: u16, kind: &str, detail: &str, retry_after: Option<u64>) -> AcmeError {
+        let body =
+            json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail });
+        let status = StatusCode::from_u16(status).unwrap();
+        let fault = WireError::Refused {
+            url: "https://ca.example/new-order".into(),
+            problem: Box::new(Problem::of_answer(status, body.to_string().as_bytes())),
+            retry_after: retry_after.map(Duration::from_secs),
+            terms: None,
+        };
+        let now = Timestamp::from_unix_seconds(1000);
+        AcmeError::new(&"lab".parse().unwrap(), Step::PlaceOrder, "", fault, now)
+    }
+
+    #[test]
+    fn rate_limits_hold_until_the_moment_the_ca_names() {
+        let until = Retry::NotBefore(Timestamp::from_unix_seconds(1060));
+        assert_eq!(refused(429, "rateLimited", "", Some(60)).retry(), until);
+        assert_eq!(refused(503, "rateLimited", "", Some(60)).retry(), until);
+        assert_eq!(refused(503, "serverInternal", "", Some(60)).retry(), until);
+        assert_eq!(refused(429, "rateLimited", "", None).retry(), Retry::BackOff);
+        assert_eq!(refused(500, "malformed", "", None).retry(), Retry::BackOff);
+    }
+
+    #[test]
+    fn a_paused_account_waits_for_a_human_who_is_told_where_to_go() {
+        let paused = refused(429, "rateLimited", "visit: https://ca/sfe/v1/unpause?jwt=x", None);
+        assert_eq!(paused.retry(), Retry::AfterChange);
+        assert!(paused.hint().unwrap().contains("https://ca/sfe/v1/unpause?jwt=x"));
+    }
+
+    #[test]
+    fn what_only_the_operator_can_mend_waits_for_him_and_says_how() {
+        for kind in [
+            "caa",
+            "rejectedIdentifier",
+            "unsupportedIdentifier",
+            "badCSR",
+            "badPublicKey",
+            "externalAccountRequired",
+            "invalidContact",
+            "unsupportedContact",
+            "userActionRequired",
+            "invalidProfile",
+        ] {
+            let error = refused(403, kind, "no", None);
+            assert_eq!(error.retry(), Retry::AfterChange, "{kind}");
+            assert!(error.hint().is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_of_problem_means_to_back_off() {
+        let error = refused(400, "fromTheFuture", "no", None);
+        assert_eq!((error.retry(), error.code()), (Retry::BackOff, "acme.refused"));
+    }
+
+    #[test]
+    fn an_error_names_the_ca_the_step_the_url_and_the_reason_once_each() {
+        let text = chain_text(&refused(403, "caa", "CAA forbids", None));
+        assert_eq!(
+            text,
+            "lab: cannot place an order at https://ca.example/new-order: the CA refused: \
+             CAA forbids (caa, HTTP 403)"
+        );
+    }
+}

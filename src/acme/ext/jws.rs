@@ -1,0 +1,239 @@
+//! Signed requests (RFC 7515 as RFC 8555 §6.2 narrows it): ES256 with the account key, HS256 for
+//! an external account binding.
+//!
+//! An [`Envelope`] is a request that can be signed again with another nonce, which is what a
+//! badNonce asks for: also one that instant-acme has signed first.
+//!
+//! Not here: where nonces come from ([`crate::acme::wire`]).
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Map, Value, json};
+
+use crate::acme::settings::ExternalAccountBinding;
+use crate::model::{KeyError, PrivateKey};
+
+/// An account key can't sign.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountKeyError {
+    /// It can't be read.
+    #[error("the account key can't be read")]
+    Unreadable(#[source] KeyError),
+    /// It is no ECDSA key on P-256, in PKCS#8.
+    #[error("the account key is not a P-256 key in PKCS#8")]
+    Unsuitable,
+    /// The library refused to sign.
+    #[error("the account key can't sign")]
+    Signing,
+    /// The key of the external account binding is not base64url.
+    #[error("the key of the external account binding is not base64url")]
+    Binding,
+}
+
+/// An account key, ready to sign. Prints only its name.
+pub(in crate::acme) struct AccountKey {
+    pair: EcdsaKeyPair,
+    pkcs8: PrivatePkcs8KeyDer<'static>,
+}
+
+impl AccountKey {
+    /// The key of `stored`, which must be P-256.
+    pub(in crate::acme) fn new(stored: &PrivateKey) -> Result<Self, AccountKeyError> {
+        let PrivateKeyDer::Pkcs8(pkcs8) =
+            stored.secret_der().map_err(AccountKeyError::Unreadable)?
+        else {
+            return Err(AccountKeyError::Unsuitable);
+        };
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.secret_pkcs8_der())
+                .map_err(|_rejected| AccountKeyError::Unsuitable)?;
+        Ok(Self { pair, pkcs8 })
+    }
+
+    /// The key in the form that instant-acme takes.
+    pub(in crate::acme) fn pkcs8(&self) -> PrivatePkcs8KeyDer<'_> {
+        PrivatePkcs8KeyDer::from(self.pkcs8.secret_pkcs8_der())
+    }
+
+    /// The public half (RFC 7517), with the members that its thumbprint is made of.
+    pub(in crate::acme) fn jwk(&self) -> Value {
+        // SEC 1 §2.3.3: 04, then x and y of 32 bytes each.
+        let point = self.pair.public_key().as_ref();
+        let coordinate = |from: usize, to: usize| encoded(point.get(from..to).unwrap_or_default());
+        json!({ "crv": "P-256", "kty": "EC", "x": coordinate(1, 33), "y": coordinate(33, 65) })
+    }
+
+    fn sign(&self, text: &str) -> Result<String, AccountKeyError> {
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), text.as_bytes())
+            .map_err(|_failed| AccountKeyError::Signing)?;
+        Ok(encoded(signature.as_ref()))
+    }
+}
+
+impl std::fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccountKey")
+    }
+}
+
+/// A request's header and payload, to be signed with one nonce after the other.
+#[derive(Clone, Debug)]
+pub(in crate::acme) struct Envelope {
+    header: Map<String, Value>,
+    payload: String,
+}
+
+impl Envelope {
+    /// A request of the account `kid` to `url`; with no account, the key names itself.
+    pub(in crate::acme) fn new(
+        key: &AccountKey,
+        kid: Option<&str>,
+        url: &str,
+        payload: &Value,
+    ) -> Self {
+        let mut header = Map::new();
+        header.insert("alg".into(), "ES256".into());
+        match kid {
+            Some(kid) => header.insert("kid".into(), kid.into()),
+            None => header.insert("jwk".into(), key.jwk()),
+        };
+        header.insert("url".into(), url.into());
+        Self { header, payload: encoded(payload.to_string().as_bytes()) }
+    }
+
+    /// Takes a signed request apart; `None` if `body` is none.
+    pub(in crate::acme) fn of_body(body: &[u8]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let header = BASE64_URL_SAFE_NO_PAD.decode(body.get("protected")?.as_str()?).ok()?;
+        Some(Self {
+            header: serde_json::from_slice(&header).ok()?,
+            payload: body.get("payload")?.as_str()?.to_owned(),
+        })
+    }
+
+    /// The request's body, signed with `nonce`.
+    pub(in crate::acme) fn sealed(
+        &self,
+        key: &AccountKey,
+        nonce: &str,
+    ) -> Result<Bytes, AccountKeyError> {
+        let mut header = self.header.clone();
+        header.insert("nonce".into(), nonce.into());
+        let protected = encoded(Value::Object(header).to_string().as_bytes());
+        let signature = key.sign(&format!("{protected}.{}", self.payload))?;
+        Ok(body(&protected, &self.payload, &signature).to_string().into())
+    }
+}
+
+/// Binds the account of `key` to one that the CA knows otherwise (RFC 8555 §7.3.4); for a request
+/// to `url`.
+pub(in crate::acme) fn external_account_binding(
+    binding: &ExternalAccountBinding,
+    key: &AccountKey,
+    url: &str,
+) -> Result<Value, AccountKeyError> {
+    // Some CAs show the key in plain base64, with padding.
+    let hmac_key = binding.hmac_key.reveal().trim().replace('+', "-").replace('/', "_");
+    let hmac_key = BASE64_URL_SAFE_NO_PAD
+        .decode(hmac_key.trim_end_matches('='))
+        .map_err(|_undecodable| AccountKeyError::Binding)?;
+    let header = json!({ "alg": "HS256", "kid": binding.key_id, "url": url });
+    let protected = encoded(header.to_string().as_bytes());
+    let payload = encoded(key.jwk().to_string().as_bytes());
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &hmac_key),
+        format!("{protected}.{payload}").as_bytes(),
+    );
+    Ok(body(&protected, &payload, &encoded(tag.as_ref())))
+}
+
+fn body(protected: &str, payload: &str, signature: &str) -> Value {
+    json!({ "protected": protected, "payload": payload, "signature": signature })
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+    use super::*;
+    use crate::model::{KeyType, Secret};
+
+    fn key() -> AccountKey {
+        AccountKey::new(&PrivateKey::generate(KeyType::P256).unwrap()).unwrap()
+    }
+
+    fn decoded(part: &Value) -> Vec<u8> {
+        BASE64_URL_SAFE_NO_PAD.decode(part.as_str().unwrap()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_signature(key: &AccountKey, body: &Value) {
+        let text = format!(
+            "{}.{}",
+            body["protected"].as_str().unwrap(),
+            body["payload"].as_str().unwrap()
+        );
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key())
+            .verify(text.as_bytes(), &decoded(&body["signature"]))
+            .unwrap();
+    }
+
+    #[test]
+    fn each_sealing_has_its_own_nonce_and_a_signature_that_holds() {
+        let key = key();
+        let envelope = Envelope::new(&key, Some("https://ca/acct/1"), "https://ca/x", &json!({}));
+        for nonce in ["first", "second"] {
+            let body: Value =
+                serde_json::from_slice(&envelope.sealed(&key, nonce).unwrap()).unwrap();
+            let header: Value = serde_json::from_slice(&decoded(&body["protected"])).unwrap();
+            assert_eq!(
+                header,
+                json!({ "alg": "ES256", "kid": "https://ca/acct/1", "nonce": nonce, "url": "https://ca/x" })
+            );
+            assert_eq!(decoded(&body["payload"]), b"{}");
+            check_signature(&key, &body);
+        }
+    }
+
+    #[test]
+    fn a_signed_request_is_taken_apart_and_signed_again() {
+        let key = key();
+        let first = Envelope::new(&key, None, "https://ca/x", &json!({ "a": 1 }));
+        let taken = Envelope::of_body(&first.sealed(&key, "first").unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&taken.sealed(&key, "second").unwrap()).unwrap();
+        let header: Value = serde_json::from_slice(&decoded(&body["protected"])).unwrap();
+        assert_eq!((&header["nonce"], &header["jwk"]), (&json!("second"), &key.jwk()));
+        check_signature(&key, &body);
+        assert!(Envelope::of_body(b"garbage").is_none());
+    }
+
+    #[test]
+    fn a_binding_is_read_in_each_spelling_of_base64() {
+        let binding = |hmac_key: &str| ExternalAccountBinding {
+            key_id: "kid-1".into(),
+            hmac_key: Secret::new(hmac_key.into()),
+        };
+        let key = key();
+        let made = |hmac_key| external_account_binding(&binding(hmac_key), &key, "https://ca/x");
+        assert_eq!(made("-_-_AA").unwrap(), made("+/+/AA==\n").unwrap());
+        assert!(matches!(made("not base64!"), Err(AccountKeyError::Binding)));
+    }
+
+    #[test]
+    fn only_p_256_keys_are_account_keys() {
+        let other = PrivateKey::generate(KeyType::P384).unwrap();
+        assert!(matches!(AccountKey::new(&other), Err(AccountKeyError::Unsuitable)));
+        assert_eq!(format!("{:?}", key()), "AccountKey");
+    }
+}

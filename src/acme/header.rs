@@ -1,0 +1,182 @@
+//! What we read of an answer's headers, purely: Retry-After, Date, Link, Replay-Nonce.
+//!
+//! All of them come from a stranger, so every number is clamped before anything is added to it.
+//!
+//! Not here: what is done with them ([`super::error`] for refusals, [`super::order`] for polling).
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+
+use crate::model::Timestamp;
+
+/// The shortest wait that a CA can ask for: a Retry-After of 0 must not make a hot loop.
+pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest wait that a CA can ask for: none of the known limits lasts longer.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long the CA asks us to wait (RFC 8555 §6.6), between [`MIN_RETRY_AFTER`] and
+/// [`MAX_RETRY_AFTER`].
+///
+/// `None` if it does not say, says it wrongly, or names a moment in the past. Of two headers the
+/// longer one counts.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    headers
+        .get_all(header::RETRY_AFTER)
+        .iter()
+        .filter_map(|value| span(value.to_str().ok()?.trim(), now))
+        .max()
+        .map(|wait| wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
+}
+
+fn span(value: &str, now: Timestamp) -> Option<Duration> {
+    if !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit()) {
+        // More digits than a number holds is still a number, and longer than any wait.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let moment = http_date(value)?;
+    if moment > now { Some(moment.since(now)) } else { None }
+}
+
+/// The moment at which the answer was made, by the clock of whoever made it.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    http_date(headers.get(header::DATE)?.to_str().ok()?)
+}
+
+/// The nonce of an answer (RFC 8555 §6.5.1): one that is not base64url is ignored.
+pub(super) fn nonce(headers: &HeaderMap) -> Option<String> {
+    let nonce = headers.get("replay-nonce")?.to_str().ok()?;
+    let fits = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
+    let is_nonce = (1..=MAX_NONCE_LENGTH).contains(&nonce.len()) && nonce.bytes().all(fits);
+    is_nonce.then(|| nonce.to_owned())
+}
+
+/// The targets of the links of kind `relation` (RFC 8288), in their order.
+pub(super) fn links(headers: &HeaderMap, relation: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for value in headers.get_all(header::LINK).iter().filter_map(|it| it.to_str().ok()) {
+        // A target holds no '<', so each '<' begins the next link.
+        for link in value.split('<').skip(1) {
+            let Some((target, parameters)) = link.split_once('>') else { continue };
+            if parameters.split([';', ',']).any(|it| is_relation(it, relation)) {
+                found.push(target.to_owned());
+            }
+        }
+    }
+    found
+}
+
+fn is_relation(parameter: &str, relation: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let value = value.trim().trim_matches('"');
+    name.trim().eq_ignore_ascii_case("rel")
+        && value.split_ascii_whitespace().any(|it| it.eq_ignore_ascii_case(relation))
+}
+
+/// An HTTP date in the one form that is still sent (RFC 9110 §5.6.7, IMF-fixdate).
+fn http_date(text: &str) -> Option<Timestamp> {
+    let parts: Vec<&str> = text.trim().split(' ').collect();
+    let [_, day, month, year, time, "GMT"] = parts.as_slice() else { return None };
+    let month = MONTHS.iter().position(|it| it == month)? + 1;
+    format!("{year}-{month:02}-{day}T{time}Z").parse().ok()
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Known CAs use less than 100; a longer one would only be carried back and forth.
+const MAX_NONCE_LENGTH: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-23T10:00:00Z";
+
+    #[track_caller]
+    fn asked(values: &[&str]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
+        }
+        retry_after(&headers, NOW.parse().unwrap()).map(|it| it.as_secs())
+    }
+
+    #[test]
+    fn seconds_are_clamped_before_anything_is_added() {
+        let week = 7 * 24 * 3600;
+        assert_eq!(asked(&["120"]), Some(120));
+        assert_eq!(asked(&["0"]), Some(1));
+        assert_eq!(asked(&["604800"]), Some(week));
+        assert_eq!(asked(&["604801"]), Some(week));
+        assert_eq!(asked(&["18446744073709551615"]), Some(week));
+        assert_eq!(asked(&["99999999999999999999999999"]), Some(week));
+    }
+
+    #[test]
+    fn dates_in_the_future_count_and_those_in_the_past_do_not() {
+        assert_eq!(asked(&["Mon, 23 Nov 2026 10:01:30 GMT"]), Some(90));
+        assert_eq!(asked(&["Mon, 23 Nov 2026 10:00:00 GMT"]), None);
+        assert_eq!(asked(&["Sun, 06 Nov 1994 08:49:37 GMT"]), None);
+        assert_eq!(asked(&["Fri, 31 Dec 9999 23:59:59 GMT"]), Some(7 * 24 * 3600));
+    }
+
+    #[test]
+    fn what_is_neither_is_as_if_nothing_had_been_said() {
+        let garbage =
+            ["", "-1", "1e30", "1.5", "soon", "Mon, 99 Nov 2026 10:00:00 GMT", "Mon, 23 Foo 2026"];
+        for garbage in garbage {
+            assert_eq!(asked(&[garbage]), None, "{garbage:?}");
+        }
+        assert_eq!(asked(&[]), None);
+    }
+
+    #[test]
+    fn of_two_headers_the_longer_wait_counts() {
+        assert_eq!(asked(&["10", "Mon, 23 Nov 2026 10:01:00 GMT", "garbage"]), Some(60));
+    }
+
+    #[test]
+    fn links_are_told_apart_by_their_relation() {
+        let mut headers = HeaderMap::new();
+        let both = r#"<https://ca/dir>;rel="index", <https://ca/cert/1>; rel="alternate""#;
+        headers.append(header::LINK, HeaderValue::from_static(both));
+        let more = r#"<https://ca/cert/2,x>;title="a";REL=alternate"#;
+        headers.append(header::LINK, HeaderValue::from_static(more));
+        assert_eq!(links(&headers, "alternate"), ["https://ca/cert/1", "https://ca/cert/2,x"]);
+        assert_eq!(links(&headers, "index"), ["https://ca/dir"]);
+        assert!(links(&headers, "up").is_empty());
+    }
+
+    #[test]
+    fn only_base64url_is_a_nonce() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("replay-nonce", HeaderValue::from_static(value));
+            nonce(&headers)
+        };
+        assert_eq!(read("oFvnlFP1wIhRlYS2jTaXbA").as_deref(), Some("oFvnlFP1wIhRlYS2jTaXbA"));
+        for wrong in ["", "a b", "a=", "a+b", "a/b", "\"a\""] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_us_panic(value in "[ -~]{0,80}") {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_str(&value).unwrap());
+            headers.insert(header::LINK, HeaderValue::from_str(&value).unwrap());
+            headers.insert(header::DATE, HeaderValue::from_str(&value).unwrap());
+            if let Some(wait) = retry_after(&headers, Timestamp::MAX) {
+                prop_assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&wait));
+            }
+            let _read = (links(&headers, "up"), date(&headers));
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! One order from its placing to its certificate (RFC 8555 §7.1.6, §7.4, §7.5).
+//!
+//! # Rules
+//!
+//! - An order may be met in any state: what is done already is not done again.
+//! - No challenge is shown or answered for an identifier that was not asked for.
+//! - Only pending challenges are answered, and a valid order is never finalized again.
+//! - After a finalize without an answer, the order is looked at before anything else.
+//! - While the order is waited for, trouble that passes (no answer, 5xx) is waited for too; every
+//!   wait ends.
+//!
+//! Not here: who shows what proves control ([`crate::solver`]), the key and the CSR, whether the
+//! certificate is the right one ([`crate::issue`]).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::authorization::{self, Authorization, Challenge};
+use super::error::{AcmeError, Place, Step};
+use super::object::{
+    AuthorizationObject, AuthorizationStatus, ChallengeStatus, OrderObject, OrderStatus,
+};
+use super::poll::Polling;
+use super::problem::ProblemKind;
+use super::tap::Tap;
+use super::wire::{Answer, WireError};
+use crate::model::{CaName, Identifier, Timestamp};
+
+/// How often one call of [`Order::finalize`] sends the CSR.
+const MAX_FINALIZE_TRIES: u32 = 3;
+
+/// How long [`Order::finalize`] waits for an order that the CA calls not ready.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// An order at a CA.
+pub struct Order {
+    ca: CaName,
+    theirs: instant_acme::Order,
+    tap: Tap,
+    thumbprint: String,
+    state: OrderObject,
+    identifiers: Vec<Identifier>,
+    authorizations: HashMap<String, AuthorizationObject>,
+    retry_after: Option<Duration>,
+}
+
+impl Order {
+    /// The order `theirs`, whose answer has just run through `tap` in the `step`.
+    pub(super) fn new(
+        ca: CaName,
+        account: &instant_acme::Account,
+        theirs: instant_acme::Order,
+        tap: Tap,
+        step: Step,
+    ) -> Result<Self, AcmeError> {
+        let now = tap.wire().clock().now();
+        let read = || {
+            let answer = tap.take().ok_or(WireError::Client { source: NO_ANSWER.into() })?;
+            let state: OrderObject = answer.read("is not an order")?;
+            let identifiers =
+                state.identifiers.iter().map(super::object::IdentifierObject::identifier);
+            let identifiers: Option<Vec<_>> = identifiers.collect();
+            let identifiers = identifiers
+                .ok_or_else(|| answer.malformed("holds an identifier that nobody asks for"))?;
+            Ok((state, identifiers))
+        };
+        let (state, identifiers) =
+            read().map_err(|fault| AcmeError::new(&ca, step, theirs.url(), fault, now))?;
+        let thumbprint = account.key_thumbprint().to_owned();
+        let authorizations = HashMap::new();
+        Ok(Self {
+            ca,
+            theirs,
+            tap,
+            thumbprint,
+            state,
+            identifiers,
+            authorizations,
+            retry_after: None,
+        })
+    }
+
+    /// The order URL (RFC 8555 §7.1.3), by which [`super::AcmeClient::order`] takes it up again.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.theirs.url()
+    }
+
+    /// Its state when it was last looked at.
+    #[must_use]
+    pub fn status(&self) -> OrderStatus {
+        self.state.status.clone()
+    }
+
+    /// What it is for, as the CA says.
+    #[must_use]
+    pub fn identifiers(&self) -> &[Identifier] {
+        &self.identifiers
+    }
+
+    /// When the CA will forget it (RFC 8555 §7.1.3), if it says so.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.state.expires.as_deref()?.parse().ok()
+    }
+
+    /// Refuses an order that is for anything else than `asked`.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::IdentifiersDiffer`].
+    pub fn check_identifiers(&self, asked: &[Identifier]) -> Result<(), AcmeError> {
+        let set = |list: &[Identifier]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let (asked, answered) = (set(asked), set(&self.identifiers));
+        if asked == answered {
+            return Ok(());
+        }
+        let text = |set: &BTreeSet<Identifier>| {
+            set.iter().map(Identifier::value).collect::<Vec<_>>().join(", ")
+        };
+        Err(AcmeError::IdentifiersDiffer {
+            place: self.place(Step::PlaceOrder),
+            asked: text(&asked),
+            answered: text(&answered),
+        })
+    }
+
+    /// Its authorizations (RFC 8555 §7.1.4), in the CA's order; each is fetched once.
+    ///
+    /// # Errors
+    ///
+    /// If one can't be fetched, or is for an identifier that the order is not for.
+    pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+        self.fetch_authorizations(Fetch::Missing).await?;
+        let mut found = Vec::new();
+        let mut theirs = self.theirs.authorizations();
+        while let Some(Ok(handle)) = theirs.next().await {
+            let Some(object) = self.authorizations.get(handle.url()) else { continue };
+            let read = authorization::read(object, &self.identifiers, &self.thumbprint);
+            found.push(read.map_err(|what| {
+                let place = Place {
+                    ca: self.ca.clone(),
+                    step: Step::FetchAuthorization,
+                    url: handle.url().into(),
+                };
+                AcmeError::Malformed {
+                    place: Box::new(place),
+                    what,
+                    excerpt: crate::model::escaped(&object.identifier.value),
+                    source: None,
+                }
+            })?);
+        }
+        Ok(found)
+    }
+
+    /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending.
+    ///
+    /// # Errors
+    ///
+    /// If the CA does not take note.
+    pub async fn respond(&mut self, challenge: &Challenge) -> Result<(), AcmeError> {
+        if challenge.status != ChallengeStatus::Pending {
+            return Ok(());
+        }
+        let mut told = Ok(());
+        let mut authorizations = self.theirs.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let mut handle = match next {
+                Ok(handle) => handle,
+                Err(error) => {
+                    told = Err(error);
+                    break;
+                }
+            };
+            if !handle.challenges.iter().any(|it| it.url == challenge.url) {
+                continue;
+            }
+            if let Some(mut theirs) =
+                handle.challenge(authorization::in_their_words(challenge.challenge_type))
+            {
+                told = theirs.set_ready().await;
+            }
+            break;
+        }
+        match told {
+            // The CA took note; what it says of the challenge beyond that is not needed.
+            Err(instant_acme::Error::Json(_)) => {}
+            told => told.map_err(|error| self.fault(Step::RespondToChallenge, error))?,
+        }
+        if let Some(answer) = self.tap.take() {
+            self.note_retry_after(&answer);
+        }
+        Ok(())
+    }
+
+    /// Waits until the order is ready, processing or valid.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::ValidationFailed`] and the like if it becomes invalid;
+    /// [`AcmeError::StillWaiting`] after `limit`, or earlier if the CA wants to be asked later.
+    pub async fn wait_until_ready(&mut self, limit: Duration) -> Result<(), AcmeError> {
+        let mut watch = self.watch(limit);
+        loop {
+            match self.state.status {
+                OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+                OrderStatus::Invalid => return Err(self.why_invalid().await),
+                OrderStatus::Pending | OrderStatus::Unknown(_) => {
+                    self.look_again(&mut watch).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends the CSR (RFC 8555 §7.4), unless the order has had one already.
+    ///
+    /// # Errors
+    ///
+    /// If the CA does not take it. The order can be taken up again unless
+    /// [`AcmeError::is_end_of_order`] says otherwise.
+    pub async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
+        let mut last = None;
+        for _ in 0..MAX_FINALIZE_TRIES {
+            match self.state.status {
+                OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+                OrderStatus::Invalid => return Err(self.why_invalid().await),
+                OrderStatus::Pending | OrderStatus::Unknown(_) => {
+                    self.wait_until_ready(READY_LIMIT).await?;
+                    continue;
+                }
+                OrderStatus::Ready => {}
+            }
+            let Err(error) = self.send_csr(csr_der).await else {
+                // The CA has the CSR, whatever it calls the state: never a second one.
+                return match self.state.status {
+                    OrderStatus::Invalid => Err(self.why_invalid().await),
+                    _ => Ok(()),
+                };
+            };
+            let not_ready = error.refusal() == Some(&ProblemKind::OrderNotReady);
+            let unknown = error.is_transient() || matches!(error, AcmeError::Malformed { .. });
+            if !not_ready && !unknown {
+                return Err(error);
+            }
+            // The CA may have the CSR although we did not hear it say so.
+            if self.refresh(Step::FetchOrder).await.is_err() {
+                return Err(error);
+            }
+            if unknown && self.state.status == OrderStatus::Ready {
+                return Err(error);
+            }
+            if not_ready && self.state.status == OrderStatus::Ready {
+                self.tap.wire().clock().sleep(Duration::from_secs(1)).await;
+            }
+            last = Some(error);
+        }
+        match last {
+            Some(error) => Err(error),
+            None => Err(self.still_waiting(Step::Finalize)),
+        }
+    }
+
+    /// Waits until the order is valid and fetches its certificate chain as PEM (RFC 8555 §7.4.2).
+    ///
+    /// # Errors
+    ///
+    /// As [`Order::wait_until_ready`].
+    pub async fn download(&mut self, limit: Duration) -> Result<String, AcmeError> {
+        let mut watch = self.watch(limit);
+        loop {
+            match self.state.status {
+                OrderStatus::Valid => match self.fetch_certificate().await {
+                    Ok(chain) => return Ok(chain),
+                    Err(error) => {
+                        self.tolerate(error, &mut watch)?;
+                        self.pause(&mut watch).await?;
+                    }
+                },
+                OrderStatus::Invalid => return Err(self.why_invalid().await),
+                OrderStatus::Pending
+                | OrderStatus::Ready
+                | OrderStatus::Processing
+                | OrderStatus::Unknown(_) => self.look_again(&mut watch).await?,
+            }
+        }
+    }
+
+    /// Gives the order up: deactivates authorizations that are still pending (RFC 8555 §7.5.2), so
+    /// that they do not count against the CA's limits. Best effort.
+    pub async fn abandon(&mut self) {
+        let mut theirs = self.theirs.authorizations();
+        while let Some(Ok(mut handle)) = theirs.next().await {
+            let pending = handle.status == instant_acme::AuthorizationStatus::Pending;
+            if pending && let Err(error) = handle.deactivate().await {
+                let error = crate::model::escaped(&error.to_string());
+                tracing::debug!(ca = %self.ca, error, "an authorization was not deactivated");
+            }
+        }
+        drop(self.tap.take());
+    }
+
+    async fn send_csr(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
+        let sent = self.theirs.finalize_csr(csr_der).await;
+        sent.map_err(|error| self.fault(Step::Finalize, error))?;
+        self.read_state(Step::Finalize)
+    }
+
+    async fn fetch_certificate(&mut self) -> Result<String, AcmeError> {
+        let fetched = self.theirs.certificate().await;
+        let chain = fetched.map_err(|error| self.fault(Step::Download, error))?;
+        let answer = self.tap.take();
+        match (chain, answer) {
+            (Some(chain), _) if chain.contains("-----BEGIN CERTIFICATE-----") => Ok(chain),
+            (_, Some(answer)) => {
+                let fault = answer.malformed("is not a certificate chain in PEM");
+                Err(self.error(Step::Download, fault))
+            }
+            (_, None) => Err(self.still_waiting(Step::Download)),
+        }
+    }
+
+    async fn refresh(&mut self, step: Step) -> Result<(), AcmeError> {
+        let refreshed = self.theirs.refresh().await.map(drop);
+        refreshed.map_err(|error| self.fault(step, error))?;
+        self.read_state(step)
+    }
+
+    fn read_state(&mut self, step: Step) -> Result<(), AcmeError> {
+        let answer = self.tap.take().ok_or(WireError::Client { source: NO_ANSWER.into() });
+        let answer = answer.map_err(|fault| self.error(step, fault))?;
+        self.note_retry_after(&answer);
+        let state = answer.read("is not an order");
+        self.state = state.map_err(|fault| self.error(step, fault))?;
+        Ok(())
+    }
+
+    /// Looks at the order again, after the wait that the CA or our own rhythm asks for. Trouble
+    /// that passes is kept for the end, should there be no time left for another look.
+    async fn look_again(&mut self, watch: &mut Watch) -> Result<(), AcmeError> {
+        self.pause(watch).await?;
+        match self.refresh(Step::FetchOrder).await {
+            Ok(()) => {
+                watch.trouble = None;
+                Ok(())
+            }
+            Err(error) => self.tolerate(error, watch),
+        }
+    }
+
+    async fn pause(&mut self, watch: &mut Watch) -> Result<(), AcmeError> {
+        let clock = Arc::clone(self.tap.wire().clock());
+        let Some(wait) = watch.polling.next(clock.monotonic(), self.retry_after) else {
+            return Err(match watch.trouble.take() {
+                Some(trouble) => trouble,
+                None => self.still_waiting(Step::FetchOrder),
+            });
+        };
+        self.retry_after = None;
+        clock.sleep(wait).await;
+        Ok(())
+    }
+
+    fn tolerate(&mut self, error: AcmeError, watch: &mut Watch) -> Result<(), AcmeError> {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        let now = self.tap.wire().clock().now();
+        self.retry_after = error.retry_at().map(|moment| moment.since(now));
+        watch.trouble = Some(error);
+        Ok(())
+    }
+
+    /// The reason why the order is invalid, as the authorizations tell it.
+    async fn why_invalid(&mut self) -> AcmeError {
+        if let Err(error) = self.fetch_authorizations(Fetch::All).await {
+            tracing::debug!(%error, "the reason of an invalid order is not known");
+        }
+        let problem = self.state.problem().map(Box::new);
+        let mut failures = authorization::failures(self.authorizations.values());
+        if !failures.is_empty() {
+            let first = failures.remove(0);
+            return AcmeError::ValidationFailed {
+                place: self.place(Step::FetchOrder),
+                identifier: first.identifier,
+                challenge: first.challenge,
+                problem: Box::new(first.problem),
+                others: failures.into_iter().map(|it| it.identifier).collect(),
+            };
+        }
+        let lost = self.authorizations.values().find_map(|it| match &it.status {
+            AuthorizationStatus::Deactivated
+            | AuthorizationStatus::Expired
+            | AuthorizationStatus::Revoked => {
+                Some((it.identifier.identifier()?, it.status.clone()))
+            }
+            _ => None,
+        });
+        match (problem, lost) {
+            (None, Some((identifier, status))) => {
+                let place = self.place(Step::FetchAuthorization);
+                AcmeError::AuthorizationLost { place, identifier, status }
+            }
+            (problem, _) => {
+                AcmeError::OrderInvalid { place: self.place(Step::FetchOrder), problem }
+            }
+        }
+    }
+
+    async fn fetch_authorizations(&mut self, which: Fetch) -> Result<(), AcmeError> {
+        let mut stopped = None;
+        let mut theirs = self.theirs.authorizations();
+        while let Some(next) = theirs.next().await {
+            let mut handle = match next {
+                Ok(handle) => handle,
+                Err(error) => {
+                    stopped = Some(self.tap.fault(error));
+                    break;
+                }
+            };
+            let mut answer = self.tap.take();
+            if which == Fetch::All && answer.is_none() {
+                if let Err(error) = handle.refresh().await {
+                    stopped = Some(self.tap.fault(error));
+                    break;
+                }
+                answer = self.tap.take();
+            }
+            let Some(answer) = answer else { continue };
+            match answer.read("is not an authorization") {
+                Ok(object) => drop(self.authorizations.insert(handle.url().to_owned(), object)),
+                Err(fault) => {
+                    stopped = Some(fault);
+                    break;
+                }
+            }
+        }
+        stopped.map_or(Ok(()), |fault| Err(self.error(Step::FetchAuthorization, fault)))
+    }
+
+    fn watch(&self, limit: Duration) -> Watch {
+        let clock = self.tap.wire().clock();
+        // Longer than the order lives there is nothing to wait for; an end in the past says more
+        // about a clock than about the order.
+        let left = self.expires_at().map(|end| end.since(clock.now())).filter(|it| !it.is_zero());
+        let limit = left.map_or(limit, |left| left.min(limit));
+        Watch { polling: Polling::new(clock.monotonic(), limit), trouble: None }
+    }
+
+    fn note_retry_after(&mut self, answer: &Answer) {
+        let now = self.tap.wire().clock().now();
+        self.retry_after = super::header::retry_after(&answer.headers, now);
+    }
+
+    fn still_waiting(&self, step: Step) -> AcmeError {
+        let now = self.tap.wire().clock().now();
+        AcmeError::StillWaiting {
+            place: self.place(step),
+            status: self.status(),
+            retry_at: self.retry_after.map(|wait| now.saturating_add(wait)),
+        }
+    }
+
+    fn place(&self, step: Step) -> Box<Place> {
+        Box::new(Place { ca: self.ca.clone(), step, url: self.url().to_owned() })
+    }
+
+    fn fault(&self, step: Step, error: instant_acme::Error) -> AcmeError {
+        let fault = self.tap.fault(error);
+        self.error(step, fault)
+    }
+
+    fn error(&self, step: Step, fault: WireError) -> AcmeError {
+        AcmeError::new(&self.ca, step, self.url(), fault, self.tap.wire().clock().now())
+    }
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order")
+            .field("url", &self.url())
+            .field("status", &self.state.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A wait for the order to get on.
+struct Watch {
+    polling: Polling,
+    trouble: Option<AcmeError>,
+}
+
+/// Which authorizations are fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fetch {
+    /// Those that were not fetched yet.
+    Missing,
+    /// All, as they are now.
+    All,
+}
+
+const NO_ANSWER: &str = "no answer was seen";

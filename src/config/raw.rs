@@ -1,0 +1,254 @@
+//! The tables of the configuration, key by key: their documentation is the reference.
+
+use std::net::SocketAddr;
+
+use crate::deploy::InstallContent;
+use crate::model::{
+    CaName, CertificateName, GroupName, Health, Identifier, KeyType, Share, SolverName, TargetName,
+};
+use crate::probe::StartTls;
+
+use super::DeployerChoice;
+use super::field::{At, Count, Entries, FilePath, Items, Later, OneOrMany, Reading};
+use super::shape::{Shape, shape};
+use super::text::{AlertType, CaType, Mode, SecretText, SolverType, Span, TargetKind};
+use super::tree;
+
+shape! {
+    /// The configuration of renewd. An included file holds tables only.
+    RawFile {
+        /// What must outlive the process: certificates, accounts, state.
+        state_dir: FilePath = "/var/lib/renewd",
+        /// Sockets, the status file, challenge files.
+        run_dir: FilePath = "/run/renewd",
+        /// Who installs and reloads: `auto` is the deployer's socket if it is there, else this
+        /// process; `socket` and `direct` insist on one of them.
+        deployer: DeployerChoice = "auto",
+        /// Who the CA writes to (RFC 8555 §7.3).
+        contact: OneOrMany<String> as ["mailto:ops@example.com"],
+        /// Whether you have read and accept the terms of service of the CAs that you use.
+        terms_of_service_agreed: bool as true,
+        /// The CA of every certificate that names none; the variable `RENEWD_DEFAULT_CA` overrules it.
+        default_ca: CaName = "letsencrypt",
+        /// More files, `*.toml` or `*.json`; relative to this one.
+        include: Vec<At<String>> as ["conf.d/*.toml", "conf.d/*.json"],
+        /// How many certificates are worked on at once.
+        parallel: Count = 8,
+        /// What holds for every certificate that does not say otherwise.
+        defaults: RawCertificate,
+        /// What holds for the certificates that name this group.
+        group: Entries<RawCertificate>,
+        /// CAs. Known without a table: letsencrypt, letsencrypt-staging, zerossl, google,
+        /// google-staging, sslcom, actalis.
+        ca: Entries<RawCa>,
+        /// Ways to prove control. `web` is built in.
+        solver: Entries<RawSolver>,
+        /// Servers that use certificates.
+        target: Entries<RawTarget>,
+        /// When anyone is told of trouble.
+        alerts: RawAlerts,
+        /// Who is told of trouble.
+        alert: Items<RawAlert>,
+        /// The certificates that are wanted.
+        certificate: Items<RawCertificate>,
+    }
+}
+
+shape! {
+    /// One certificate; in `[defaults]` and `[group.*]`, what holds for several.
+    RawCertificate {
+        /// Its name and its folder's; by default made of its first domain.
+        name: CertificateName as "api",
+        /// The group whose settings it takes.
+        group: GroupName as "short",
+        /// Host names, wildcards and IP addresses that it is for.
+        domains: Vec<At<Identifier>> as ["api.example.com"],
+        /// The CA, or a list: the first and its stand-ins. By default `default_ca`.
+        ca: OneOrMany<CaName> as ["letsencrypt", "zerossl"],
+        /// The kind of its key: p256, p384, rsa2048, rsa3072 or rsa4096.
+        key: OneOrMany<KeyType> = "p256",
+        /// The profile to ask the CA for.
+        profile: String as "shortlived",
+        /// The solver for all its domains; by default the one that is for them, or `web`.
+        solver: SolverName as "web",
+        /// The servers that use it.
+        targets: Vec<At<TargetName>> as ["nginx"],
+        /// Whether the servers are asked what they serve.
+        verify: bool = true,
+        /// Names to ask servers for, in place of its domains: needed for wildcards.
+        verify_names: Vec<At<Identifier>> as ["www.example.com"],
+        /// The system's group that may read the key.
+        read_group: String as "ssl-cert",
+        /// Whether a self-signed stand-in is put down until the first certificate is there.
+        placeholder: bool = true,
+        /// Comes with a later version.
+        preferred_chain: Later,
+        /// Comes with a later version.
+        reuse_key: Later,
+        /// Comes with a later version.
+        csr_file: Later,
+        /// Comes with a later version.
+        mode: Later,
+        /// Comes with a later version.
+        window: Later,
+    }
+}
+
+shape! {
+    /// One CA.
+    RawCa {
+        /// `acme`; `local` comes with a later version.
+        r#type: CaType = "acme",
+        /// Its directory URL (RFC 8555 §7.1.1); https, or http to loopback.
+        directory: String as "https://localhost:14000/dir",
+        /// A PEM file with the only roots that its own HTTPS is trusted by; else the system's.
+        trust: FilePath as "lab-root.pem",
+        /// Whether it is for tests: its certificates never replace those of a CA that isn't.
+        test: bool = false,
+        /// The key identifier of the external account binding (RFC 8555 §7.3.4).
+        eab_kid: String as "abc",
+        /// A file with its HMAC key, base64url as the CA gave it.
+        eab_hmac_file: FilePath as "ca.hmac",
+        /// Or a credential of systemd's with it.
+        eab_hmac_credential: String as "ca-hmac",
+        /// Or a variable of the environment with it.
+        eab_hmac_env: String as "CA_HMAC",
+    }
+}
+
+shape! {
+    /// One way to prove control of identifiers.
+    RawSolver {
+        /// `http-01`; `dns-01` and `tls-alpn-01` come with a later version.
+        r#type: SolverType as "http-01",
+        /// The folder that a web server shows: files go below `.well-known/acme-challenge/`.
+        webroot: FilePath as "/var/www/html",
+        /// Or where renewd itself listens, while there is something to prove.
+        listen: OneOrMany<SocketAddr> as ["127.0.0.1:8402", "[::1]:8402"],
+        /// The identifiers that it is for; `*.example.net` is every name below. The most specific wins.
+        r#for: Vec<At<Identifier>> as ["*.example.net", "example.net"],
+        /// Comes with a later version, with `dns-01`.
+        provider: Later,
+    }
+}
+
+shape! {
+    /// One server that uses certificates.
+    RawTarget {
+        /// Its kind, which brings defaults: nginx, apache, haproxy, postfix, dovecot, postgresql,
+        /// mosquitto; command and other bring none. By default its own name.
+        r#type: TargetKind as "nginx",
+        /// The program that says whether the server would accept its configuration.
+        test: Vec<At<String>> as ["nginx", "-t"],
+        /// How the server is told to load its files again.
+        reload: RawReload as { systemd = "nginx.service" },
+        /// How long the programs may run before they are killed.
+        timeout: Span = "60s",
+        /// Where it is asked what it serves; an empty list: nowhere.
+        verify: Vec<At<RawVerify>> as [{ address = "127.0.0.1:443" }],
+        /// How long after a reload all addresses may take to serve the new certificate.
+        verify_timeout: Span = "30s",
+        /// Files to be put where the server looks, besides those of the state directory.
+        install: Vec<At<RawInstall>> as [{ file = "fullchain", path = "/etc/nginx/tls/{name}.pem" }],
+    }
+}
+
+shape! {
+    /// How a server is told to load its files again: one of the three.
+    RawReload {
+        /// The unit that systemd reloads, or restarts if it can't be reloaded.
+        systemd: String as "nginx.service",
+        /// The signal that is sent, such as HUP, to the process of `pid_file`.
+        signal: String as "HUP",
+        /// The file that holds the number of the process.
+        pid_file: FilePath as "/run/nginx.pid",
+        /// The program that is run.
+        command: Vec<At<String>> as ["nginx", "-s", "reload"],
+    }
+}
+
+shape! {
+    /// One address at which a server is asked what it serves.
+    RawVerify {
+        /// `host:port`, or `[address]:port`.
+        address: String as "127.0.0.1:443",
+        /// The names to ask for; by default the certificate's.
+        names: Vec<At<Identifier>> as ["www.example.com"],
+        /// The protocol spoken before TLS: smtp, imap, pop3, ftp, ldap or postgresql.
+        starttls: StartTls as "smtp",
+    }
+}
+
+shape! {
+    /// One file to be put in place.
+    RawInstall {
+        /// What it holds: fullchain, cert, chain, privkey or combined.
+        file: InstallContent as "fullchain",
+        /// Where; `{name}` stands for the certificate's name.
+        path: String as "/etc/nginx/tls/{name}.pem",
+        /// Its owner.
+        owner: String as "root",
+        /// Its group.
+        group: String as "www-data",
+        /// Its mode; by default 0600 for what holds a key, else 0644.
+        mode: Mode as "0640",
+    }
+}
+
+shape! {
+    /// When anyone is told of trouble.
+    RawAlerts {
+        /// The share of life left under which a certificate is worth a warning.
+        warning: Share = "1/4",
+        /// The share of life left under which it is critical.
+        critical: Share = "1/8",
+        /// For which share of its life a renewal must have failed before anyone is told.
+        failing_for: Share = "1/12",
+        /// A URL that is fetched after every whole pass, for a dead man's switch.
+        heartbeat_url: SecretText as "https://watch.example.com/renewd",
+        /// Or a file with it.
+        heartbeat_url_file: FilePath as "heartbeat.url",
+        /// Or a credential of systemd's with it.
+        heartbeat_url_credential: String as "heartbeat-url",
+        /// Or a variable of the environment with it.
+        heartbeat_url_env: String as "HEARTBEAT_URL",
+    }
+}
+
+shape! {
+    /// One receiver of alerts.
+    RawAlert {
+        /// webhook, command or alertmanager.
+        r#type: AlertType as "webhook",
+        /// How messages call it; by default its type and number.
+        name: String as "ops",
+        /// Where to; https, or http to loopback. For webhook and alertmanager.
+        url: SecretText as "https://hooks.example.com/tls",
+        /// Or a file with it.
+        url_file: FilePath as "webhook.url",
+        /// Or a credential of systemd's with it.
+        url_credential: String as "webhook-url",
+        /// Or a variable of the environment with it.
+        url_env: String as "WEBHOOK_URL",
+        /// A file with the key that signs webhooks (Standard Webhooks: `whsec_…`).
+        secret_file: FilePath as "webhook.key",
+        /// Or a credential of systemd's with it.
+        secret_credential: String as "webhook-key",
+        /// Or a variable of the environment with it.
+        secret_env: String as "WEBHOOK_KEY",
+        /// The program that gets messages on its standard input. For command.
+        command: Vec<At<String>> as ["/usr/local/bin/tell"],
+        /// How long it may run before it is killed.
+        timeout: Span = "30s",
+        /// What is too little for it is not sent: warning, critical or ok.
+        min_severity: Health = "warning",
+        /// Whether it also hears of every renewal that went well.
+        tell_renewed: bool = false,
+    }
+}
+
+/// The CAs and targets that are known without a table.
+pub(super) fn built_in_tables() -> RawFile {
+    let table = tree::parse_built_in(include_str!("built_in.toml"));
+    RawFile::read_fields(&table, &mut Reading::default())
+}

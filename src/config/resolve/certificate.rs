@@ -1,0 +1,332 @@
+//! `[[certificate]]`, `[group.*]` and `[defaults]`: what is wanted, every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::Ca;
+use crate::config::fault::{Fault, Severity};
+use crate::config::field::{At, Item};
+use crate::config::raw::RawCertificate;
+use crate::config::shape::{Line, Shape};
+use crate::config::show::{Section, Topic};
+use crate::config::tree::Place;
+use crate::model::{
+    CaName, CertificateName, CertificateSpec, GroupName, Identifier, KeyType, SolverName,
+    TargetName,
+};
+
+use super::registry::{Registry, named};
+use super::solver::{self, Solvers};
+use super::target::Targets;
+use super::{Settings, World};
+
+/// No public CA takes more (Let's Encrypt's limit; RFC 8555 has none).
+const MAX_IDENTIFIERS: usize = 100;
+
+type Groups = Registry<GroupName, RawCertificate>;
+
+/// What certificates name.
+pub(super) struct Edges<'a> {
+    pub(super) cas: &'a Registry<CaName, Ca>,
+    pub(super) solvers: &'a Solvers,
+    pub(super) targets: &'a Targets,
+    pub(super) groups: &'a Groups,
+}
+
+/// `[defaults]` without the keys that can't be one.
+pub(super) fn check_defaults(defaults: RawCertificate, world: &mut World<'_>) -> RawCertificate {
+    let mut faults = Vec::new();
+    let defaults = without_own_keys(defaults, &mut faults);
+    world.settle(faults);
+    defaults
+}
+
+/// The groups of `items`.
+pub(super) fn groups(items: Vec<Item<RawCertificate>>, world: &mut World<'_>) -> Groups {
+    let mut groups = Registry::new();
+    for (name, mut item) in named::<GroupName, _>(items, world) {
+        let mut shape = without_own_keys(item.shape, &mut item.faults);
+        if let Some(at) = shape.group.take() {
+            item.faults.push(at.fault("a group has no group of its own"));
+        }
+        if world.settle(item.faults) {
+            groups.insert(name, shape);
+        } else {
+            groups.refuse(name);
+        }
+    }
+    groups
+}
+
+fn without_own_keys(mut shape: RawCertificate, faults: &mut Vec<Fault>) -> RawCertificate {
+    let message = "belongs to one certificate alone";
+    faults.extend(shape.name.take().map(|it| it.fault(message)));
+    faults.extend(shape.domains.take().map(|it| it.fault(message)));
+    shape
+}
+
+/// The certificates of `items`, and the names of those that were refused.
+pub(super) fn resolve(
+    items: Vec<Item<RawCertificate>>,
+    defaults: &RawCertificate,
+    settings: &Settings,
+    edges: &Edges<'_>,
+    world: &mut World<'_>,
+) -> (Vec<CertificateSpec>, Vec<CertificateName>) {
+    let mut specs: Vec<CertificateSpec> = Vec::new();
+    let mut rejected = Vec::new();
+    let mut claims = Claims::default();
+    for mut item in items {
+        let name = name_of(&item);
+        let layered = layered(&mut item, defaults, edges, world);
+        if let Some(name) = &name {
+            claims.claim_name(name, &mut item);
+        }
+        let resolved = resolve_one(name.clone(), &mut item, &layered, settings, edges, world);
+        if let Some((spec, _)) = &resolved {
+            claims.claim_paths(spec, &mut item, edges);
+        }
+        match (world.settle(item.faults), resolved) {
+            (true, Some((spec, lines))) => {
+                let topic = Topic::Certificate(spec.name.clone());
+                world.shown.push(Section { topic, lines });
+                specs.push(spec);
+            }
+            _ => rejected.extend(name),
+        }
+    }
+    // The second of two is refused; the first of its name stands.
+    rejected.retain(|name| specs.iter().all(|it| it.name != *name));
+    rejected.sort();
+    rejected.dedup();
+    (specs, rejected)
+}
+
+/// Its name, or that of its first domain.
+fn name_of(item: &Item<RawCertificate>) -> Option<CertificateName> {
+    if let Some(at) = &item.shape.name {
+        return Some(at.value.clone());
+    }
+    let first = item.shape.domains.as_ref().and_then(|it| it.value.first())?;
+    (!item.has("name")).then(|| CertificateName::for_identifier(&first.value))
+}
+
+/// Key by key: the certificate's, its group's, the defaults', the built-in value.
+fn layered(
+    item: &mut Item<RawCertificate>,
+    defaults: &RawCertificate,
+    edges: &Edges<'_>,
+    world: &World<'_>,
+) -> RawCertificate {
+    let own = item.shape.clone();
+    let named = own.group.as_ref().or(defaults.group.as_ref());
+    let group = match named.map(|at| (at, edges.groups.get(&at.value))) {
+        Some((_, Some(group))) => group.clone(),
+        Some((at, None)) => {
+            item.faults.push(edges.groups.fault("group", at, world));
+            RawCertificate::default()
+        }
+        None => RawCertificate::default(),
+    };
+    own.or(group).or(defaults.clone()).or(RawCertificate::built_in())
+}
+
+/// Everything but the name is looked at even if that could not be read.
+fn resolve_one(
+    name: Option<CertificateName>,
+    item: &mut Item<RawCertificate>,
+    layered: &RawCertificate,
+    settings: &Settings,
+    edges: &Edges<'_>,
+    world: &World<'_>,
+) -> Option<(CertificateSpec, Vec<Line>)> {
+    let mut faults = Vec::new();
+    let identifiers = identifiers(item, &mut faults);
+    let cas = cas(layered, settings, edges, world, &mut faults);
+    let solvers =
+        solver::choose(&identifiers, layered.solver.as_ref(), edges.solvers, world, &mut faults);
+    let targets = targets(layered, edges, world, &mut faults);
+    let key_type = key_type(layered, &mut faults);
+    let verify_names = layered.verify_names.as_ref().map(|it| it.value.clone()).unwrap_or_default();
+    for at in verify_names.iter().filter(|it| it.value.is_wildcard()) {
+        let message = format!("{} is a wildcard: no server can be asked for it", at.value);
+        faults.push(at.fault(message).hint("write a name that it stands for"));
+    }
+    item.faults.append(&mut faults);
+    let name = name?;
+    let lines = lines(layered, &name, settings, &solvers);
+    let spec = CertificateSpec {
+        name,
+        identifiers: identifiers.into_iter().map(|it| it.value).collect(),
+        cas,
+        key_type,
+        profile: layered.profile.as_ref().map(|it| it.value.clone()),
+        solvers,
+        targets,
+        verify_names: verify_names.into_iter().map(|it| it.value).collect(),
+        verify: layered.verify.as_ref().is_none_or(|it| it.value),
+        read_group: layered.read_group.as_ref().map(|it| it.value.clone()),
+        placeholder: layered.placeholder.as_ref().is_none_or(|it| it.value),
+        source: item.place.file().to_owned(),
+    };
+    Some(spec).filter(|it| !it.identifiers.is_empty() && !it.cas.is_empty()).map(|it| (it, lines))
+}
+
+fn identifiers(item: &Item<RawCertificate>, faults: &mut Vec<Fault>) -> Vec<At<Identifier>> {
+    let Some(domains) = &item.shape.domains else {
+        if !item.has("domains") {
+            let hint = "write domains = [\"www.example.com\"]";
+            faults.push(item.fault("there is no `domains`").hint(hint));
+        }
+        return Vec::new();
+    };
+    if domains.value.is_empty() && item.faults.is_empty() {
+        faults.push(domains.fault("names no domain"));
+    }
+    let mut single: Vec<At<Identifier>> = Vec::new();
+    for at in &domains.value {
+        if single.iter().any(|it| it.value == at.value) {
+            let fault = at.fault(format!("{} stands here a second time", at.value));
+            faults.push(fault.severity(Severity::Warning));
+        } else {
+            single.push(at.clone());
+        }
+    }
+    if single.len() > MAX_IDENTIFIERS {
+        let message =
+            format!("{} domains are more than the {MAX_IDENTIFIERS} that CAs take", single.len());
+        faults.push(domains.fault(message).hint("make several certificates of it"));
+    }
+    single
+}
+
+fn cas(
+    layered: &RawCertificate,
+    settings: &Settings,
+    edges: &Edges<'_>,
+    world: &World<'_>,
+    faults: &mut Vec<Fault>,
+) -> Vec<CaName> {
+    let wanted: Vec<At<CaName>> = match &layered.ca {
+        Some(at) => at.value.0.clone(),
+        None => settings.default_ca.iter().cloned().collect(),
+    };
+    if wanted.is_empty() {
+        faults.extend(layered.ca.as_ref().map(|it| it.fault("names no CA")));
+    }
+    let mut cas: Vec<CaName> = Vec::new();
+    for at in wanted {
+        if edges.cas.get(&at.value).is_none() {
+            faults.push(edges.cas.fault("ca", &at, world));
+        } else if cas.contains(&at.value) {
+            faults.push(at.fault(format!("{} stands here a second time", at.value)));
+        } else {
+            cas.push(at.value);
+        }
+    }
+    cas
+}
+
+fn targets(
+    layered: &RawCertificate,
+    edges: &Edges<'_>,
+    world: &World<'_>,
+    faults: &mut Vec<Fault>,
+) -> Vec<TargetName> {
+    let mut targets = Vec::new();
+    for at in layered.targets.iter().flat_map(|it| &it.value) {
+        if edges.targets.all.get(&at.value).is_none() {
+            faults.push(edges.targets.all.fault("target", at, world));
+        } else if !targets.contains(&at.value) {
+            targets.push(at.value.clone());
+        }
+    }
+    targets
+}
+
+fn key_type(layered: &RawCertificate, faults: &mut Vec<Fault>) -> KeyType {
+    let Some(at) = &layered.key else { return KeyType::default() };
+    match at.value.0.as_slice() {
+        [one] => one.value,
+        [] => {
+            faults.push(at.fault("names no kind of key"));
+            KeyType::default()
+        }
+        [..] => {
+            let message = "a certificate for each of several keys comes with a later version";
+            faults.push(at.fault(message).hint("write one kind, such as key = \"p256\""));
+            KeyType::default()
+        }
+    }
+}
+
+/// What is shown of a certificate: what is set, and what follows from other tables.
+fn lines(
+    layered: &RawCertificate,
+    name: &CertificateName,
+    settings: &Settings,
+    solvers: &BTreeMap<Identifier, SolverName>,
+) -> Vec<Line> {
+    let mut lines = layered.lines();
+    let derived =
+        |key, value: String, place: Place| Line { key, value, place, path: String::new() };
+    if layered.name.is_none() {
+        lines.insert(0, derived("name", format!("\"{name}\""), Place::BuiltIn));
+    }
+    if let (None, Some(at)) = (&layered.ca, &settings.default_ca) {
+        lines.push(derived("ca", format!("\"{}\"", at.value), at.place.clone()));
+    }
+    if layered.solver.is_none() {
+        let chosen: Vec<String> =
+            solvers.iter().map(|(it, solver)| format!("{it}: {solver}")).collect();
+        lines.push(derived("solver", chosen.join(", "), Place::BuiltIn));
+    }
+    lines
+}
+
+/// What only one certificate can have.
+#[derive(Debug, Default)]
+struct Claims {
+    names: BTreeMap<CertificateName, Place>,
+    paths: BTreeMap<PathBuf, (CertificateName, Place)>,
+}
+
+impl Claims {
+    fn claim_name(&mut self, name: &CertificateName, item: &mut Item<RawCertificate>) {
+        let place = item.shape.name.as_ref().map_or(&item.place, |it| &it.place);
+        if let Some(first) = self.names.get(name) {
+            let message = format!("there is a second certificate {name}, the first is at {first}");
+            let fault = Fault { message, ..Fault::at(place, "certificate.name", "") };
+            item.faults.push(fault.hint("give one of them another `name`"));
+        } else {
+            self.names.insert(name.clone(), place.clone());
+        }
+    }
+
+    /// Two certificates in one file would take turns there.
+    fn claim_paths(
+        &mut self,
+        spec: &CertificateSpec,
+        item: &mut Item<RawCertificate>,
+        edges: &Edges<'_>,
+    ) {
+        let targets = spec.targets.iter().filter_map(|it| edges.targets.all.get(it));
+        for (target, install) in targets.flat_map(|it| it.install.iter().map(move |one| (it, one)))
+        {
+            let path = PathBuf::from(install.path.replace("{name}", spec.name.as_str()));
+            if let Some((other, first)) = self.paths.get(&path) {
+                let message = format!(
+                    "target {} would install {} for certificate {}, which certificate {other} at \
+                     {first} already has",
+                    target.name,
+                    path.display(),
+                    spec.name,
+                );
+                let hint = "write {name} into the path of the target";
+                item.faults.push(item.fault(message).hint(hint));
+            } else {
+                self.paths.insert(path, (spec.name.clone(), item.place.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Receivers that are down, slow, rude or huge, in process, on loopback.

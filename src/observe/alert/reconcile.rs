@@ -1,0 +1,180 @@
+//! Compares what is wrong with what has been told, and says what is to be told now.
+//!
+//! # Rules
+//!
+//! - A trouble that is new is told; one that is told already only when its severity rises.
+//! - A trouble that is gone is told as resolved, unless it went on as a worse one or found its
+//!   cause (expiring, then expired): then both are resolved together.
+//! - More than [`MAX_SINGLE_MESSAGES`] at once: the worst singly, the rest as one summary for each
+//!   kind and severity.
+//!
+//! # Not here
+//!
+//! Who gets which message: [`AlertBook::enqueue`].
+
+use std::collections::BTreeMap;
+
+use crate::model::{CertificateName, Condition, Fingerprint, Health, StatusDocument, Timestamp};
+
+use super::book::{AlertBook, OpenAlert};
+use super::message::{AlertType, Message, Resolved};
+use super::trouble::Trouble;
+
+/// How many messages one pass makes singly.
+pub const MAX_SINGLE_MESSAGES: usize = 20;
+
+/// What is to be told at `now`, with `troubles` being all that is wrong; afterwards `book` says
+/// that it was told.
+#[must_use = "what is in the book counts as told"]
+pub fn reconcile(book: &mut AlertBook, troubles: &[Trouble], now: Timestamp) -> Vec<Message> {
+    let mut messages = over(book, troubles, now);
+    for trouble in troubles {
+        messages.extend(news(book, trouble, now));
+    }
+    // The worst first, for the limit cuts at the end.
+    messages.sort_by_key(|it| std::cmp::Reverse(it.worst()));
+    grouped(messages, now)
+}
+
+/// The message that `trouble` is worth, if it is new or worse than told.
+fn news(book: &mut AlertBook, trouble: &Trouble, now: Timestamp) -> Option<Message> {
+    let Some(open) = book.open.get_mut(&trouble.key) else {
+        let message = Message::of_trouble(trouble, now);
+        let open = OpenAlert { opened_at: now, message: message.clone() };
+        book.open.insert(trouble.key.clone(), open);
+        return Some(message);
+    };
+    open.message.certificates.clone_from(&trouble.affected);
+    if trouble.severity <= open.message.severity {
+        return None;
+    }
+    // The machine may have a new name by now; the receiver knows the trouble by the old one.
+    let known = Trouble { host: open.message.host.clone(), ..trouble.clone() };
+    open.message = Message::of_trouble(&known, now);
+    Some(open.message.clone())
+}
+
+/// Takes out of the book what is over, and says so.
+fn over(book: &mut AlertBook, troubles: &[Trouble], now: Timestamp) -> Vec<Message> {
+    let is_there = |key: &str| troubles.iter().any(|it| it.key == key);
+    let ended: Vec<String> = book
+        .open
+        .iter()
+        .filter(|(key, open)| !is_there(key) && !goes_on(open, troubles))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let ended = ended.iter().filter_map(|key| book.open.remove(key));
+    ended.map(|open| open.message.resolved(now)).collect()
+}
+
+fn goes_on(open: &OpenAlert, troubles: &[Trouble]) -> bool {
+    let Some(certificate) = &open.message.certificate else { return false };
+    troubles
+        .iter()
+        .any(|it| open.message.kind.continues_as(it.kind) && it.affected.contains(certificate))
+}
+
+/// `messages`, with what is beyond the limit made into summaries.
+fn grouped(mut messages: Vec<Message>, now: Timestamp) -> Vec<Message> {
+    if messages.len() <= MAX_SINGLE_MESSAGES {
+        return messages;
+    }
+    let rest = messages.split_off(MAX_SINGLE_MESSAGES);
+    let mut groups: BTreeMap<(AlertType, Health), Vec<Message>> = BTreeMap::new();
+    for message in rest {
+        groups.entry((message.kind, message.worst())).or_default().push(message);
+    }
+    messages.extend(groups.into_values().filter_map(|members| summary(members, now)));
+    messages
+}
+
+fn summary(members: Vec<Message>, now: Timestamp) -> Option<Message> {
+    if members.len() < 2 {
+        return members.into_iter().next();
+    }
+    let first = members.first()?;
+    let what = first.kind;
+    let mut message = Message {
+        severity: first.severity,
+        since: members.iter().filter_map(|it| it.since).min(),
+        attempts: members.iter().map(|it| it.attempts).max().unwrap_or_default(),
+        not_after: members.iter().filter_map(|it| it.not_after).min(),
+        next_attempt_at: members.iter().filter_map(|it| it.next_attempt_at).min(),
+        resolves: first.resolves.map(|it| Resolved { severity: first.worst(), ..it }),
+        dedup_key: format!("{}/{what}/summary-{}", first.host, now.unix_seconds()),
+        ..Message::plain(
+            what,
+            &first.host,
+            format!("{} more alerts of the type {what}: {}", members.len(), names(&members)),
+            now,
+        )
+    };
+    for member in &members {
+        for name in &member.certificates {
+            if !message.certificates.contains(name) {
+                message.certificates.push(name.clone());
+            }
+        }
+    }
+    message.alerts = members.iter().map(Message::as_affected).collect();
+    Some(message.with_id())
+}
+
+/// The first few names of those in `members`.
+fn names(members: &[Message]) -> String {
+    const SHOWN: usize = 5;
+    let mut shown: Vec<&str> = members
+        .iter()
+        .filter_map(|it| it.certificate.as_ref().map(CertificateName::as_str))
+        .take(SHOWN)
+        .collect();
+    if members.len() > SHOWN {
+        shown.push("…");
+    }
+    shown.join(", ")
+}
+
+/// The certificates renewed since `book` last saw them; afterwards it knows the new ones.
+///
+/// A certificate that the book never saw is only taken note of: after a lost book nothing was
+/// renewed.
+#[must_use = "what is in the book counts as told"]
+pub fn renewals(book: &mut AlertBook, status: &StatusDocument, now: Timestamp) -> Vec<Message> {
+    let held: BTreeMap<CertificateName, Option<Fingerprint>> =
+        status.certificates.iter().map(|it| (it.name.clone(), held(it))).collect();
+    let mut messages = Vec::new();
+    for certificate in &status.certificates {
+        let is_new = match (book.held.get(&certificate.name), held.get(&certificate.name)) {
+            (Some(before), Some(Some(now_held))) => before.as_ref() != Some(now_held),
+            _ => false,
+        };
+        if is_new {
+            let end = certificate.not_after.map_or_else(String::new, |it| format!(" until {it}"));
+            let title = format!("{} was renewed and is valid{end}", certificate.name);
+            let plain = Message::plain(AlertType::CertificateRenewed, &status.host, title, now);
+            let message = Message {
+                dedup_key: format!("{}/{}", plain.dedup_key, certificate.name),
+                certificate: Some(certificate.name.clone()),
+                certificates: vec![certificate.name.clone()],
+                ca: certificate.ca.clone(),
+                not_after: certificate.not_after,
+                command: format!("renewd status {}", certificate.name),
+                ..plain
+            };
+            messages.push(message.with_id());
+        }
+    }
+    book.held = held;
+    grouped(messages, now)
+}
+
+/// The identity of the real certificate that is held, if one is.
+fn held(certificate: &crate::model::CertificateStatus) -> Option<Fingerprint> {
+    match certificate.condition {
+        Condition::Missing | Condition::Placeholder => None,
+        _ => certificate.sha256,
+    }
+}
+
+#[cfg(test)]
+mod tests;

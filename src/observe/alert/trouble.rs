@@ -1,0 +1,362 @@
+//! Decides what is wrong in this moment, and how badly. Pure: the same status at the same time
+//! always gives the same troubles, whatever was told before.
+//!
+//! # Rules
+//!
+//! Thresholds are shares of the held certificate's life, since lifetimes shrink.
+//!
+//! - `certificate.expired`, `certificate.revoked`: at once, critical.
+//! - `certificate.expiring`: no more than the warning share of life is left; critical from the
+//!   critical share on.
+//! - `certificate.missing`: nothing, or only a placeholder, is held, and a first renewal failed or
+//!   15 minutes have passed. It stands for `renewal.failed`, which has no life to measure by.
+//! - `renewal.failed`: failing for the share `failing_for` of life; at once where a human is needed
+//!   (blocked) or the warning share is reached. Always a warning: how near the end is,
+//!   `certificate.expiring` says.
+//! - `deploy.failed`: a target failing for 15 minutes, or a tenth of life where life is below a day
+//!   and that is less.
+//! - `ca.unavailable` stands for the failed renewals of all certificates of one CA: one cause, one
+//!   trouble; by the same thresholds, and at once where nothing is held. `account.action_required`
+//!   likewise, at once.
+//! - `config.rejected`, `agent.degraded`: for as long as the status document has the notice.
+//!
+//! A certificate that is not wanted any more (unmanaged) is never in trouble.
+//!
+//! # Not here
+//!
+//! What has been told of it already: [`super::reconcile`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{
+    CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, Health, Notice,
+    RenewalCondition, StatusDocument, TargetName, TargetStatus, Timestamp, Validity,
+};
+use crate::observe::AlertSettings;
+
+use super::message::AlertType;
+use super::wording;
+
+/// Error codes that say: the CA can't be reached or does not work.
+pub const CA_CODES: &[&str] =
+    &["ca.unavailable", "acme.unreachable", "acme.unavailable", "acme.timed_out"];
+
+/// Error codes that say: a human must put the account with the CA right.
+pub const ACCOUNT_CODES: &[&str] = &[
+    "account.action_required",
+    "acme.account",
+    "acme.account_lost",
+    "acme.account_refused",
+    "acme.eab_required",
+    "acme.external_account_required",
+    "acme.terms",
+    "acme.terms_not_agreed",
+    "acme.user_action_required",
+];
+
+/// How long a target may fail, and a first certificate be missing, before anyone is told.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Lifetimes below this get a shorter patience: a tenth of them.
+const SHORT_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One thing that is wrong now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What kind of thing.
+    pub kind: AlertType,
+    /// Warning or critical.
+    pub severity: Health,
+    /// Says which trouble this is, the same for as long as it lasts and after restarts: kind, and
+    /// certificate, target, CA or cause, as far as the kind has them.
+    pub key: String,
+    /// In one line, for people.
+    pub title: String,
+    /// The machine.
+    pub host: String,
+    /// The certificate, if it is about one.
+    pub certificate: Option<CertificateName>,
+    /// The target, if it is about one.
+    pub target: Option<TargetName>,
+    /// The CA, if it is about one.
+    pub ca: Option<CaName>,
+    /// All certificates that are in it; one, or those of a CA, or none.
+    pub affected: Vec<CertificateName>,
+    /// Since when, as far as known.
+    pub since: Option<Timestamp>,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// The end of the held certificate.
+    pub not_after: Option<Timestamp>,
+    /// When it is tried again by itself.
+    pub next_attempt_at: Option<Timestamp>,
+    /// A stable word for the cause.
+    pub error_code: Option<String>,
+    /// What a human can do.
+    pub hint: Option<String>,
+    /// What a human can run.
+    pub command: String,
+}
+
+/// What is wrong at `now` according to `status`; in the order of the certificates, the agent's own
+/// troubles last.
+#[must_use]
+pub fn troubles(status: &StatusDocument, settings: &AlertSettings, now: Timestamp) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    let mut by_ca: BTreeMap<(AlertType, String), Vec<Facts<'_>>> = BTreeMap::new();
+
+    for certificate in &status.certificates {
+        if certificate.condition == Condition::Unmanaged {
+            continue;
+        }
+        let facts = Facts::of(certificate, settings, now);
+        let mut kinds = facts.of_what_is_held();
+        match facts.shared_cause() {
+            Some(kind) => {
+                let ca = certificate.ca.as_ref().map_or_else(String::new, ToString::to_string);
+                by_ca.entry((kind, ca)).or_default().push(facts.clone());
+            }
+            None => kinds.extend(facts.of_the_renewal()),
+        }
+        found.extend(kinds.into_iter().map(|kind| facts.trouble(kind, &status.host)));
+        found.extend(certificate.targets.iter().filter_map(|it| facts.of_target(it, &status.host)));
+    }
+    for ((kind, _), members) in &by_ca {
+        found.extend(of_ca(*kind, members, &status.host));
+    }
+    found.extend(of_the_agent(&status.notices, &status.host));
+    found
+}
+
+/// One certificate's status with what follows from it at this time.
+#[derive(Clone)]
+struct Facts<'a> {
+    status: &'a CertificateStatus,
+    settings: &'a AlertSettings,
+    validity: Option<Validity>,
+    now: Timestamp,
+}
+
+impl<'a> Facts<'a> {
+    fn of(status: &'a CertificateStatus, settings: &'a AlertSettings, now: Timestamp) -> Self {
+        let validity = match (status.not_before, status.not_after) {
+            (Some(not_before), Some(not_after)) if !is_missing(status.condition) => {
+                Some(Validity { not_before, not_after })
+            }
+            _ => None,
+        };
+        Self { status, settings, validity, now }
+    }
+
+    /// What is wrong with the certificate that is held, whatever the renewal does.
+    fn of_what_is_held(&self) -> Vec<AlertType> {
+        match self.status.condition {
+            Condition::Revoked => vec![AlertType::CertificateRevoked],
+            _ if self.has_expired() => vec![AlertType::CertificateExpired],
+            Condition::Missing | Condition::Placeholder if self.is_missed() => {
+                vec![AlertType::CertificateMissing]
+            }
+            _ if self.is_within(self.settings.warning) => vec![AlertType::CertificateExpiring],
+            _ => Vec::new(),
+        }
+    }
+
+    fn of_the_renewal(&self) -> Option<AlertType> {
+        let told_otherwise = is_missing(self.status.condition);
+        (!told_otherwise && self.has_failed_long_enough()).then_some(AlertType::RenewalFailed)
+    }
+
+    /// The kind of trouble that this certificate shares with others of its CA.
+    fn shared_cause(&self) -> Option<AlertType> {
+        let code = self.status.error_code.as_deref()?;
+        if !self.is_failing() {
+            None
+        } else if ACCOUNT_CODES.contains(&code) {
+            Some(AlertType::AccountActionRequired)
+        } else if CA_CODES.contains(&code) {
+            Some(AlertType::CaUnavailable)
+        } else {
+            None
+        }
+    }
+
+    fn of_target(&self, target: &TargetStatus, host: &str) -> Option<Trouble> {
+        if target.state != EndpointCondition::Failed {
+            return None;
+        }
+        let since = target.since.or(self.status.since);
+        let lifetime = self.validity.map(|it| it.lifetime());
+        let patience = match lifetime {
+            Some(lifetime) if lifetime < SHORT_LIFE => PATIENCE.min(lifetime / 10),
+            _ => PATIENCE,
+        };
+        if since.is_some_and(|it| self.now.since(it) < patience) {
+            return None;
+        }
+        let kind = AlertType::DeployFailed;
+        Some(Trouble {
+            key: format!("{kind}/{}/{}", self.status.name, target.name),
+            title: wording::deploy_failed(&self.status.name, target, since, self.now),
+            target: Some(target.name.clone()),
+            since,
+            attempts: target.failures,
+            next_attempt_at: target.next_attempt_at,
+            error_code: target.error_code.clone(),
+            hint: target.hint.clone(),
+            ..self.trouble(kind, host)
+        })
+    }
+
+    fn trouble(&self, kind: AlertType, host: &str) -> Trouble {
+        let status = self.status;
+        Trouble {
+            kind,
+            severity: self.severity(kind),
+            key: format!("{kind}/{}", status.name),
+            title: wording::of_certificate(kind, status, self.now),
+            host: host.to_owned(),
+            certificate: Some(status.name.clone()),
+            target: None,
+            ca: status.ca.clone(),
+            affected: vec![status.name.clone()],
+            since: status.since,
+            attempts: status.failures,
+            not_after: status.not_after.filter(|_| self.validity.is_some()),
+            next_attempt_at: status.next_attempt_at,
+            error_code: status.error_code.clone(),
+            hint: status.hint.clone(),
+            command: format!("renewd status {}", status.name),
+        }
+    }
+
+    fn severity(&self, kind: AlertType) -> Health {
+        let critical = match kind {
+            AlertType::CertificateExpired | AlertType::CertificateRevoked => true,
+            AlertType::CertificateExpiring => self.is_critical(),
+            // How near the end is, certificate.expiring says.
+            AlertType::RenewalFailed => false,
+            _ => self.is_critical() || self.status.health == Health::Critical,
+        };
+        if critical { Health::Critical } else { Health::Warning }
+    }
+
+    fn is_critical(&self) -> bool {
+        self.has_expired() || self.is_within(self.settings.critical)
+    }
+
+    fn has_expired(&self) -> bool {
+        self.status.condition == Condition::Expired
+            || self.validity.is_some_and(|it| it.has_expired(self.now))
+    }
+
+    /// Whether no more than `share` of life is left.
+    fn is_within(&self, share: crate::model::Share) -> bool {
+        self.validity.is_some_and(|it| it.life_left(self.now) <= share.of(it.lifetime()))
+    }
+
+    /// Whether the certificate that is not there should be by now. A CA that is down is told of as
+    /// such first.
+    fn is_missed(&self) -> bool {
+        let waited = self.status.since.is_some_and(|it| self.now.since(it) >= PATIENCE);
+        waited || (self.is_failing() && self.shared_cause().is_none())
+    }
+
+    fn is_failing(&self) -> bool {
+        self.status.failures > 0
+            || self.is_blocked()
+            || self.status.renewal == RenewalCondition::BackingOff
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.status.renewal == RenewalCondition::Blocked
+    }
+
+    fn has_failed_long_enough(&self) -> bool {
+        let Some(validity) = self.validity else {
+            // Nothing to measure by: where nothing is held, the first failure is the time.
+            return self.is_failing();
+        };
+        let limit = self.settings.failing_for.of(validity.lifetime());
+        let for_long = self.status.since.is_none_or(|it| self.now.since(it) >= limit);
+        let pressing =
+            self.is_blocked() || self.has_expired() || self.is_within(self.settings.warning);
+        self.is_failing() && (pressing || for_long)
+    }
+}
+
+/// The one trouble that `members`, which share a CA, have with it.
+fn of_ca(kind: AlertType, members: &[Facts<'_>], host: &str) -> Option<Trouble> {
+    let told_now =
+        |it: &Facts<'_>| kind == AlertType::AccountActionRequired || it.has_failed_long_enough();
+    if !members.iter().any(told_now) {
+        return None;
+    }
+    let first = members.first()?;
+    let ca = first.status.ca.clone();
+    let key = ca.as_ref().map_or_else(|| kind.to_string(), |ca| format!("{kind}/{ca}"));
+    Some(Trouble {
+        severity: members.iter().map(|it| it.severity(kind)).max().unwrap_or(Health::Warning),
+        key,
+        title: wording::of_ca(kind, ca.as_ref(), members.len(), first.status.last_error.as_deref()),
+        certificate: None,
+        affected: members.iter().map(|it| it.status.name.clone()).collect(),
+        since: members.iter().filter_map(|it| it.status.since).min(),
+        attempts: members.iter().map(|it| it.status.failures).max().unwrap_or_default(),
+        not_after: members.iter().filter_map(|it| it.trouble(kind, host).not_after).min(),
+        next_attempt_at: members.iter().filter_map(|it| it.status.next_attempt_at).min(),
+        command: "renewd status".to_owned(),
+        ..first.trouble(kind, host)
+    })
+}
+
+/// The troubles of the agent itself. That nobody is told (`agent.silent`) is told to nobody.
+fn of_the_agent(notices: &[Notice], host: &str) -> Vec<Trouble> {
+    let mut by_key: BTreeMap<String, Trouble> = BTreeMap::new();
+    for notice in notices {
+        let Some(trouble) = of_notice(notice, host) else { continue };
+        let known = by_key.entry(trouble.key.clone()).or_insert_with(|| trouble.clone());
+        known.severity = known.severity.max(trouble.severity);
+    }
+    by_key.into_values().collect()
+}
+
+fn of_notice(notice: &Notice, host: &str) -> Option<Trouble> {
+    if notice.health == Health::Ok || notice.code == "agent.silent" {
+        return None;
+    }
+    let kind = if notice.code == AlertType::ConfigRejected.as_str() {
+        AlertType::ConfigRejected
+    } else {
+        AlertType::AgentDegraded
+    };
+    let (key, command) = match kind {
+        AlertType::ConfigRejected => (kind.to_string(), "renewd check"),
+        _ => (format!("{kind}/{}", wording::cause_of(notice)), "renewd status"),
+    };
+    Some(Trouble {
+        kind,
+        severity: notice.health,
+        key,
+        title: wording::of_notice(kind, notice),
+        host: host.to_owned(),
+        certificate: None,
+        target: None,
+        ca: None,
+        affected: Vec::new(),
+        since: Some(notice.since),
+        attempts: 0,
+        not_after: None,
+        next_attempt_at: None,
+        error_code: Some(notice.code.clone()),
+        hint: notice.hint.clone(),
+        command: command.to_owned(),
+    })
+}
+
+const fn is_missing(condition: Condition) -> bool {
+    matches!(condition, Condition::Missing | Condition::Placeholder)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Each rule, on both sides of its limit.
+
+use std::time::Duration;
+
+use super::*;
+use crate::observe::alert::testing::{
+    DAY, failing, failing_target, missing, served, start, status,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Kind and severity of all that is wrong with `certificates`.
+fn found(certificates: Vec<CertificateStatus>) -> Vec<(AlertType, Health)> {
+    all(certificates).into_iter().map(|it| (it.kind, it.severity)).collect()
+}
+
+fn all(certificates: Vec<CertificateStatus>) -> Vec<Trouble> {
+    troubles(&status(certificates), &AlertSettings::default(), start())
+}
+
+/// A certificate that lives for `life`, of which `left` is left, is in these troubles.
+#[track_caller]
+fn check_life(life: Duration, left: Duration, expected: &[(AlertType, Health)]) {
+    assert_eq!(found(vec![served("api", life - left, life)]), expected, "{left:?} of {life:?}");
+}
+
+#[test]
+fn thresholds_are_shares_of_life_for_90_days_6_days_and_30_seconds() {
+    let second = Duration::from_secs(1);
+    for life in [90 * DAY, 6 * DAY, 30 * second] {
+        let warning = [(AlertType::CertificateExpiring, Health::Warning)];
+        let critical = [(AlertType::CertificateExpiring, Health::Critical)];
+        let moment = Duration::from_millis(1);
+        check_life(life, life, &[]);
+        check_life(life, life / 4 + moment, &[]);
+        check_life(life, life / 4, &warning);
+        check_life(life, life / 8 + moment, &warning);
+        check_life(life, life / 8, &critical);
+        check_life(life, Duration::ZERO, &critical);
+    }
+}
+
+#[test]
+fn past_its_end_a_certificate_has_expired_whatever_the_status_says() {
+    let expired = served("api", 91 * DAY, 90 * DAY);
+    assert_eq!(found(vec![expired]), [(AlertType::CertificateExpired, Health::Critical)]);
+}
+
+#[test]
+fn a_revoked_certificate_is_told_of_as_that_alone() {
+    let revoked =
+        CertificateStatus { condition: Condition::Revoked, ..served("api", 89 * DAY, 90 * DAY) };
+    assert_eq!(found(vec![revoked]), [(AlertType::CertificateRevoked, Health::Critical)]);
+}
+
+#[test]
+fn a_failing_renewal_is_told_of_after_a_twelfth_of_life() {
+    let life = 84 * DAY;
+    let young = |span| failing(served("api", 50 * DAY, life), span, "acme.refused");
+    assert_eq!(found(vec![young(7 * DAY - MINUTE)]), []);
+    assert_eq!(found(vec![young(7 * DAY)]), [(AlertType::RenewalFailed, Health::Warning)]);
+
+    let short = |span| failing(served("api", 15 * MINUTE, 36 * MINUTE), span, "acme.refused");
+    assert_eq!(found(vec![short(2 * MINUTE)]), []);
+    assert_eq!(found(vec![short(3 * MINUTE)]), [(AlertType::RenewalFailed, Health::Warning)]);
+}
+
+#[test]
+fn a_renewal_that_needs_a_human_is_told_of_at_once() {
+    let blocked = CertificateStatus {
+        renewal: RenewalCondition::Blocked,
+        ..failing(served("api", 50 * DAY, 90 * DAY), MINUTE, "acme.caa")
+    };
+    assert_eq!(found(vec![blocked]), [(AlertType::RenewalFailed, Health::Warning)]);
+}
+
+#[test]
+fn a_renewal_that_fails_under_the_warning_share_is_told_of_at_once() {
+    let late = failing(served("api", 68 * DAY, 90 * DAY), MINUTE, "acme.refused");
+    let expected = [
+        (AlertType::CertificateExpiring, Health::Warning),
+        (AlertType::RenewalFailed, Health::Warning),
+    ];
+    assert_eq!(found(vec![late]), expected);
+}
+
+#[test]
+fn a_first_certificate_is_missed_after_a_failure_or_15_minutes() {
+    let waiting =
+        |span| CertificateStatus { since: Some(start().saturating_sub(span)), ..missing("api") };
+    let expected = [(AlertType::CertificateMissing, Health::Warning)];
+    assert_eq!(found(vec![missing("api")]), []);
+    assert_eq!(found(vec![waiting(14 * MINUTE)]), []);
+    assert_eq!(found(vec![waiting(15 * MINUTE)]), expected);
+    assert_eq!(found(vec![failing(missing("api"), MINUTE, "acme.refused")]), expected);
+}
+
+#[test]
+fn a_placeholder_never_expires() {
+    let old = CertificateStatus {
+        condition: Condition::Placeholder,
+        ..served("api", 100 * DAY, 90 * DAY)
+    };
+    assert_eq!(found(vec![old]), []);
+}
+
+#[test]
+fn a_failing_target_is_told_of_after_15_minutes() {
+    let at = |span, life| {
+        let targets = vec![failing_target("nginx", span)];
+        vec![CertificateStatus { targets, ..served("api", Duration::ZERO, life) }]
+    };
+    assert_eq!(found(at(14 * MINUTE, 90 * DAY)), []);
+    assert_eq!(found(at(15 * MINUTE, 90 * DAY)), [(AlertType::DeployFailed, Health::Warning)]);
+    // A tenth of life, where that is less.
+    assert_eq!(found(at(2 * MINUTE, 30 * MINUTE)), []);
+    assert_eq!(found(at(3 * MINUTE, 30 * MINUTE)), [(AlertType::DeployFailed, Health::Warning)]);
+
+    let trouble = all(at(15 * MINUTE, 90 * DAY)).remove(0);
+    assert_eq!(trouble.key, "deploy.failed/api/nginx");
+    assert_eq!(
+        trouble.title,
+        "nginx does not serve api, failing for 15m: 127.0.0.1:443 serves another certificate"
+    );
+    assert_eq!(trouble.attempts, 4);
+}
+
+#[test]
+fn a_ca_that_is_down_is_one_trouble_for_all_its_certificates() {
+    let down = |name: &str, age| failing(served(name, age, 90 * DAY), 8 * DAY, "ca.unavailable");
+    let other = CertificateStatus { ca: Some("zerossl".parse().unwrap()), ..down("c", 60 * DAY) };
+    let found = all(vec![down("a", 60 * DAY), down("b", 60 * DAY), other]);
+    let keys: Vec<&str> = found.iter().map(|it| it.key.as_str()).collect();
+    assert_eq!(keys, ["ca.unavailable/letsencrypt", "ca.unavailable/zerossl"]);
+    assert_eq!(found[0].affected.len(), 2);
+    assert_eq!(found[0].certificate, None);
+    assert_eq!(
+        found[0].title,
+        "the CA letsencrypt is not available; 2 certificates wait: the CA refused the order"
+    );
+}
+
+#[test]
+fn a_ca_that_is_down_for_a_moment_is_nobodys_business() {
+    let down = failing(served("a", 60 * DAY, 90 * DAY), DAY, "ca.unavailable");
+    assert_eq!(found(vec![down]), []);
+}
+
+#[test]
+fn where_nothing_is_held_a_ca_that_is_down_is_told_of_first_and_then_what_is_missing() {
+    let down = |span| failing(missing("a"), span, "ca.unavailable");
+    assert_eq!(found(vec![down(MINUTE)]), [(AlertType::CaUnavailable, Health::Warning)]);
+    let expected = [
+        (AlertType::CertificateMissing, Health::Warning),
+        (AlertType::CaUnavailable, Health::Warning),
+    ];
+    assert_eq!(found(vec![down(15 * MINUTE)]), expected);
+}
+
+#[test]
+fn an_account_that_needs_a_human_is_told_of_at_once() {
+    let lost = failing(served("a", 60 * DAY, 90 * DAY), MINUTE, "account.action_required");
+    assert_eq!(found(vec![lost]), [(AlertType::AccountActionRequired, Health::Warning)]);
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_in_no_trouble() {
+    let left_over =
+        CertificateStatus { condition: Condition::Unmanaged, ..served("a", 100 * DAY, 90 * DAY) };
+    assert_eq!(found(vec![left_over]), []);
+}
+
+#[test]
+fn notices_are_troubles_of_the_agent_but_silence_is_told_to_nobody() {
+    let notice = |code: &str, message: &str| Notice {
+        code: code.into(),
+        health: Health::Warning,
+        message: message.into(),
+        since: start(),
+        hint: None,
+    };
+    let mut document = status(Vec::new());
+    document.notices = vec![
+        notice("agent.silent", "nobody will be told"),
+        notice("config.rejected", "renewd.toml:3: unknown key"),
+        notice("config.rejected", "conf.d/a.toml:1: unknown key"),
+        notice("agent.degraded", "the disk has 12 kB left"),
+        notice("store.failed", "the clock is 400 s off"),
+    ];
+    let keys = |document: &StatusDocument| -> Vec<String> {
+        let found = troubles(document, &AlertSettings::default(), start());
+        found.into_iter().map(|it| it.key).collect()
+    };
+    let before = keys(&document);
+    assert_eq!(before.len(), 3, "{before:?}");
+    assert!(before.contains(&"config.rejected".to_owned()));
+    // Only the number changed, so it is the same trouble.
+    document.notices[3].message = "the disk has 11 kB left".into();
+    assert_eq!(keys(&document), before);
+}

@@ -1,0 +1,113 @@
+//! The one line that says to people what is wrong; no longer than a line should be.
+//!
+//! Not here: the words for programs, which are types, codes and keys.
+
+use std::time::Duration;
+
+use crate::model::{
+    CaName, CertificateName, CertificateStatus, Notice, TargetStatus, Timestamp, escaped,
+};
+
+use super::message::AlertType;
+
+/// The longest cause that is quoted, in characters.
+const MAX_CAUSE: usize = 300;
+
+/// The line for a trouble of one certificate.
+pub(super) fn of_certificate(
+    kind: AlertType,
+    status: &CertificateStatus,
+    now: Timestamp,
+) -> String {
+    let name = &status.name;
+    let end = status.not_after.map_or_else(String::new, |it| format!(" at {it}"));
+    let cause = because(status.last_error.as_deref());
+    match kind {
+        AlertType::CertificateExpired => format!("{name} expired{end}{cause}"),
+        AlertType::CertificateExpiring => {
+            let left = status.not_after.map_or(Duration::ZERO, |it| it.since(now));
+            format!("{name} expires in {}{end}{cause}", span_text(left))
+        }
+        AlertType::CertificateRevoked => format!("{name} was revoked by its CA{cause}"),
+        AlertType::CertificateMissing => format!("{name} has no certificate yet{cause}"),
+        AlertType::RenewalFailed => {
+            format!("{name} is not renewed{}{cause}", failing_for(status.since, now))
+        }
+        _ => format!("{name}{cause}"),
+    }
+}
+
+/// The line for a target that does not serve.
+pub(super) fn deploy_failed(
+    name: &CertificateName,
+    target: &TargetStatus,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> String {
+    let cause = because(target.last_error.as_deref());
+    format!("{} does not serve {name}{}{cause}", target.name, failing_for(since, now))
+}
+
+/// The line for a trouble that `count` certificates have with their CA.
+pub(super) fn of_ca(
+    kind: AlertType,
+    ca: Option<&CaName>,
+    count: usize,
+    last_error: Option<&str>,
+) -> String {
+    let ca = ca.map_or_else(|| "a CA".to_owned(), |it| format!("the CA {it}"));
+    let wait = if count == 1 {
+        "1 certificate waits".into()
+    } else {
+        format!("{count} certificates wait")
+    };
+    let cause = because(last_error);
+    match kind {
+        AlertType::AccountActionRequired => {
+            format!("the account with {ca} needs a human; {wait}{cause}")
+        }
+        _ => format!("{ca} is not available; {wait}{cause}"),
+    }
+}
+
+/// The line for a notice.
+pub(super) fn of_notice(kind: AlertType, notice: &Notice) -> String {
+    let message = cut(&notice.message);
+    match kind {
+        AlertType::ConfigRejected => {
+            format!("the configuration was refused, the old one stays: {message}")
+        }
+        _ => message,
+    }
+}
+
+/// A short word for the cause that a notice names, which is the same while only numbers in its
+/// message change.
+pub(super) fn cause_of(notice: &Notice) -> String {
+    let words: String = notice.message.chars().filter(|it| !it.is_ascii_digit()).collect();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, words.as_bytes());
+    let short: String = digest.as_ref().iter().take(4).map(|it| format!("{it:02x}")).collect();
+    format!("{}-{short}", notice.code)
+}
+
+/// `span` in its two largest units, such as `6d 3h`.
+pub(super) fn span_text(span: Duration) -> String {
+    crate::observe::span::text(span)
+}
+
+fn failing_for(since: Option<Timestamp>, now: Timestamp) -> String {
+    since.map_or_else(String::new, |it| format!(", failing for {}", span_text(now.since(it))))
+}
+
+fn because(last_error: Option<&str>) -> String {
+    last_error.map_or_else(String::new, |it| format!(": {}", cut(it)))
+}
+
+fn cut(text: &str) -> String {
+    let text = escaped(text);
+    if text.chars().count() <= MAX_CAUSE {
+        return text;
+    }
+    let kept: String = text.chars().take(MAX_CAUSE).collect();
+    format!("{kept}…")
+}

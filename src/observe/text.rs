@@ -1,0 +1,361 @@
+//! The status as people read it: the table of `renewd status`, and all about one certificate for
+//! `renewd show`.
+//!
+//! Colour only repeats what a word says. Lines below the table give each trouble with its cause,
+//! its next try and what to do.
+//!
+//! Not here: where it is printed, and the JSON form, which is [`StatusDocument`] itself.
+
+use std::path::Path;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, Color, ContentArrangement, Table};
+
+use crate::model::{
+    CertificateStatus, Condition, EndpointCondition, EndpointState, Health, RenewalCondition,
+    StatusDocument, TargetStatus, Timestamp, escaped,
+};
+
+use super::span;
+
+/// The longest text of the last column that stands in the table; all of it stands below.
+const MAX_REASON: usize = 40;
+
+/// How the text is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether it may have colours.
+    pub color: bool,
+    /// How many columns there are; lines below the table are never broken.
+    pub width: u16,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { color: false, width: 100 }
+    }
+}
+
+/// The table of `renewd status`, its troubles below it.
+#[must_use]
+pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
+    let mut text = String::new();
+    if status.certificates.is_empty() {
+        text.push_str("No certificates are configured.\n");
+    } else {
+        text.push_str(&rows(status, now, look));
+    }
+    let troubles: Vec<String> = status
+        .certificates
+        .iter()
+        .flat_map(|it| troubles(it, now))
+        .chain(status.notices.iter().filter(|it| it.health > Health::Ok).map(|notice| {
+            let hint = hint_line(notice.hint.as_deref());
+            format!("{}: {}\n{hint}", word(notice.health), escaped(&notice.message))
+        }))
+        .collect();
+    if !troubles.is_empty() {
+        text.push('\n');
+        text.extend(troubles);
+    }
+    if status.notices.iter().any(|it| it.code == "agent.silent" && it.health == Health::Ok) {
+        text.push_str(
+            "\nNobody will be told of trouble: there is no [[alert]] and no heartbeat.\n",
+        );
+    }
+    text
+}
+
+fn rows(status: &StatusDocument, now: Timestamp, look: Look) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(look.width)
+        .set_header(["NAME", "CONDITION", "HEALTH", "EXPIRES", "RENEWS", "TARGETS", "NEXT/REASON"]);
+    if look.color {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    for certificate in &status.certificates {
+        let colored = |text: String| {
+            let cell = Cell::new(text);
+            if look.color { cell.fg(color(certificate.health)) } else { cell }
+        };
+        table.add_row([
+            Cell::new(&certificate.name),
+            Cell::new(condition_text(certificate.condition)),
+            colored(word(certificate.health).to_owned()),
+            Cell::new(relative(certificate.not_after, now)),
+            Cell::new(renews(certificate, now)),
+            Cell::new(targets_text(certificate)),
+            Cell::new(next(certificate, now)),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// All about one certificate. `current` is the folder behind the link of that name, as servers
+/// should be told it.
+#[must_use]
+pub fn show(status: &CertificateStatus, current: &Path, now: Timestamp, look: Look) -> String {
+    let mut text = String::new();
+    let domains: Vec<String> = status.domains.iter().map(ToString::to_string).collect();
+    let moment = |at: Option<Timestamp>| at.map(|it| format!("{it} ({})", relative(at, now)));
+    let health = if look.color { styled(status.health) } else { word(status.health).to_owned() };
+    let lines = [
+        ("name", Some(status.name.to_string())),
+        ("domains", Some(domains.join(", "))),
+        ("condition", Some(condition_text(status.condition).to_owned())),
+        ("health", Some(health)),
+        ("renewal", Some(renewal_text(status.renewal).to_owned())),
+        ("reason", Some(escaped(&status.reason)).filter(|it| !it.is_empty())),
+        ("not before", status.not_before.map(|it| it.to_string())),
+        ("not after", moment(status.not_after)),
+        ("renews", moment(status.renew_at)),
+        ("next try", moment(status.next_attempt_at)),
+        ("failures", (status.failures > 0).then(|| status.failures.to_string())),
+        ("since", status.since.map(|it| it.to_string())),
+        ("error", status.last_error.as_deref().map(escaped)),
+        ("error code", status.error_code.clone()),
+        ("hint", status.hint.as_deref().map(escaped)),
+        ("ca", status.ca.as_ref().map(ToString::to_string)),
+        ("issuer", status.issuer.as_deref().map(escaped)),
+        ("serial", status.serial.clone()),
+        ("sha256", status.sha256.map(|it| it.to_string())),
+        ("generation", status.generation.clone()),
+    ];
+    for (label, value) in lines {
+        if let Some(value) = value {
+            text.push_str(&format!("{label:<12}{value}\n"));
+        }
+    }
+    for target in &status.targets {
+        text.push('\n');
+        push_target(&mut text, target, now);
+    }
+    push_files(&mut text, status.condition, current);
+    text
+}
+
+fn push_target(text: &mut String, target: &TargetStatus, now: Timestamp) {
+    text.push_str(&format!("target {}: {}\n", target.name, target_text(target.state)));
+    for endpoint in &target.endpoints {
+        text.push_str(&format!("  {}\n", endpoint_text(endpoint)));
+    }
+    if let Some(error) = &target.last_error {
+        text.push_str(&format!("  error: {}\n", escaped(error)));
+    }
+    if target.next_attempt_at.is_some() {
+        text.push_str(&format!("  next try {}\n", relative(target.next_attempt_at, now)));
+    }
+    text.push_str(&hint_line(target.hint.as_deref()));
+}
+
+fn endpoint_text(endpoint: &EndpointState) -> String {
+    let mut line =
+        format!("{} as {}: {}", endpoint.address, endpoint.name, target_text(endpoint.state));
+    if let Some(serial) = &endpoint.served_serial {
+        line.push_str(&format!(", serves serial {}", escaped(serial)));
+    }
+    line.push_str(&format!(", asked at {}", endpoint.checked_at));
+    if let Some(error) = &endpoint.last_error {
+        line.push_str(&format!(": {}", escaped(error)));
+    }
+    line
+}
+
+/// The paths of the files, and what servers must be told.
+fn push_files(text: &mut String, condition: Condition, current: &Path) {
+    if condition == Condition::Missing {
+        return;
+    }
+    let path = |file: &str| current.join(file).display().to_string();
+    let (chain, key) = (path("fullchain.pem"), path("privkey.pem"));
+    text.push_str("\nfiles\n");
+    for file in ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "combined.pem"] {
+        text.push_str(&format!("  {}\n", path(file)));
+    }
+    text.push_str(&format!("\nnginx\n  ssl_certificate {chain};\n  ssl_certificate_key {key};\n"));
+    text.push_str(&format!(
+        "\nApache\n  SSLCertificateFile {chain}\n  SSLCertificateKeyFile {key}\n"
+    ));
+    text.push_str(&format!("\nHAProxy\n  bind :443 ssl crt {}\n", path("combined.pem")));
+    text.push_str(&format!(
+            "\nPostfix\n  smtpd_tls_chain_files = {key}, {chain}\n\nDovecot\n  ssl_cert = <{chain}\n  ssl_key = <{key}\n"
+        ),
+    );
+}
+
+/// One entry for each thing that is wrong with `status`.
+fn troubles(status: &CertificateStatus, now: Timestamp) -> Vec<String> {
+    let mut found = Vec::new();
+    let of_target = |target: &&TargetStatus| target.last_error.is_some();
+    let targets: Vec<&TargetStatus> = status.targets.iter().filter(of_target).collect();
+    let told_by_target = targets.iter().any(|it| it.last_error == status.last_error);
+
+    if !told_by_target && (status.health > Health::Ok || status.last_error.is_some()) {
+        let what = status.last_error.as_deref().unwrap_or(status.reason.as_str());
+        let severity = word(status.health.max(Health::Warning));
+        found.push(entry(
+            &Told {
+                place: format!("{severity}: {}", status.name),
+                what,
+                code: status.error_code.as_deref(),
+                since: status.since,
+                next_attempt_at: status.next_attempt_at,
+                hint: status.hint.as_deref(),
+            },
+            now,
+        ));
+    }
+    for target in targets {
+        let severity = word(status.health.max(Health::Warning));
+        found.push(entry(
+            &Told {
+                place: format!("{severity}: {} at {}", status.name, target.name),
+                what: target.last_error.as_deref().unwrap_or_default(),
+                code: target.error_code.as_deref(),
+                since: target.since,
+                next_attempt_at: target.next_attempt_at,
+                hint: target.hint.as_deref(),
+            },
+            now,
+        ));
+    }
+    found
+}
+
+/// What an entry below the table says.
+struct Told<'a> {
+    place: String,
+    what: &'a str,
+    code: Option<&'a str>,
+    since: Option<Timestamp>,
+    next_attempt_at: Option<Timestamp>,
+    hint: Option<&'a str>,
+}
+
+fn entry(told: &Told<'_>, now: Timestamp) -> String {
+    let mut text = format!("{}: {}", told.place, escaped(told.what));
+    if let Some(code) = told.code {
+        text.push_str(&format!(" [{code}]"));
+    }
+    text.push('\n');
+    let since = told.since.map(|it| format!("for {}", span::text(now.since(it))));
+    let next =
+        told.next_attempt_at.map(|_| format!("next try {}", relative(told.next_attempt_at, now)));
+    let times: Vec<String> = since.into_iter().chain(next).collect();
+    if !times.is_empty() {
+        text.push_str(&format!("  {}\n", times.join(", ")));
+    }
+    text.push_str(&hint_line(told.hint));
+    text
+}
+
+fn hint_line(hint: Option<&str>) -> String {
+    hint.map_or_else(String::new, |it| format!("  hint: {}\n", escaped(it)))
+}
+
+fn renews(status: &CertificateStatus, now: Timestamp) -> String {
+    match status.renewal {
+        RenewalCondition::Idle => relative(status.renew_at, now),
+        other => renewal_text(other).to_owned(),
+    }
+}
+
+/// The next try if one is coming, else why it is as it is.
+fn next(status: &CertificateStatus, now: Timestamp) -> String {
+    if status.failures > 0 && status.next_attempt_at.is_some() {
+        return format!("next try {}", relative(status.next_attempt_at, now));
+    }
+    let reason = escaped(&status.reason);
+    if reason.chars().count() <= MAX_REASON {
+        return reason;
+    }
+    let kept: String = reason.chars().take(MAX_REASON - 1).collect();
+    format!("{}…", kept.trim_end())
+}
+
+fn targets_text(status: &CertificateStatus) -> String {
+    if status.targets.is_empty() {
+        return "-".to_owned();
+    }
+    let each = status.targets.iter().map(|it| format!("{} {}", it.name, target_text(it.state)));
+    each.collect::<Vec<_>>().join("\n")
+}
+
+/// `at` as seen from `now`: `in 6d 3h`, `now`, `2h ago`.
+fn relative(at: Option<Timestamp>, now: Timestamp) -> String {
+    match at {
+        None => "-".to_owned(),
+        Some(at) if at > now => format!("in {}", span::text(at.since(now))),
+        Some(at) if at == now => "now".to_owned(),
+        Some(at) => format!("{} ago", span::text(now.since(at))),
+    }
+}
+
+const fn color(health: Health) -> Color {
+    match health {
+        Health::Ok => Color::Green,
+        Health::Warning => Color::Yellow,
+        Health::Critical => Color::Red,
+    }
+}
+
+fn styled(health: Health) -> String {
+    let code = match health {
+        Health::Ok => 32,
+        Health::Warning => 33,
+        Health::Critical => 31,
+    };
+    format!("\x1b[{code}m{}\x1b[0m", word(health))
+}
+
+const fn word(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "ok",
+        Health::Warning => "warning",
+        Health::Critical => "critical",
+    }
+}
+
+const fn condition_text(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Missing => "missing",
+        Condition::Placeholder => "placeholder",
+        Condition::Held => "held",
+        Condition::Served => "served",
+        Condition::NotServed => "not served",
+        Condition::Expired => "expired",
+        Condition::Revoked => "revoked",
+        Condition::Unmanaged => "unmanaged",
+    }
+}
+
+const fn renewal_text(renewal: RenewalCondition) -> &'static str {
+    match renewal {
+        RenewalCondition::Idle => "idle",
+        RenewalCondition::Due => "due",
+        RenewalCondition::Running => "running",
+        RenewalCondition::BackingOff => "backing off",
+        RenewalCondition::Blocked => "blocked",
+    }
+}
+
+const fn target_text(state: EndpointCondition) -> &'static str {
+    match state {
+        EndpointCondition::Waiting => "waiting",
+        EndpointCondition::Installed => "installed",
+        EndpointCondition::Served => "served",
+        EndpointCondition::Failed => "failed",
+        EndpointCondition::Unproven => "unproven",
+    }
+}
+
+#[cfg(test)]
+mod tests;
