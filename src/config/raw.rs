@@ -28,7 +28,8 @@ shape! {
         contact: OneOrMany<String> as ["mailto:ops@example.com"],
         /// Whether you have read and accept the terms of service of the CAs that you use.
         terms_of_service_agreed: bool as true,
-        /// The CA of every certificate that names none; the variable `RENEWD_DEFAULT_CA` overrules it.
+        /// The CA of every certificate that names none; the variable `RENEWD_DEFAULT_CA` overrules
+        /// it.
         default_ca: CaName = "letsencrypt",
         /// More files, `*.toml` or `*.json`; relative to this one.
         include: Vec<At<String>> as ["conf.d/*.toml", "conf.d/*.json"],
@@ -125,7 +126,8 @@ shape! {
         webroot: FilePath as "/var/www/html",
         /// Or where renewd itself listens, while there is something to prove.
         listen: OneOrMany<SocketAddr> as ["127.0.0.1:8402", "[::1]:8402"],
-        /// The identifiers that it is for; `*.example.net` is every name below. The most specific wins.
+        /// The identifiers that it is for; `*.example.net` is every name below. The most specific
+        /// wins.
         r#for: Vec<At<Identifier>> as ["*.example.net", "example.net"],
         /// Comes with a later version, with `dns-01`.
         provider: Later,
@@ -149,7 +151,9 @@ shape! {
         /// How long after a reload all addresses may take to serve the new certificate.
         verify_timeout: Span = "30s",
         /// Files to be put where the server looks, besides those of the state directory.
-        install: Vec<At<RawInstall>> as [{ file = "fullchain", path = "/etc/nginx/tls/{name}.pem" }],
+        install: Vec<At<RawInstall>> as [
+            { file = "fullchain", path = "/etc/nginx/tls/{name}.pem" }
+        ],
     }
 }
 

@@ -290,8 +290,8 @@ fn lines(
     lines
 }
 
-/// What only one certificate can have. A refused one keeps what it claimed: its last good version is
-/// still in force.
+/// What only one certificate can have. A refused one keeps what it claimed: its last good version
+/// is still in force.
 #[derive(Debug, Default)]
 struct Claims {
     names: BTreeMap<CertificateName, Place>,
