@@ -22,6 +22,9 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// What an included file may hold.
 const TABLES: [&str; 6] = ["certificate", "target", "solver", "ca", "group", "alert"];
 
+const SETTING_HINT: &str = "put it into the main file; an included file holds tables of \
+                            certificates, targets, solvers, CAs, groups and alerts";
+
 /// The files of a configuration, the main file first.
 #[derive(Debug)]
 pub(super) struct Documents {
@@ -153,8 +156,7 @@ fn take_settings(table: &mut Table, allowed: &[&str]) -> Vec<Fault> {
     table.entries = rest;
     let settings: Vec<super::tree::Entry> = settings;
     let fault = |it: &super::tree::Entry| {
-        Fault::at(&it.place, &it.key, "only the main file may say this")
-            .hint("put it into the main file; an included file holds tables of certificates, targets, solvers, CAs, groups and alerts")
+        Fault::at(&it.place, &it.key, "only the main file may say this").hint(SETTING_HINT)
     };
     settings.iter().map(fault).collect()
 }

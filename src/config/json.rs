@@ -1,7 +1,7 @@
 //! JSON as a tree in which every value knows its line.
 //!
-//! `serde_json` tells no places while it reads, but it takes a reader's bytes one by one and looks at
-//! most one byte ahead: so the reader counts lines, and the visitor asks it. A test holds
+//! `serde_json` tells no places while it reads, but it takes a reader's bytes one by one and looks
+//! at most one byte ahead: so the reader counts lines, and the visitor asks it. A test holds
 //! `serde_json` to that.
 
 use std::cell::Cell;

@@ -37,6 +37,8 @@ use crate::observe::AlertSettings;
 use crate::solver::SolverSettings;
 use crate::store::StoreSettings;
 
+use secret::Secrets;
+
 pub use fault::{Fault, Faults, Severity};
 pub use reference::{reference, schema};
 pub use show::show;
@@ -121,5 +123,17 @@ impl std::fmt::Debug for Environment {
 /// Every fault of the main file and of all others, if the main file has any.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Faults> {
     let documents = files::read_all(path)?;
-    resolve::resolve(documents, environment)
+    resolve::resolve(documents, environment, Secrets::Read)
+}
+
+/// As [`load`], but reads no secret: for processes that must not or can't hold them, such as the
+/// deployer or a user's `status`. CAs come without external account bindings, and of the alerts,
+/// those that need a secret are left out.
+///
+/// # Errors
+///
+/// As [`load`], without the faults of secrets.
+pub fn load_without_secrets(path: &Path, environment: &Environment) -> Result<Config, Faults> {
+    let documents = files::read_all(path)?;
+    resolve::resolve(documents, environment, Secrets::PassOver)
 }

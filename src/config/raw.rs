@@ -28,7 +28,8 @@ shape! {
         contact: OneOrMany<String> as ["mailto:ops@example.com"],
         /// Whether you have read and accept the terms of service of the CAs that you use.
         terms_of_service_agreed: bool as true,
-        /// The CA of every certificate that names none; the variable `RENEWD_DEFAULT_CA` overrules it.
+        /// The CA of every certificate that names none; the variable `RENEWD_DEFAULT_CA` overrules
+        /// it.
         default_ca: CaName = "letsencrypt",
         /// More files, `*.toml` or `*.json`; relative to this one.
         include: Vec<At<String>> as ["conf.d/*.toml", "conf.d/*.json"],
@@ -125,7 +126,8 @@ shape! {
         webroot: FilePath as "/var/www/html",
         /// Or where renewd itself listens, while there is something to prove.
         listen: OneOrMany<SocketAddr> as ["127.0.0.1:8402", "[::1]:8402"],
-        /// The identifiers that it is for; `*.example.net` is every name below. The most specific wins.
+        /// The identifiers that it is for; `*.example.net` is every name below. The most specific
+        /// wins.
         r#for: Vec<At<Identifier>> as ["*.example.net", "example.net"],
         /// Comes with a later version, with `dns-01`.
         provider: Later,
@@ -149,7 +151,9 @@ shape! {
         /// How long after a reload all addresses may take to serve the new certificate.
         verify_timeout: Span = "30s",
         /// Files to be put where the server looks, besides those of the state directory.
-        install: Vec<At<RawInstall>> as [{ file = "fullchain", path = "/etc/nginx/tls/{name}.pem" }],
+        install: Vec<At<RawInstall>> as [
+            { file = "fullchain", path = "/etc/nginx/tls/{name}.pem" }
+        ],
     }
 }
 
@@ -251,4 +255,82 @@ shape! {
 pub(super) fn built_in_tables() -> RawFile {
     let table = tree::parse_built_in(include_str!("built_in.toml"));
     RawFile::read_fields(&table, &mut Reading::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::field::{Item, read_shape};
+    use crate::config::tree::{Node, Place, Value};
+    use crate::store::StoreSettings;
+
+    /// Reads `text` as `S`, and everything in it that faults.
+    fn read<S: Shape>(text: &str) -> (S, Vec<String>) {
+        let file: Arc<Path> = Arc::from(Path::new("/etc/renewd/renewd.toml"));
+        let table = tree::parse_toml(text, &file).unwrap();
+        let node = Node { place: Place::File(file, 1), value: Value::Table(table) };
+        let mut reading = Reading::default();
+        let shape = read_shape(&node, &mut reading).unwrap();
+        (shape, reading.faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[track_caller]
+    fn check<S: Shape>() {
+        for field in S::FIELDS {
+            if let Some(value) = field.default.or(field.example) {
+                let (shape, faults) = read::<S>(&format!("{} = {value}\n", field.key));
+                assert!(faults.is_empty(), "{faults:?}");
+                assert_eq!(shape.lines().len(), 1, "{}", field.key);
+            }
+            assert!(!field.doc.is_empty(), "{}", field.key);
+        }
+        let defaults = S::FIELDS.iter().filter(|it| it.default.is_some()).count();
+        assert_eq!(S::built_in().lines().len(), defaults);
+    }
+
+    #[test]
+    fn every_default_and_example_can_be_read() {
+        check::<RawFile>();
+        check::<RawCertificate>();
+        check::<RawCa>();
+        check::<RawSolver>();
+        check::<RawTarget>();
+        check::<RawReload>();
+        check::<RawVerify>();
+        check::<RawInstall>();
+        check::<RawAlerts>();
+        check::<RawAlert>();
+        let built_in = RawFile::built_in();
+        let store = StoreSettings::default();
+        assert_eq!(built_in.state_dir.unwrap().value.0, store.state_dir);
+        assert_eq!(built_in.run_dir.unwrap().value.0, store.run_dir);
+    }
+
+    #[test]
+    fn the_built_in_tables_have_no_fault() {
+        fn faults<T>(items: &[Item<T>]) -> usize {
+            items.iter().map(|it| it.faults.len()).sum()
+        }
+        let (file, top_level) = read::<RawFile>(include_str!("built_in.toml"));
+        let (cas, targets) = (file.ca.unwrap().value.0, file.target.unwrap().value.0);
+        assert_eq!((top_level.len(), faults(&cas), faults(&targets)), (0, 0, 0));
+        assert_eq!((cas.len(), targets.len()), (7, 7));
+        assert_eq!(built_in_tables().ca.unwrap().value.0.len(), 7);
+    }
+
+    #[test]
+    fn a_half_written_file_is_refused_or_read_and_nothing_else_happens() {
+        let whole = include_str!("../../examples/full.toml");
+        let file: Arc<Path> = Arc::from(Path::new("/etc/renewd/renewd.toml"));
+        for (end, _) in whole.char_indices() {
+            if let Ok(table) = tree::parse_toml(&whole[..end], &file) {
+                RawFile::read_fields(&table, &mut Reading::default());
+            }
+        }
+        let deep = format!("a = {}", "[".repeat(100_000));
+        assert!(tree::parse_toml(&deep, &file).is_err());
+    }
 }

@@ -22,11 +22,11 @@ pub fn reference() -> String {
     push::<RawCertificate>(
         &mut text,
         "[[certificate]]",
-        "one certificate; [defaults] and [group.NAME] take the same keys, but `name` and `domains`",
+        "one certificate; [defaults] and [group.NAME] take these keys, but not `name` and `domains`",
     );
     push::<RawCa>(&mut text, "[ca.NAME]", "one CA");
     push::<RawSolver>(&mut text, "[solver.NAME]", "one way to prove control");
-    push::<RawTarget>(&mut text, "[target.NAME]", "one server that uses certificates");
+    push::<RawTarget>(&mut text, TARGET, "one server that uses certificates");
     push::<RawReload>(
         &mut text,
         "[target.NAME.reload]",
@@ -43,11 +43,16 @@ pub fn reference() -> String {
     text
 }
 
+/// Keys of `[target.*]` that are tables, and are told of below headers of their own.
+const WITH_SECTIONS: [&str; 3] = ["reload", "verify", "install"];
+const TARGET: &str = "[target.NAME]";
+
 fn push<S: Shape>(text: &mut String, header: &str, about: &str) {
     if !header.is_empty() {
         text.push_str(&format!("\n# {about}\n#{header}\n"));
     }
-    for field in S::FIELDS {
+    let has_section = |key| header == TARGET && WITH_SECTIONS.contains(&key);
+    for field in S::FIELDS.iter().filter(|it| !has_section(it.key)) {
         push_field(text, field);
     }
 }
@@ -72,13 +77,21 @@ pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<RawFile>().to_value();
     forbid_null(&mut schema);
+    if let Some(members) = schema.as_object_mut() {
+        members.insert("title".to_owned(), Value::from("renewd.toml"));
+    }
     schema
 }
 
-/// Takes out what schemars adds for optional fields: a key can be left out, never be null.
+/// Takes out what schemars adds for optional fields: a key can be left out, never be null. So a key
+/// that nothing but null would fit, since it comes with a later version, is no key at all.
 fn forbid_null(value: &mut Value) {
+    let is_null = |it: &Value| it.get("type").is_some_and(|it| it == "null");
     match value {
         Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get_mut("properties") {
+                properties.retain(|_, it| !is_null(it));
+            }
             if let Some(Value::Array(types)) = members.get_mut("type") {
                 types.retain(|it| it != "null");
                 if let [one] = types.as_slice() {
@@ -86,15 +99,51 @@ fn forbid_null(value: &mut Value) {
                     members.insert("type".to_owned(), one);
                 }
             }
-            if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
-                choices.retain(|it| it.get("type").is_none_or(|it| it != "null"));
-            }
             if let Some(Value::Array(choices)) = members.get_mut("enum") {
                 choices.retain(|it| !it.is_null());
+            }
+            if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
+                choices.retain(|it| !is_null(it));
+                if let [Value::Object(one)] = choices.as_slice() {
+                    let one = one.clone();
+                    members.remove("anyOf");
+                    for (key, value) in one {
+                        members.entry(key).or_insert(value);
+                    }
+                }
             }
             members.values_mut().for_each(forbid_null);
         }
         Value::Array(items) => items.iter_mut().for_each(forbid_null),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_knows_no_null_and_every_default() {
+        let schema = schema();
+        assert!(!schema.to_string().contains("null"), "{schema:#}");
+        assert_eq!(schema.pointer("/properties/parallel/default"), Some(&Value::from(8)));
+        assert!(schema.pointer("/$defs/RawCertificate/properties/domains").is_some());
+        assert_eq!(schema.pointer("/$defs/RawCertificate/properties/csr_file"), None);
+        assert_eq!(schema.pointer("/additionalProperties"), Some(&Value::Bool(false)));
+    }
+
+    #[test]
+    fn the_reference_is_toml_once_its_values_are_taken_in() {
+        let reference = reference();
+        let is_value = |it: &str| it.starts_with('#') && !it.starts_with("# ");
+        let text: String = reference
+            .lines()
+            .filter(|it| is_value(it))
+            .map(|it| format!("{}\n", &it[1..]))
+            .collect();
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["parallel"].as_integer(), Some(8));
+        assert!(table["target"]["NAME"]["install"].is_array());
     }
 }

@@ -30,14 +30,28 @@ pub(super) struct Sources<'a> {
     pub(super) variable: Option<&'a At<String>>,
 }
 
+/// Whether secrets are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// They are, and one that can't be is a fault.
+    Read,
+    /// They are not: as if none were named.
+    PassOver,
+}
+
 impl Sources<'_> {
-    /// The secret, with the place that names it; `None` if none is named or a fault was found.
+    /// The secret, with the place that names it; `None` if none is named or a fault was found, or
+    /// if `secrets` are not read.
     pub(super) fn read(
         self,
+        secrets: Secrets,
         environment: &Environment,
         watched: &mut BTreeSet<PathBuf>,
         faults: &mut Vec<Fault>,
     ) -> Option<At<Secret>> {
+        if secrets == Secrets::PassOver {
+            return None;
+        }
         let mut found: Vec<Result<At<Secret>, Fault>> = Vec::new();
         if let Some(at) = self.inline {
             found.push(Ok(at.with(at.value.0.clone())));

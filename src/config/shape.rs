@@ -60,7 +60,10 @@ macro_rules! shape {
     (
         $(#[doc = $about:literal])*
         $name:ident {
-            $($(#[doc = $doc:literal])* $field:ident: $type:ty $(= $default:tt)? $(as $example:tt)?,)*
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident: $type:ty $(= $default:tt)? $(as $example:tt)?,
+            )*
         }
     ) => {
         $(#[doc = $about])*

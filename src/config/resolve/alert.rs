@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use crate::config::fault::{Fault, Severity};
 use crate::config::field::{At, Item};
 use crate::config::raw::{RawAlert, RawAlerts};
-use crate::config::secret::Sources;
+use crate::config::secret::{Secrets, Sources};
 use crate::config::shape::Shape;
 use crate::config::show::Topic;
 use crate::config::text::{AlertType, Text};
@@ -57,7 +57,8 @@ pub(super) fn resolve(
             settings.receivers.push(receiver);
         }
     }
-    if settings.receivers.is_empty() && settings.heartbeat_url.is_none() {
+    let is_nobody = settings.receivers.is_empty() && settings.heartbeat_url.is_none();
+    if is_nobody && world.secrets == Secrets::Read {
         let message = "nobody will be told of trouble: there is no [[alert]] and no heartbeat";
         let hint = "add an [[alert]], or heartbeat_url_file to [alerts]";
         let fault = Fault::of_file(&world.main_file, message).hint(hint);
@@ -94,7 +95,7 @@ fn heartbeat(alerts: &RawAlerts, world: &mut World<'_>) -> Option<Secret> {
         variable: alerts.heartbeat_url_env.as_ref(),
     };
     let mut faults = Vec::new();
-    let url = sources.read(world.environment, &mut world.watched, &mut faults);
+    let url = sources.read(world.secrets, world.environment, &mut world.watched, &mut faults);
     faults.extend(url.as_ref().and_then(url_fault));
     world.settle(faults);
     url.map(|it| it.value)
@@ -181,7 +182,7 @@ fn url(item: &mut Item<RawAlert>, world: &mut World<'_>) -> Option<Secret> {
         variable: shape.url_env.as_ref(),
     };
     let is_given = ["url", "url_file", "url_credential", "url_env"].iter().any(|it| item.has(it));
-    let url = sources.read(world.environment, &mut world.watched, &mut item.faults);
+    let url = sources.read(world.secrets, world.environment, &mut world.watched, &mut item.faults);
     if !is_given {
         let hint = "write `url`, or `url_file` if it is as good as a password";
         item.faults.push(item.fault("there is no `url`").hint(hint));
@@ -199,7 +200,8 @@ fn signing_key(item: &mut Item<RawAlert>, world: &mut World<'_>) -> Option<Secre
         credential: shape.secret_credential.as_ref(),
         variable: shape.secret_env.as_ref(),
     };
-    let at = sources.read(world.environment, &mut world.watched, &mut item.faults)?;
+    let at =
+        sources.read(world.secrets, world.environment, &mut world.watched, &mut item.faults)?;
     let text = at.value.reveal();
     if BASE64_STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).is_err() {
         let hint = "make one with: openssl rand -base64 32";

@@ -116,7 +116,8 @@ fn external_account_binding(
     };
     let has_key =
         ["eab_hmac_file", "eab_hmac_credential", "eab_hmac_env"].iter().any(|it| item.has(it));
-    let hmac_key = sources.read(world.environment, &mut world.watched, &mut item.faults);
+    let hmac_key =
+        sources.read(world.secrets, world.environment, &mut world.watched, &mut item.faults);
     if let Some(at) = &hmac_key {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(at.value.reveal().trim_end_matches('='));
         if bytes.is_err() {

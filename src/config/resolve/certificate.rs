@@ -1,6 +1,6 @@
 //! `[[certificate]]`, `[group.*]` and `[defaults]`: what is wanted, every default filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::config::Ca;
@@ -277,14 +277,21 @@ fn lines(
         lines.push(derived("ca", format!("\"{}\"", at.value), at.place.clone()));
     }
     if layered.solver.is_none() {
-        let chosen: Vec<String> =
-            solvers.iter().map(|(it, solver)| format!("{it}: {solver}")).collect();
-        lines.push(derived("solver", chosen.join(", "), Place::BuiltIn));
+        let used: BTreeSet<&SolverName> = solvers.values().collect();
+        let text = match used.first() {
+            Some(solver) if used.len() == 1 => solver.to_string(),
+            _ => {
+                let each = solvers.iter().map(|(identifier, it)| format!("{it} for {identifier}"));
+                each.collect::<Vec<String>>().join(", ")
+            }
+        };
+        lines.push(derived("solver", format!("\"{text}\""), Place::BuiltIn));
     }
     lines
 }
 
-/// What only one certificate can have.
+/// What only one certificate can have. A refused one keeps what it claimed: its last good version
+/// is still in force.
 #[derive(Debug, Default)]
 struct Claims {
     names: BTreeMap<CertificateName, Place>,

@@ -21,6 +21,7 @@ use crate::config::fault::{Fault, Faults, Severity, sorted};
 use crate::config::field::{At, Item};
 use crate::config::files::Documents;
 use crate::config::raw::{RawCertificate, RawFile};
+use crate::config::secret::Secrets;
 use crate::config::shape::Shape;
 use crate::config::show::{Section, Topic};
 use crate::config::tree::Place;
@@ -29,6 +30,7 @@ use crate::config::{Config, DeployerChoice, Environment};
 /// What every step of the resolution needs.
 struct World<'a> {
     environment: &'a Environment,
+    secrets: Secrets,
     main_file: Arc<Path>,
     included_files: BTreeSet<PathBuf>,
     /// Whether an included file could not be read: what is unknown may stand in it.
@@ -80,9 +82,11 @@ struct Settings {
 pub(super) fn resolve(
     mut documents: Documents,
     environment: &Environment,
+    secrets: Secrets,
 ) -> Result<Config, Faults> {
     let mut world = World {
         environment,
+        secrets,
         main_file: Arc::clone(&documents.main_file),
         included_files: std::mem::take(&mut documents.included_files),
         incomplete: !documents.unreadable.is_empty(),
@@ -128,8 +132,13 @@ pub(super) fn resolve(
 
     let findings = sorted(world.findings);
     if findings.iter().any(|it| it.severity == Severity::Error) {
-        let serious = findings.into_iter().filter(|it| it.severity != Severity::Warning).collect();
-        return Err(Faults::new(serious));
+        // A rejection in the main file only follows from another fault, which is told.
+        let is_cause = |it: &Fault| match it.severity {
+            Severity::Error => true,
+            Severity::Rejection => it.file != *documents.main_file,
+            Severity::Warning => false,
+        };
+        return Err(Faults::new(findings.into_iter().filter(is_cause).collect()));
     }
     let used: BTreeSet<_> = certificates.iter().flat_map(|it| it.targets.iter().cloned()).collect();
     Ok(Config {

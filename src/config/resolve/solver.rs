@@ -167,8 +167,6 @@ fn fit(pattern: &Identifier, identifier: &Identifier) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_most_specific_pattern_fits_best() {
         let fit = |pattern: &str, name: &str| {
