@@ -2,7 +2,8 @@
 //!
 //! Not here: the errors ([`super::error`]).
 
-use super::error::{AcmeError, is_paused};
+use super::error::AcmeError;
+use super::explain::is_paused;
 use super::problem::{Problem, ProblemKind};
 
 /// The hint that goes with `error`.

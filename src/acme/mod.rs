@@ -6,9 +6,11 @@
 //!
 //! Not here: who proves control and how ([`crate::solver`]); when to ask ([`crate::plan`]).
 
+mod account;
 mod authorization;
 mod client;
 mod error;
+mod explain;
 mod ext;
 mod header;
 mod hint;

@@ -13,7 +13,6 @@
 //! certificate is the right one ([`crate::issue`]).
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::authorization::{self, Authorization, Challenge};
@@ -21,11 +20,12 @@ use super::error::{AcmeError, Place, Step};
 use super::object::{
     AuthorizationObject, AuthorizationStatus, ChallengeStatus, OrderObject, OrderStatus,
 };
-use super::poll::Polling;
 use super::problem::ProblemKind;
 use super::tap::Tap;
 use super::wire::{Answer, WireError};
 use crate::model::{CaName, Identifier, Timestamp};
+
+mod wait;
 
 /// How often one call of [`Order::finalize`] sends the CSR.
 const MAX_FINALIZE_TRIES: u32 = 3;
@@ -195,25 +195,6 @@ impl Order {
         Ok(())
     }
 
-    /// Waits until the order is ready, processing or valid.
-    ///
-    /// # Errors
-    ///
-    /// [`AcmeError::ValidationFailed`] and the like if it becomes invalid;
-    /// [`AcmeError::StillWaiting`] after `limit`, or earlier if the CA wants to be asked later.
-    pub async fn wait_until_ready(&mut self, limit: Duration) -> Result<(), AcmeError> {
-        let mut watch = self.watch(limit);
-        loop {
-            match self.state.status {
-                OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
-                OrderStatus::Invalid => return Err(self.why_invalid().await),
-                OrderStatus::Pending | OrderStatus::Unknown(_) => {
-                    self.look_again(&mut watch).await?;
-                }
-            }
-        }
-    }
-
     /// Sends the CSR (RFC 8555 §7.4), unless the order has had one already.
     ///
     /// # Errors
@@ -336,42 +317,6 @@ impl Order {
         Ok(())
     }
 
-    /// Looks at the order again, after the wait that the CA or our own rhythm asks for. Trouble
-    /// that passes is kept for the end, should there be no time left for another look.
-    async fn look_again(&mut self, watch: &mut Watch) -> Result<(), AcmeError> {
-        self.pause(watch).await?;
-        match self.refresh(Step::FetchOrder).await {
-            Ok(()) => {
-                watch.trouble = None;
-                Ok(())
-            }
-            Err(error) => self.tolerate(error, watch),
-        }
-    }
-
-    async fn pause(&mut self, watch: &mut Watch) -> Result<(), AcmeError> {
-        let clock = Arc::clone(self.tap.wire().clock());
-        let Some(wait) = watch.polling.next(clock.monotonic(), self.retry_after) else {
-            return Err(match watch.trouble.take() {
-                Some(trouble) => trouble,
-                None => self.still_waiting(Step::FetchOrder),
-            });
-        };
-        self.retry_after = None;
-        clock.sleep(wait).await;
-        Ok(())
-    }
-
-    fn tolerate(&mut self, error: AcmeError, watch: &mut Watch) -> Result<(), AcmeError> {
-        if !error.is_transient() {
-            return Err(error);
-        }
-        let now = self.tap.wire().clock().now();
-        self.retry_after = error.retry_at().map(|moment| moment.since(now));
-        watch.trouble = Some(error);
-        Ok(())
-    }
-
     /// The reason why the order is invalid, as the authorizations tell it.
     async fn why_invalid(&mut self) -> AcmeError {
         if let Err(error) = self.fetch_authorizations(Fetch::All).await {
@@ -439,27 +384,9 @@ impl Order {
         stopped.map_or(Ok(()), |fault| Err(self.error(Step::FetchAuthorization, fault)))
     }
 
-    fn watch(&self, limit: Duration) -> Watch {
-        let clock = self.tap.wire().clock();
-        // Longer than the order lives there is nothing to wait for; an end in the past says more
-        // about a clock than about the order.
-        let left = self.expires_at().map(|end| end.since(clock.now())).filter(|it| !it.is_zero());
-        let limit = left.map_or(limit, |left| left.min(limit));
-        Watch { polling: Polling::new(clock.monotonic(), limit), trouble: None }
-    }
-
     fn note_retry_after(&mut self, answer: &Answer) {
         let now = self.tap.wire().clock().now();
         self.retry_after = super::header::retry_after(&answer.headers, now);
-    }
-
-    fn still_waiting(&self, step: Step) -> AcmeError {
-        let now = self.tap.wire().clock().now();
-        AcmeError::StillWaiting {
-            place: self.place(step),
-            status: self.status(),
-            retry_at: self.retry_after.map(|wait| now.saturating_add(wait)),
-        }
     }
 
     fn place(&self, step: Step) -> Box<Place> {
@@ -483,12 +410,6 @@ impl std::fmt::Debug for Order {
             .field("status", &self.state.status)
             .finish_non_exhaustive()
     }
-}
-
-/// A wait for the order to get on.
-struct Watch {
-    polling: Polling,
-    trouble: Option<AcmeError>,
 }
 
 /// Which authorizations are fetched.

@@ -8,7 +8,7 @@
 //! ([`crate::sys::http`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(super) struct Wire {
     // Held while the directory is fetched, on purpose: all that start together need one request.
     directory: Mutex<Option<CachedDirectory>>,
     sent: Counters,
-    warned_of_skew: AtomicBool,
+    skew_seconds: AtomicU64,
 }
 
 struct CachedDirectory {
@@ -156,7 +156,7 @@ impl Wire {
             nonces: NoncePool::default(),
             directory: Mutex::new(None),
             sent: Counters::default(),
-            warned_of_skew: AtomicBool::new(false),
+            skew_seconds: AtomicU64::new(0),
         }
     }
 
@@ -172,6 +172,12 @@ impl Wire {
             nonces: count(&self.sent.nonces),
             directories: count(&self.sent.directories),
         }
+    }
+
+    /// By how much our clock and the CA's differed at the last answer with a date, if that is much.
+    pub(super) fn clock_skew(&self) -> Option<Duration> {
+        let seconds = self.skew_seconds.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// The directory: fetched at first use, when it is a day old, and after
@@ -282,20 +288,19 @@ impl Wire {
         })
     }
 
-    /// Warns once when the CA's clock and ours differ; nothing else hangs on it, since either of
-    /// them may be the wrong one.
+    /// Warns once when the CA's clock and ours come to differ; nothing else hangs on it, since
+    /// either of them may be the wrong one.
     fn compare_clocks(&self, headers: &HeaderMap) {
         let Some(theirs) = fields::date(headers) else { return };
         let ours = self.clock.now();
         let skew = ours.since(theirs).max(theirs.since(ours));
-        if skew <= MAX_CLOCK_SKEW {
-            self.warned_of_skew.store(false, Ordering::Relaxed);
-        } else if !self.warned_of_skew.swap(true, Ordering::Relaxed) {
+        let skew_seconds = if skew > MAX_CLOCK_SKEW { skew.as_secs() } else { 0 };
+        if self.skew_seconds.swap(skew_seconds, Ordering::Relaxed) == 0 && skew_seconds > 0 {
             tracing::warn!(
                 ca = %self.ca,
-                skew_seconds = skew.as_secs(),
-                ours = %ours,
-                theirs = %theirs,
+                skew_seconds,
+                %ours,
+                %theirs,
                 "our clock and the CA's differ"
             );
         }

@@ -299,3 +299,18 @@ async fn a_refused_replacement_is_ordered_once_more_without_saying_so() {
         ca.seen("/order").iter().map(|it| it.payload["replaces"].is_string()).collect();
     assert_eq!(asked, [false, true, false, true, false]);
 }
+
+#[tokio::test]
+async fn the_whole_way_can_run_in_a_task_of_its_own() {
+    let ca = ScriptedCa::start().await;
+    ca.on("/order", [ca.placed("valid")]);
+    ca.on("/certificate", [Reply::text(200, CHAIN)]);
+    let client = ca.client();
+    let run = async move {
+        let mut order = client.new_order(&request()).await?;
+        order.wait_until_ready(MINUTE).await?;
+        order.finalize(b"csr").await?;
+        order.download(MINUTE).await
+    };
+    assert_eq!(tokio::spawn(run).await.unwrap().unwrap(), CHAIN);
+}

@@ -144,3 +144,18 @@ async fn a_url_of_the_ca_that_is_not_https_is_not_asked() {
     let error = ca.client().new_order(&request()).await.unwrap_err();
     assert!(chain_text(&error).contains("not https"), "{}", chain_text(&error));
 }
+
+#[tokio::test]
+async fn a_clock_that_differs_by_more_than_five_minutes_is_told() {
+    let ca = ScriptedCa::start().await;
+    for (date, seconds) in [
+        ("Mon, 23 Nov 2026 10:05:00 GMT", None),
+        ("Mon, 23 Nov 2026 10:05:01 GMT", Some(301)),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", Some(3600)),
+    ] {
+        ca.on("/account", [Reply::text(500, "").with("date", date)]);
+        let client = ca.client();
+        client.account_url().await.unwrap_err();
+        assert_eq!(client.clock_skew().map(|it| it.as_secs()), seconds, "{date}");
+    }
+}
