@@ -10,7 +10,7 @@
 //!
 //! # Not here
 //!
-//! What is told ([`super::reconcile`]), and the network ([`super::deliver`]).
+//! What is told ([`super::reconcile()`]), and the network ([`super::deliver`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -24,7 +24,7 @@
 //!
 //! # Not here
 //!
-//! What has been told of it already: [`super::reconcile`].
+//! What has been told of it already: [`super::reconcile()`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
