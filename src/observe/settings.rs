@@ -49,7 +49,8 @@ pub enum Channel {
     Webhook {
         /// Where to. A secret, since many services put the key into the URL.
         url: Secret,
-        /// The key that signs, as Standard Webhooks writes it (`whsec_…` or plain Base64).
+        /// The key that signs, as Standard Webhooks writes it: `whsec_` and Base64, or Base64
+        /// alone. What is neither signs by its bytes.
         secret: Option<Secret>,
     },
     /// A program that gets the message on its standard input.

@@ -10,7 +10,7 @@
 //!
 //! # Not here
 //!
-//! What is told ([`super::reconcile`]), and the network ([`super::deliver`]).
+//! What is told ([`super::reconcile()`]), and the network ([`super::deliver`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -257,4 +257,82 @@ fn has_come(moment: Option<Timestamp>, now: Timestamp) -> bool {
 fn pause(failures: u32) -> Duration {
     let step = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     LADDER.get(step).copied().unwrap_or(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Secret;
+    use crate::observe::Channel;
+
+    fn receivers(names: &[&str]) -> Vec<ReceiverSettings> {
+        let receiver = |name: &&str| ReceiverSettings {
+            name: (*name).to_owned(),
+            channel: Channel::Webhook { url: Secret::new("https://a/".into()), secret: None },
+            min_severity: Health::Warning,
+            tell_renewed: false,
+        };
+        names.iter().map(receiver).collect()
+    }
+
+    fn message(number: usize, severity: Health) -> Message {
+        let kind = AlertType::AgentDegraded;
+        let plain = Message::plain(kind, "web1", format!("number {number}"), Timestamp::EPOCH);
+        Message { severity, ..plain }
+    }
+
+    #[test]
+    fn a_full_queue_lets_go_of_the_oldest_of_the_least_severe() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a"]);
+        let mut messages = vec![message(0, Health::Critical), message(1, Health::Warning)];
+        messages.extend((2..MAX_QUEUE).map(|it| message(it, Health::Warning)));
+        assert!(book.enqueue(&messages, &all).is_empty());
+        let dropped = book.enqueue(&[message(MAX_QUEUE, Health::Critical)], &all);
+        assert_eq!(dropped.get("a"), Some(&1));
+        let queue = &book.queues["a"].messages;
+        let titles: Vec<&str> = queue.iter().map(|it| it.message.title.as_str()).collect();
+        assert_eq!(titles.len(), MAX_QUEUE);
+        assert_eq!(titles[..2], ["number 0", "number 2"]);
+    }
+
+    #[test]
+    fn the_pauses_grow_to_an_hour_and_stay_there() {
+        let mut book = AlertBook::default();
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]));
+        let now = Timestamp::from_unix_seconds(1_000_000);
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let next = book.failed("a", &[], Fault::Receiver, now).unwrap();
+            pauses.push(next.since(now).as_secs());
+        }
+        assert_eq!(pauses, [5, 30, 120, 600, 3600, 3600]);
+        assert_eq!(pause(u32::MAX), MAX_PAUSE);
+    }
+
+    #[test]
+    fn a_pause_that_a_wrong_clock_wrote_holds_nothing_up() {
+        let mut book = AlertBook::default();
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]));
+        let wrong = Timestamp::from_unix_seconds(9_000_000);
+        book.failed("a", &[], Fault::Receiver, wrong);
+        assert!(book.due("a", wrong).is_none());
+        assert!(book.due("a", Timestamp::from_unix_seconds(1_000_000)).is_some());
+        assert_eq!(book.wait("a", Timestamp::EPOCH), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_queue_of_a_receiver_that_is_no_more_is_forgotten() {
+        let mut book = AlertBook::default();
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a", "b"]));
+        book.enqueue(&[], &receivers(&["b"]));
+        assert_eq!(book.queues.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn a_book_of_an_older_version_is_read() {
+        let book = AlertBook::parse(br#"{"format":1,"later":"field"}"#).unwrap();
+        assert_eq!(book, AlertBook::default());
+        assert!(AlertBook::parse(b"\0\0").is_err());
+    }
 }

@@ -9,7 +9,7 @@
 //!
 //! # Not here
 //!
-//! What is told ([`super::reconcile`]) and how long is waited ([`super::book`]).
+//! What is told ([`super::reconcile()`]) and how long is waited ([`super::book`]).
 
 use std::collections::BTreeSet;
 use std::future::Future;

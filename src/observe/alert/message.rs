@@ -1,6 +1,6 @@
 //! What is told: one message, the same for every receiver, and its body as Standard Webhooks says.
 //!
-//! Not here: when a message is made ([`super::reconcile`]), and how it travels
+//! Not here: when a message is made ([`super::reconcile()`]), and how it travels
 //! ([`super::deliver`]).
 
 use std::fmt;

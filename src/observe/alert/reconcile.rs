@@ -80,9 +80,11 @@ fn grouped(mut messages: Vec<Message>, now: Timestamp) -> Vec<Message> {
         return messages;
     }
     let rest = messages.split_off(MAX_SINGLE_MESSAGES);
-    let mut groups: BTreeMap<(AlertType, Health), Vec<Message>> = BTreeMap::new();
+    let mut groups: BTreeMap<(AlertType, Option<AlertType>, Health), Vec<Message>> =
+        BTreeMap::new();
     for message in rest {
-        groups.entry((message.kind, message.worst())).or_default().push(message);
+        let ended = message.resolves.map(|it| it.kind);
+        groups.entry((message.kind, ended, message.worst())).or_default().push(message);
     }
     messages.extend(groups.into_values().filter_map(|members| summary(members, now)));
     messages

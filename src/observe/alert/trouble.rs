@@ -24,7 +24,7 @@
 //!
 //! # Not here
 //!
-//! What has been told of it already: [`super::reconcile`].
+//! What has been told of it already: [`super::reconcile()`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,19 +39,24 @@ use super::message::AlertType;
 use super::wording;
 
 /// Error codes that say: the CA can't be reached or does not work.
-pub const CA_CODES: &[&str] =
-    &["ca.unavailable", "acme.unreachable", "acme.unavailable", "acme.timed_out"];
+pub const CA_CODES: &[&str] = &[
+    "ca.unavailable",
+    "acme.unreachable",
+    "acme.unavailable",
+    "acme.server_internal",
+    "acme.bad_nonce",
+];
 
 /// Error codes that say: a human must put the account with the CA right.
 pub const ACCOUNT_CODES: &[&str] = &[
     "account.action_required",
-    "acme.account",
+    "acme.account_does_not_exist",
+    "acme.account_key",
     "acme.account_lost",
-    "acme.account_refused",
-    "acme.eab_required",
     "acme.external_account_required",
-    "acme.terms",
+    "acme.invalid_contact",
     "acme.terms_not_agreed",
+    "acme.unsupported_contact",
     "acme.user_action_required",
 ];
 

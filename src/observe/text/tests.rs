@@ -1,1 +1,187 @@
+//! The texts as people get them, in full.
 
+use std::time::Duration;
+
+use super::*;
+use crate::model::Notice;
+use crate::observe::alert::testing::{
+    DAY, failing, failing_target, missing, served, start, status,
+};
+
+/// A machine with one certificate of each kind.
+fn mixed() -> StatusDocument {
+    let nginx = TargetStatus {
+        state: EndpointCondition::Served,
+        last_error: None,
+        failures: 0,
+        since: None,
+        next_attempt_at: None,
+        hint: None,
+        endpoints: vec![EndpointState {
+            address: "127.0.0.1:443".into(),
+            name: "api.example.com".parse().unwrap(),
+            state: EndpointCondition::Served,
+            served_serial: Some("04:A1".into()),
+            served_sha256: None,
+            checked_at: start(),
+            ever_served: true,
+            last_error: None,
+        }],
+        ..failing_target("nginx", DAY)
+    };
+    let postfix = failing_target("postfix", Duration::from_secs(3 * 3600));
+    let api = CertificateStatus {
+        targets: vec![nginx.clone()],
+        ..served("api.example.com", 31 * DAY, 90 * DAY)
+    };
+    let mail = CertificateStatus {
+        health: Health::Warning,
+        condition: Condition::NotServed,
+        reason: "not due: advice of the CA is 2026-12-29T03:00:00Z".into(),
+        last_error: postfix.last_error.clone(),
+        targets: vec![nginx, postfix],
+        ..served("mail", DAY, 90 * DAY)
+    };
+    let late = CertificateStatus {
+        health: Health::Critical,
+        ..failing(served("wildcard.example.net", 82 * DAY, 90 * DAY), 22 * DAY, "acme.caa")
+    };
+    let new = CertificateStatus { reason: "nothing is held".into(), ..missing("new") };
+    status(vec![api, mail, late, new])
+}
+
+const TABLE: &str = "\
+NAME                  CONDITION   HEALTH    EXPIRES  RENEWS       TARGETS         NEXT/REASON
+api.example.com       served      ok        in 59d   in 29d       nginx served    not due
+mail                  not served  warning   in 89d   in 59d       nginx served    not due: advice of the CA is
+                                                                  postfix failed  2026-12-29…
+wildcard.example.net  served      critical  in 8d    backing off  -               next try in 10m
+new                   missing     ok        -        due          -               nothing is held
+
+";
+
+const TROUBLES: &str = "\
+warning: mail at postfix: 127.0.0.1:443 serves another certificate [deploy.not_served]
+  for 3h, next try in 5m
+  hint: see what holds the port
+critical: wildcard.example.net: the CA refused the order [acme.caa]
+  for 22d, next try in 10m
+  hint: look at the CAA records
+";
+
+#[test]
+fn a_table_has_a_line_for_each_certificate_and_an_entry_for_each_trouble() {
+    let text = table(&mixed(), start(), Look { color: false, width: 120 });
+    assert_eq!(text, format!("{TABLE}{TROUBLES}"), "\n{text}");
+}
+
+#[test]
+fn a_table_fits_its_width() {
+    for width in [80, 100, 120] {
+        let text = table(&mixed(), start(), Look { color: false, width });
+        let (rows, _) = text.split_once("\n\n").unwrap();
+        let longest = rows.lines().map(|it| it.chars().count()).max().unwrap();
+        assert!(longest <= usize::from(width), "{longest} of {width}\n{text}");
+        assert!(rows.contains("CONDITION") && rows.contains("critical"), "{text}");
+    }
+}
+
+#[test]
+fn colour_repeats_what_a_word_says() {
+    let look = Look { color: true, width: 120 };
+    let colored = table(&mixed(), start(), look);
+    assert!(colored.contains("\u{1b}[") && colored.contains("critical"), "{colored:?}");
+    assert!(!table(&mixed(), start(), Look { color: false, ..look }).contains('\u{1b}'));
+}
+
+#[test]
+fn it_says_that_nobody_will_be_told_and_what_is_wrong_with_the_agent() {
+    let mut document = status(Vec::new());
+    let notice = |code: &str, message: &str| Notice {
+        code: code.into(),
+        health: Health::Warning,
+        message: message.into(),
+        since: start(),
+        hint: Some("add an [[alert]]".into()),
+    };
+    document.notices = vec![notice("agent.silent", "nobody will be told of trouble")];
+    assert_eq!(
+        table(&document, start(), Look::default()),
+        "No certificates are configured.\n\n\
+         warning: nobody will be told of trouble\n  hint: add an [[alert]]\n"
+    );
+    document.notices[0].health = Health::Ok;
+    assert_eq!(
+        table(&document, start(), Look::default()),
+        "No certificates are configured.\n\n\
+         Nobody will be told of trouble: there is no [[alert]] and no heartbeat.\n"
+    );
+}
+
+#[test]
+fn what_strangers_sent_does_not_reach_the_terminal() {
+    let mut document = mixed();
+    document.certificates[2].last_error = Some("no\u{1b}[2J\nway".into());
+    document.certificates[2].reason = "\u{1b}[31m".into();
+    let text = table(&document, start(), Look::default());
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    assert!(text.contains("no\\u{1b}[2J way"), "{text}");
+}
+
+const SHOWN: &str = "\
+name        api.example.com
+domains     api.example.com.example.com
+condition   served
+health      ok
+renewal     idle
+reason      not due
+not before  2026-10-23T10:00:00Z
+not after   2027-01-21T10:00:00Z (in 59d)
+renews      2026-12-22T10:00:00Z (in 29d)
+ca          letsencrypt
+issuer      Example Issuing CA R1
+serial      04:A1
+sha256      abababababababababababababababababababababababababababababababab
+generation  0002
+
+target nginx: served
+  127.0.0.1:443 as api.example.com: served, serves serial 04:A1, asked at 2026-11-23T10:00:00Z
+
+files
+  /var/lib/renewd/certs/api/current/fullchain.pem
+  /var/lib/renewd/certs/api/current/cert.pem
+  /var/lib/renewd/certs/api/current/chain.pem
+  /var/lib/renewd/certs/api/current/privkey.pem
+  /var/lib/renewd/certs/api/current/combined.pem
+
+nginx
+  ssl_certificate /var/lib/renewd/certs/api/current/fullchain.pem;
+  ssl_certificate_key /var/lib/renewd/certs/api/current/privkey.pem;
+
+Apache
+  SSLCertificateFile /var/lib/renewd/certs/api/current/fullchain.pem
+  SSLCertificateKeyFile /var/lib/renewd/certs/api/current/privkey.pem
+
+HAProxy
+  bind :443 ssl crt /var/lib/renewd/certs/api/current/combined.pem
+
+Postfix
+  smtpd_tls_chain_files = /var/lib/renewd/certs/api/current/privkey.pem, /var/lib/renewd/certs/api/current/fullchain.pem
+
+Dovecot
+  ssl_cert = </var/lib/renewd/certs/api/current/fullchain.pem
+  ssl_key = </var/lib/renewd/certs/api/current/privkey.pem
+";
+
+#[test]
+fn one_certificate_is_shown_with_its_files_and_the_lines_for_servers() {
+    let current = Path::new("/var/lib/renewd/certs/api/current");
+    let text = show(&mixed().certificates[0], current, start(), Look::default());
+    assert_eq!(text, SHOWN, "\n{text}");
+}
+
+#[test]
+fn what_is_not_there_has_no_files() {
+    let text = show(&missing("new"), Path::new("/x"), start(), Look::default());
+    assert!(!text.contains("/x/"), "{text}");
+}

@@ -1,1 +1,577 @@
 //! Receivers that are down, slow, rude or huge, in process, on loopback.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use http_body_util::{BodyExt, Empty};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::model::{CertificateStatus, RenewalCondition, Secret};
+use crate::observe::alert::testing::{DAY, failing, served, start, status};
+use crate::sys::clock::{ManualClock, SystemClock};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// An outbox in memory, which may be full.
+#[derive(Default)]
+struct Memory {
+    document: Mutex<Option<Vec<u8>>>,
+    is_full: bool,
+}
+
+#[async_trait]
+impl Outbox for Memory {
+    async fn load_alerts(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.document.lock().unwrap().clone())
+    }
+
+    async fn save_alerts(&self, document: &[u8]) -> Result<(), StorageError> {
+        if self.is_full {
+            let source = "no space left".into();
+            return Err(StorageError { action: "write", place: "alerts".into(), source });
+        }
+        *self.document.lock().unwrap() = Some(document.to_vec());
+        Ok(())
+    }
+}
+
+/// Keeps all it hears.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Event>>);
+
+impl Observer for Heard {
+    fn observe(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Heard {
+    fn failures(&self) -> Vec<Failure> {
+        let events = self.0.lock().unwrap();
+        let failures = events.iter().filter_map(|event| match event {
+            Event::AlertUndelivered { failure, .. } | Event::Degraded { failure } => Some(failure),
+            _ => None,
+        });
+        failures.cloned().collect()
+    }
+}
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+struct Received {
+    path: String,
+    headers: http::HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Received {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A receiver that answers by a script, then with 204.
+struct Receiver {
+    address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Receiver {
+    async fn answering(script: &[u16]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let received: Arc<Mutex<Vec<Received>>> = Arc::default();
+        let script = Arc::new(Mutex::new(VecDeque::from(script.to_vec())));
+        let kept = Arc::clone(&received);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = body.collect().await.unwrap().to_bytes().to_vec();
+                        let path = parts.uri.path().to_owned();
+                        kept.lock().unwrap().push(Received { path, headers: parts.headers, body });
+                        let status = script.lock().unwrap().pop_front().unwrap_or(204);
+                        let answer = hyper::Response::builder()
+                            .status(status)
+                            .header("location", "/elsewhere")
+                            .body(Empty::<bytes::Bytes>::new())
+                            .unwrap();
+                        Ok::<_, Infallible>(answer)
+                    }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move { drop(connection.await) });
+            }
+        });
+        Self { address, received }
+    }
+
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    fn webhook(&self) -> Channel {
+        webhook(self.address)
+    }
+}
+
+fn webhook(address: SocketAddr) -> Channel {
+    let url = Secret::new(format!("http://{address}/canary-path"));
+    Channel::Webhook { url, secret: Some(Secret::new(SECRET.into())) }
+}
+
+/// A receiver that writes `answer` to whoever connects, over and over, and never ends; a byte each
+/// ten milliseconds if `slow`.
+async fn endless(head: &'static str, chunk: Vec<u8>, slow: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let chunk = chunk.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                drop(stream.read(&mut request).await);
+                for byte in head.bytes() {
+                    if slow {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    if stream.write_all(&[byte]).await.is_err() {
+                        return;
+                    }
+                }
+                while stream.write_all(&chunk).await.is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+struct World {
+    alerts: Arc<Alerts>,
+    clock: Arc<ManualClock>,
+    heard: Arc<Heard>,
+}
+
+fn receiver(name: &str, channel: Channel) -> ReceiverSettings {
+    ReceiverSettings {
+        name: name.into(),
+        channel,
+        min_severity: Health::Warning,
+        tell_renewed: false,
+    }
+}
+
+fn settings(receivers: Vec<ReceiverSettings>) -> AlertSettings {
+    AlertSettings { receivers, ..AlertSettings::default() }
+}
+
+fn world(receivers: Vec<ReceiverSettings>, outbox: Arc<Memory>) -> World {
+    let clock = Arc::new(ManualClock::new(start()));
+    let heard = Arc::new(Heard::default());
+    let (time, observer) = (Arc::clone(&clock), Arc::clone(&heard));
+    let mut alerts = Alerts::new(settings(receivers), outbox, time, "web1".into(), observer);
+    alerts.exchange_timeout = Duration::from_millis(1500);
+    World { alerts: Arc::new(alerts), clock, heard }
+}
+
+fn in_trouble(names: &[&str]) -> StatusDocument {
+    let blocked = |name: &&str| CertificateStatus {
+        renewal: RenewalCondition::Blocked,
+        ..failing(served(name, DAY, 90 * DAY), Duration::ZERO, "acme.caa")
+    };
+    status(names.iter().map(blocked).collect())
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_so_that_the_reference_library_verifies_it() {
+    let hook = Receiver::answering(&[]).await;
+    // That library compares with the time of day.
+    let clock = Arc::new(SystemClock::new());
+    let outbox = Arc::new(Memory::default());
+    let all = settings(vec![receiver("hook", hook.webhook())]);
+    let alerts = Alerts::new(all, outbox, clock, "web1".into(), Arc::new(Heard::default()));
+    alerts.pass(&in_trouble(&["api"])).await;
+    alerts.deliver().await;
+
+    let received = hook.received();
+    let [request] = received.as_slice() else { panic!("{received:?}") };
+    let theirs = standardwebhooks::Webhook::new(SECRET).unwrap();
+    theirs.verify(&request.body, &request.headers).unwrap();
+    let body = request.json();
+    assert_eq!(request.headers["content-type"], "application/json");
+    assert_eq!(
+        (&body["type"], &body["data"]["certificate"]),
+        (&"renewal.failed".into(), &"api".into())
+    );
+    let data = body["data"].as_object().unwrap();
+    for field in [
+        "severity",
+        "dedup_key",
+        "title",
+        "host",
+        "certificate",
+        "target",
+        "since",
+        "attempts",
+        "not_after",
+        "next_attempt_at",
+        "error_code",
+        "hint",
+        "command",
+    ] {
+        assert!(data.contains_key(field), "{field}");
+    }
+    assert_eq!(data["command"], "renewd status api");
+    assert_eq!(data["severity"], "warning");
+}
+
+#[tokio::test]
+async fn without_a_secret_nothing_is_signed() {
+    let hook = Receiver::answering(&[]).await;
+    let Channel::Webhook { url, .. } = hook.webhook() else { unreachable!() };
+    let channel = Channel::Webhook { url, secret: None };
+    let world = world(vec![receiver("hook", channel)], Arc::default());
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.alerts.deliver().await;
+    let received = hook.received();
+    assert!(received[0].headers.contains_key("webhook-id"));
+    assert!(!received[0].headers.contains_key("webhook-signature"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_three_times_gets_its_message_once_under_one_id() {
+    let hook = Receiver::answering(&[500, 503, 302]).await;
+    let world = world(vec![receiver("hook", hook.webhook())], Arc::default());
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    for pause in [5, 30, 120] {
+        world.alerts.deliver().await;
+        let before = hook.received().len();
+        world.clock.advance(Duration::from_secs(pause - 1));
+        world.alerts.deliver().await;
+        assert_eq!(hook.received().len(), before, "tried before its pause of {pause} s was over");
+        world.clock.advance(Duration::from_secs(1));
+    }
+    world.alerts.deliver().await;
+    world.clock.advance(DAY);
+    world.alerts.deliver().await;
+
+    let received = hook.received();
+    assert_eq!(received.len(), 4);
+    for other in &received {
+        assert_eq!(other.headers["webhook-id"], received[0].headers["webhook-id"]);
+        assert_eq!(other.body, received[0].body);
+        assert_eq!(other.path, "/canary-path", "a redirect was followed");
+    }
+    assert_ne!(received[3].headers["webhook-timestamp"], received[0].headers["webhook-timestamp"]);
+}
+
+#[tokio::test]
+async fn a_restart_neither_forgets_nor_repeats() {
+    let hook = Receiver::answering(&[500]).await;
+    let outbox = Arc::new(Memory::default());
+    let trouble = in_trouble(&["api"]);
+    let first = world(vec![receiver("hook", hook.webhook())], Arc::clone(&outbox));
+    first.alerts.pass(&trouble).await;
+    first.alerts.deliver().await;
+
+    let second = world(vec![receiver("hook", hook.webhook())], outbox);
+    second.alerts.pass(&trouble).await;
+    second.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 1, "the pause outlives the process");
+    second.clock.advance(Duration::from_secs(5));
+    second.alerts.pass(&trouble).await;
+    second.alerts.deliver().await;
+    second.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_book_and_a_full_disk_are_said_and_alerts_go_out_all_the_same() {
+    let hook = Receiver::answering(&[]).await;
+    let outbox = Memory { document: Mutex::new(Some(b"{".to_vec())), is_full: true };
+    let world = world(vec![receiver("hook", hook.webhook())], Arc::new(outbox));
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 1);
+    let codes: Vec<String> = world.heard.failures().into_iter().map(|it| it.code).collect();
+    assert_eq!(codes, ["alerts.damaged", "alerts.not_kept", "alerts.not_kept"]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_does_not_keep_the_message_from_another() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hook = Receiver::answering(&[]).await;
+    let dead = webhook(silent.local_addr().unwrap());
+    let world =
+        world(vec![receiver("dead", dead), receiver("hook", hook.webhook())], Arc::default());
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    let alerts = Arc::clone(&world.alerts);
+    let delivering = tokio::spawn(async move { alerts.deliver().await });
+    eventually(|| hook.received().len() == 1).await;
+    // Nor does it hold up who decides.
+    world.alerts.pass(&in_trouble(&["api", "www"])).await;
+    delivering.await.unwrap();
+    assert_eq!(world.heard.failures()[0].code, "alert.unreachable");
+}
+
+#[tokio::test]
+async fn a_huge_answer_is_not_read_and_a_slow_one_not_waited_for() {
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
+    let huge = endless(ok, vec![b'x'; 65536], false).await;
+    let slow = endless("HTTP/1.1 200 OK\r\nx-a: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+        xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+        xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+        \r\n\r\n", Vec::new(), true).await;
+    let world = world(
+        vec![receiver("huge", webhook(huge)), receiver("slow", webhook(slow))],
+        Arc::default(),
+    );
+    let results: BTreeMap<String, Result<(), DeliveryError>> =
+        world.alerts.test().await.into_iter().collect();
+    assert!(results["huge"].is_ok(), "{results:?}");
+    let slow = results["slow"].as_ref().unwrap_err();
+    assert_eq!(
+        chain_text(slow),
+        "the receiver gave no answer: no complete answer within the time limit"
+    );
+}
+
+#[tokio::test]
+async fn a_receiver_whose_certificate_nobody_trusts_is_told_nothing() {
+    let (address, handshakes) = untrusted().await;
+    let url = Secret::new(format!("https://{address}/canary-path"));
+    let channel = Channel::Webhook { url, secret: None };
+    let world = world(vec![receiver("tls", channel)], Arc::default());
+    let (_, result) = world.alerts.test().await.remove(0);
+    let error = result.unwrap_err();
+    assert_eq!(error.code(), "alert.unreachable");
+    assert!(!chain_text(&error).contains("canary"), "{}", chain_text(&error));
+    eventually(|| !handshakes.lock().unwrap().is_empty()).await;
+    assert_eq!(handshakes.lock().unwrap().as_slice(), [false]);
+}
+
+/// A server with a certificate that it signed itself, and whether each handshake went through.
+async fn untrusted() -> (SocketAddr, Arc<Mutex<Vec<bool>>>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handshakes: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let noted = Arc::clone(&handshakes);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // With TLS 1.3 the server's half may end before the client refuses: read on.
+            let went_through = match acceptor.accept(stream).await {
+                Ok(mut stream) => stream.read_u8().await.is_ok(),
+                Err(_) => false,
+            };
+            noted.lock().unwrap().push(went_through);
+        }
+    });
+    (address, handshakes)
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_for_its_content_does_not_hold_up_the_next() {
+    let hook = Receiver::answering(&[400]).await;
+    let world = world(vec![receiver("hook", hook.webhook())], Arc::default());
+    world.alerts.pass(&in_trouble(&["a", "b"])).await;
+    world.alerts.deliver().await;
+    let sent: Vec<_> =
+        hook.received().iter().map(|it| it.json()["data"]["certificate"].clone()).collect();
+    assert_eq!(sent, ["a", "b"]);
+    world.clock.advance(Duration::from_secs(5));
+    world.alerts.deliver().await;
+    assert_eq!(hook.received()[2].json()["data"]["certificate"], "a");
+}
+
+#[tokio::test]
+async fn neither_url_nor_secret_is_ever_printed() {
+    let refusing = Receiver::answering(&[500]).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let all = vec![
+        receiver("refusing", refusing.webhook()),
+        receiver("closed", webhook(closed)),
+        receiver(
+            "plain",
+            Channel::Alertmanager { url: Secret::new("http://canary.example/".into()) },
+        ),
+        receiver("none", Channel::Alertmanager { url: Secret::new("canary path".into()) }),
+    ];
+    let world = world(all.clone(), Arc::default());
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.alerts.deliver().await;
+    let results = world.alerts.test().await;
+    let failures = world.heard.failures();
+    assert_eq!(failures.len(), 4, "{failures:?}");
+    let errors: Vec<String> =
+        results.iter().filter_map(|(_, it)| it.as_ref().err().map(|it| chain_text(it))).collect();
+    let printed = format!("{failures:?} {results:?} {errors:?} {all:?}");
+    for canary in ["canary", "whsec", &SECRET[6..]] {
+        assert!(!printed.contains(canary), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn each_receiver_hears_what_it_asked_for() {
+    let (all, critical) = (Receiver::answering(&[]).await, Receiver::answering(&[]).await);
+    let world = world(
+        vec![
+            ReceiverSettings { tell_renewed: true, ..receiver("all", all.webhook()) },
+            ReceiverSettings {
+                min_severity: Health::Critical,
+                ..receiver("critical", critical.webhook())
+            },
+        ],
+        Arc::default(),
+    );
+    let renewed = CertificateStatus {
+        sha256: Some("cd".repeat(32).try_into().unwrap()),
+        ..served("api", DAY, 90 * DAY)
+    };
+    for certificate in
+        [served("api", 70 * DAY, 90 * DAY), served("api", 91 * DAY, 90 * DAY), renewed]
+    {
+        world.alerts.pass(&status(vec![certificate])).await;
+    }
+    world.alerts.deliver().await;
+    let types = |hook: &Receiver| -> Vec<String> {
+        let mut types: Vec<String> = hook
+            .received()
+            .iter()
+            .map(|it| it.json()["type"].as_str().unwrap().to_owned())
+            .collect();
+        types.sort();
+        types
+    };
+    assert_eq!(
+        types(&all),
+        [
+            "alert.resolved",
+            "alert.resolved",
+            "certificate.expired",
+            "certificate.expiring",
+            "certificate.renewed"
+        ]
+    );
+    assert_eq!(types(&critical), ["alert.resolved", "certificate.expired"]);
+}
+
+#[tokio::test]
+async fn a_program_gets_the_message_on_its_input_and_the_rest_in_its_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("told");
+    let script = "{ cat; echo; echo $RENEWD_ALERT_TYPE $RENEWD_ALERT_SEVERITY \
+                  $RENEWD_ALERT_CERTIFICATE; } > \"$0\"";
+    let arguments =
+        ["sh", "-c", script, path.to_str().unwrap()].iter().map(ToString::to_string).collect();
+    let channel = Channel::Command { arguments, timeout: Duration::from_secs(30) };
+    let world = world(vec![receiver("program", channel)], Arc::default());
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.alerts.deliver().await;
+    assert_eq!(world.heard.failures(), []);
+    let told = std::fs::read_to_string(path).unwrap();
+    let (body, environment) = told.trim_end().split_once('\n').unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["type"], "renewal.failed");
+    assert_eq!(environment, "renewal.failed warning api");
+}
+
+#[tokio::test]
+async fn an_alertmanager_is_told_all_that_is_open_every_five_minutes_and_once_of_the_end() {
+    let manager = Receiver::answering(&[]).await;
+    let url = Secret::new(format!("http://{}/", manager.address));
+    let world = world(vec![receiver("am", Channel::Alertmanager { url })], Arc::default());
+    let trouble = in_trouble(&["api"]);
+    let step = async |status: &StatusDocument, seconds| {
+        world.clock.advance(Duration::from_secs(seconds));
+        world.alerts.pass(status).await;
+        world.alerts.deliver().await;
+        manager.received().len()
+    };
+    assert_eq!(step(&trouble, 0).await, 1);
+    assert_eq!(step(&trouble, 299).await, 1);
+    assert_eq!(step(&trouble, 1).await, 2);
+    assert_eq!(step(&status(Vec::new()), 10).await, 3);
+    assert_eq!(step(&status(Vec::new()), 600).await, 3);
+
+    let received = manager.received();
+    assert_eq!(received[0].path, "/api/v2/alerts");
+    let [first, again, over] = [0, 1, 2].map(|it| received[it].json()[0].clone());
+    let labels = serde_json::json!({
+        "alertname": "RenewdRenewalFailed", "severity": "warning", "instance": "web1",
+        "dedup_key": "web1/renewal.failed/api", "certificate": "api",
+    });
+    for alert in [&first, &again, &over] {
+        assert_eq!(alert["labels"], labels);
+    }
+    assert_eq!(first["startsAt"], "2026-11-23T10:00:00Z");
+    assert_eq!(first["endsAt"], "2026-11-23T10:15:00Z");
+    assert_eq!(again["startsAt"], first["startsAt"]);
+    assert_eq!(again["endsAt"], "2026-11-23T10:20:00Z");
+    assert_eq!(over["endsAt"], "2026-11-23T10:05:10Z");
+    let description = "look at the CAA records. Run `renewd status api` for more.";
+    assert_eq!(first["annotations"]["description"], description);
+}
+
+#[tokio::test]
+async fn the_loop_delivers_what_comes_tries_again_and_ends_when_told() {
+    let hook = Receiver::answering(&[500]).await;
+    let world = world(Vec::new(), Arc::default());
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let alerts = Arc::clone(&world.alerts);
+    let running = tokio::spawn(async move { alerts.run(async { drop(ended.await) }).await });
+    // Receivers may come while it runs.
+    world.alerts.reconfigure(settings(vec![receiver("hook", hook.webhook())]));
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    eventually(|| hook.received().len() == 1).await;
+    eventually(|| {
+        world.clock.advance(Duration::from_secs(1));
+        hook.received().len() == 2
+    })
+    .await;
+    end.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_heartbeat_is_a_get_and_its_failure_is_heard() {
+    let watcher = Receiver::answering(&[200, 404]).await;
+    let heartbeat_url = Some(Secret::new(format!("http://{}/canary", watcher.address)));
+    let world = world(Vec::new(), Arc::default());
+    world.alerts.reconfigure(AlertSettings { heartbeat_url, ..AlertSettings::default() });
+    world.alerts.heartbeat().await;
+    assert_eq!(world.heard.failures(), []);
+    world.alerts.heartbeat().await;
+    assert_eq!(world.heard.failures()[0].message, "the receiver answered 404 Not Found");
+    assert_eq!(watcher.received()[0].path, "/canary");
+}
+
+/// Waits until `holds`, for ten seconds at most.
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not come about within ten seconds");
+}
