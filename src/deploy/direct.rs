@@ -219,3 +219,6 @@ fn repair_all(previous_dir: &Path, target: &TargetName) -> Result<(), InstallErr
     }
     result
 }
+
+#[cfg(test)]
+mod tests;

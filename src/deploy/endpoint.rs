@@ -171,3 +171,25 @@ fn fault(served: &Served, name: &Identifier, wanted: &Leaf) -> Option<EndpointFa
 fn serial(leaf: &Leaf) -> String {
     leaf.serial_text().chars().take(MAX_SERIAL_LENGTH).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::test_server::{Certified, TestServer};
+
+    #[tokio::test]
+    async fn every_address_of_a_host_name_has_to_serve_it() {
+        let [old, new] = [(); 2].map(|()| Certified::new(&["example.com"]));
+        let name = "example.com".parse().unwrap();
+        let servers = [TestServer::start(&new).await, TestServer::start(&old).await];
+        let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
+        let answer = ask_each(&addresses, None, &name, &new.leaf, 3).await;
+        let Some(EndpointFault::Another { address, .. }) = answer.fault else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(address, servers[1].address);
+        assert_eq!((servers[0].accepted(), servers[1].accepted()), (3, 1));
+        servers[1].show(&[&new]);
+        assert!(ask_each(&addresses, None, &name, &new.leaf, 3).await.fault.is_none());
+    }
+}

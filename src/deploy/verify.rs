@@ -239,3 +239,6 @@ fn verified(target: &TargetSettings, questions: Vec<Question<'_>>) -> Verified {
     });
     Verified { state, endpoints, error }
 }
+
+#[cfg(test)]
+mod tests;
