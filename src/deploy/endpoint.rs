@@ -181,7 +181,7 @@ mod tests {
     async fn every_address_of_a_host_name_has_to_serve_it() {
         let [old, new] = [(); 2].map(|()| Certified::new(&["example.com"]));
         let name = "example.com".parse().unwrap();
-        let servers = [TestServer::start(&new).await, TestServer::start(&old).await];
+        let servers = [TestServer::start(&new), TestServer::start(&old)];
         let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
         let answer = ask_each(&addresses, None, &name, &new.leaf, 3).await;
         let Some(EndpointFault::Another { address, .. }) = answer.fault else {

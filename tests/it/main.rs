@@ -3,4 +3,5 @@
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod deploy;
 mod peers;

@@ -119,6 +119,25 @@ async fn files_are_installed_with_their_rights_and_left_alone_when_right() {
 }
 
 #[tokio::test]
+async fn owner_and_group_are_as_configured() {
+    let mut world = World::new();
+    let is_root = rustix::process::geteuid().is_root();
+    // Only root may give files away; everybody may give them to himself.
+    let (owner, group) = if is_root {
+        (54321, 54322)
+    } else {
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    };
+    world.settings.install[1].owner = Some(owner.to_string());
+    world.settings.install[1].group = Some(group.to_string());
+    let deployer = world.deployer();
+    assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Changed);
+    let metadata = world.path("etc/site.key").metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (owner, group));
+    assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Unchanged);
+}
+
+#[tokio::test]
 async fn a_target_without_files_has_nothing_to_install_or_put_back() {
     let mut world = World::new();
     world.settings.install.clear();

@@ -1,12 +1,13 @@
 //! Tests of the proof, against TLS servers in this process and a clock that waits for nobody.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 
 use super::*;
 use crate::model::{Explain, Fingerprint};
-use crate::probe::test_server::{Certified, Manners, TestServer};
+use crate::probe::test_server::{Certified, Manners, TestServer, silent_socket};
 
 /// Waiting takes no time, and moves it on.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ impl Clock for HandClock {
     }
 }
 
-fn endpoint(address: impl ToString) -> VerifySettings {
+fn endpoint(address: SocketAddr) -> VerifySettings {
     VerifySettings {
         address: address.to_string(),
         names: Vec::new(),
@@ -37,8 +38,12 @@ fn endpoint(address: impl ToString) -> VerifySettings {
     }
 }
 
-fn guess(address: impl ToString) -> VerifySettings {
+fn guess(address: SocketAddr) -> VerifySettings {
     VerifySettings { required: false, ..endpoint(address) }
+}
+
+fn port(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn target(verify: Vec<VerifySettings>) -> TargetSettings {
@@ -72,16 +77,10 @@ fn certified() -> Certified {
     Certified::new(&["example.com"])
 }
 
-/// An address where nobody listens.
-async fn nobody() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
 #[tokio::test]
 async fn served_is_three_handshakes_in_a_row() {
     let (old, new) = (certified(), certified());
-    let server = TestServer::start(&old).await;
+    let server = TestServer::start(&old);
     server.show(&[&new, &new, &old, &new, &new, &new]);
     let (verified, _) = prove(vec![endpoint(server.address)], &new, &[]).await;
     assert_eq!((verified.state, server.accepted()), (EndpointCondition::Served, 6));
@@ -94,7 +93,7 @@ async fn served_is_three_handshakes_in_a_row() {
 #[tokio::test]
 async fn a_server_that_keeps_the_old_one_has_failed_and_the_old_one_is_named() {
     let (old, new) = (certified(), certified());
-    let server = TestServer::start(&old).await;
+    let server = TestServer::start(&old);
     let (verified, waited) = prove(vec![endpoint(server.address)], &new, &[]).await;
     assert_eq!(verified.state, EndpointCondition::Failed);
     assert_eq!(waited, Duration::from_secs(30));
@@ -109,7 +108,7 @@ async fn a_server_that_keeps_the_old_one_has_failed_and_the_old_one_is_named() {
 #[tokio::test]
 async fn a_certificate_for_other_names_says_so() {
     let new = certified();
-    let server = TestServer::start(&Certified::new(&["other.example"])).await;
+    let server = TestServer::start(&Certified::new(&["other.example"]));
     let verified = look(
         &target(vec![endpoint(server.address)]),
         &names(&["example.com"]),
@@ -126,7 +125,7 @@ async fn a_certificate_for_other_names_says_so() {
 #[tokio::test]
 async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
     let (old, new) = (certified(), certified());
-    let server = TestServer::start(&old).await;
+    let server = TestServer::start(&old);
     let (unproven, _) = prove(vec![guess(server.address)], &new, &[]).await;
     assert_eq!(unproven.state, EndpointCondition::Unproven);
     assert_eq!(unproven.error.unwrap().code(), "deploy.unproven");
@@ -149,13 +148,14 @@ async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
 #[tokio::test]
 async fn a_guess_is_not_waited_for_once_somebody_serves() {
     let (old, new) = (certified(), certified());
-    let server = TestServer::start(&new).await;
-    let absent = vec![endpoint(server.address), guess(nobody().await)];
+    let server = TestServer::start(&new);
+    let nobody = silent_socket();
+    let absent = vec![endpoint(server.address), guess(nobody.local_addr().unwrap())];
     let (verified, waited) = prove(absent, &new, &[]).await;
     assert_eq!((verified.state, waited), (EndpointCondition::Served, Duration::ZERO));
     assert_eq!(verified.endpoints[1].state, EndpointCondition::Unproven);
 
-    let stranger = TestServer::start(&old).await;
+    let stranger = TestServer::start(&old);
     let present = vec![guess(server.address), guess(stranger.address)];
     let (verified, waited) = prove(present, &new, &[]).await;
     assert_eq!(verified.state, EndpointCondition::Served);
@@ -165,8 +165,9 @@ async fn a_guess_is_not_waited_for_once_somebody_serves() {
 #[tokio::test]
 async fn one_failed_endpoint_fails_the_target() {
     let new = certified();
-    let server = TestServer::start(&new).await;
-    let both = vec![endpoint(server.address), endpoint(nobody().await)];
+    let server = TestServer::start(&new);
+    let nobody = silent_socket();
+    let both = vec![endpoint(server.address), endpoint(nobody.local_addr().unwrap())];
     let (verified, _) = prove(both, &new, &[]).await;
     assert_eq!(verified.state, EndpointCondition::Failed);
     let states: Vec<_> = verified.endpoints.iter().map(|it| it.state).collect();
@@ -177,8 +178,8 @@ async fn one_failed_endpoint_fails_the_target() {
 #[tokio::test]
 async fn a_server_that_comes_up_late_is_waited_for() {
     let new = certified();
-    let address = nobody().await;
-    let target = target(vec![endpoint(&address)]);
+    let socket = silent_socket();
+    let target = target(vec![endpoint(socket.local_addr().unwrap())]);
     let names = names(&["example.com"]);
     let clock = HandClock::default();
     let verifying = verify(&target, &names, &new.leaf, &[], &clock);
@@ -186,7 +187,7 @@ async fn a_server_that_comes_up_late_is_waited_for() {
         while clock.monotonic().is_zero() {
             tokio::task::yield_now().await;
         }
-        TestServer::start_with(&new, Manners::default(), &address).await.unwrap()
+        TestServer::start_with(&new, Manners::default(), socket.listen(8).unwrap())
     };
     let (verified, _server) = tokio::join!(verifying, starting);
     assert_eq!(verified.state, EndpointCondition::Served);
@@ -195,7 +196,7 @@ async fn a_server_that_comes_up_late_is_waited_for() {
 #[tokio::test]
 async fn a_look_is_one_handshake_and_does_not_wait() {
     let (old, new) = (certified(), certified());
-    let server = TestServer::start(&new).await;
+    let server = TestServer::start(&new);
     let (target, clock) = (target(vec![endpoint(server.address)]), HandClock::default());
     let names = names(&["example.com"]);
     let seen = look(&target, &names, &new.leaf, &[], &clock).await;
@@ -210,7 +211,7 @@ async fn a_look_is_one_handshake_and_does_not_wait() {
 #[tokio::test]
 async fn nobody_to_ask_is_installed_and_no_name_to_ask_for_is_unproven() {
     let wanted = Certified::new(&["*.example.com"]);
-    let (clock, server) = (HandClock::default(), TestServer::start(&wanted).await);
+    let (clock, server) = (HandClock::default(), TestServer::start(&wanted));
     let seen = verify(&target(Vec::new()), &[], &wanted.leaf, &[], &clock).await;
     assert_eq!((seen.state, seen.error.is_none()), (EndpointCondition::Installed, true));
 
@@ -230,11 +231,10 @@ fn an_endpoint_is_asked_for_its_own_names_that_the_certificate_covers() {
     let wanted = Certified::new(&["example.com", "*.example.com"]);
     let own = VerifySettings {
         names: names(&["mail.example.com", "mail.example.net"]),
-        ..endpoint("127.0.0.1:1")
+        ..endpoint(port(1))
     };
-    let elsewhere =
-        VerifySettings { names: names(&["mail.example.net"]), ..endpoint("127.0.0.1:2") };
-    let target = target(vec![own, elsewhere, endpoint("127.0.0.1:3")]);
+    let elsewhere = VerifySettings { names: names(&["mail.example.net"]), ..endpoint(port(2)) };
+    let target = target(vec![own, elsewhere, endpoint(port(3))]);
     let fallback = names(&["example.com"]);
     let asked = questions(&target, &fallback, &wanted.leaf, &[]);
     let asked: Vec<_> =
@@ -250,7 +250,7 @@ fn many_names_are_shared_out_evenly_among_the_endpoints() {
     let many: Vec<String> = (0..100).map(|number| format!("n{number}.example.com")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let wanted = Certified::new(&many);
-    let endpoints = (1..=4).map(|port| endpoint(format!("127.0.0.1:{port}"))).collect();
+    let endpoints = (1..=4).map(|it| endpoint(port(it))).collect();
     let (target, names) = (target(endpoints), names(&many));
     let asked = questions(&target, &names, &wanted.leaf, &[]);
     assert_eq!(asked.len(), MAX_PAIRS);
