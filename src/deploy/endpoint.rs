@@ -10,9 +10,15 @@ use tokio::time::timeout;
 use super::VerifySettings;
 use crate::model::{Identifier, Leaf, Timestamp};
 use crate::probe::{self, ProbeError, Served, StartTls};
+use crate::sys::clock::Clock;
 
 /// How long a name may take to resolve, and one handshake to be made.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// From one handshake to the next in a row. nginx lets old and new workers accept side by side for
+/// 100 ms (and longer on a loaded machine): handshakes made at once may all meet a new one while the
+/// next client meets an old one.
+const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(200);
 
 /// How long one endpoint may take for one name in all, whatever its name resolves to.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
@@ -103,17 +109,27 @@ impl Answer {
     }
 }
 
-/// Asks `endpoint` for `name`, `times` in a row at each of its addresses, until one answer is not
-/// `wanted`. Ends within [`QUESTION_LIMIT`].
+/// What is asked, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inquiry<'a> {
+    /// The certificate that is to be served.
+    pub(super) wanted: &'a Leaf,
+    /// How many handshakes in a row have to show it.
+    pub(super) times: usize,
+    /// Tells how long to wait between them.
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// Asks `endpoint` for `name`, as often as `inquiry` says at each of its addresses, until one answer
+/// is not what is wanted. Ends within [`QUESTION_LIMIT`].
 pub(super) async fn ask(
     endpoint: &VerifySettings,
     name: &Identifier,
-    wanted: &Leaf,
-    times: usize,
+    inquiry: Inquiry<'_>,
 ) -> Answer {
     let asking = async {
         match probe::resolve(&endpoint.address, HANDSHAKE_LIMIT).await {
-            Ok(addresses) => ask_each(&addresses, endpoint.starttls, name, wanted, times).await,
+            Ok(addresses) => ask_each(&addresses, endpoint.starttls, name, inquiry).await,
             Err(error) => error.into(),
         }
     };
@@ -127,15 +143,17 @@ async fn ask_each(
     addresses: &[SocketAddr],
     starttls: Option<StartTls>,
     name: &Identifier,
-    wanted: &Leaf,
-    times: usize,
+    inquiry: Inquiry<'_>,
 ) -> Answer {
     let mut answer = Answer::default();
     for address in addresses {
-        for _ in 0..times {
+        for turn in 0..inquiry.times {
+            if turn > 0 {
+                inquiry.clock.sleep(BETWEEN_HANDSHAKES).await;
+            }
             match probe::ask_at(*address, name, starttls, HANDSHAKE_LIMIT).await {
                 Ok(served) => {
-                    answer.fault = fault(&served, name, wanted);
+                    answer.fault = fault(&served, name, inquiry.wanted);
                     answer.served = Some(served.leaf);
                 }
                 Err(error) => answer = error.into(),
@@ -176,6 +194,7 @@ fn serial(leaf: &Leaf) -> String {
 mod tests {
     use super::*;
     use crate::probe::test_server::{Certified, TestServer};
+    use crate::sys::clock::SystemClock;
 
     #[tokio::test]
     async fn every_address_of_a_host_name_has_to_serve_it() {
@@ -183,13 +202,15 @@ mod tests {
         let name = "example.com".parse().unwrap();
         let servers = [TestServer::start(&new), TestServer::start(&old)];
         let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
-        let answer = ask_each(&addresses, None, &name, &new.leaf, 3).await;
+        let clock = SystemClock::new();
+        let inquiry = Inquiry { wanted: &new.leaf, times: 3, clock: &clock };
+        let answer = ask_each(&addresses, None, &name, inquiry).await;
         let Some(EndpointFault::Another { address, .. }) = answer.fault else {
             panic!("{answer:?}")
         };
         assert_eq!(address, servers[1].address);
         assert_eq!((servers[0].accepted(), servers[1].accepted()), (3, 1));
         servers[1].show(&[&new]);
-        assert!(ask_each(&addresses, None, &name, &new.leaf, 3).await.fault.is_none());
+        assert!(ask_each(&addresses, None, &name, inquiry).await.fault.is_none());
     }
 }

@@ -5,7 +5,7 @@
 //! - An endpoint is asked for its own names that the certificate covers; if it has none of its own,
 //!   for the certificate's. Wildcards are never asked for. No SNI for addresses.
 //! - It is *served* when [`IN_A_ROW`] fresh handshakes in a row, at every address that its host name
-//!   has, showed the certificate and proved its key.
+//!   has, a moment apart, showed the certificate and proved its key.
 //! - It has *failed* if it serves something else or nothing, and has to serve it, or was once seen
 //!   to serve one of ours for this name. Else it is *unproven*.
 //! - The target is failed if one endpoint has failed, served if one is served, else unproven;
@@ -23,14 +23,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::endpoint::{Answer, ask};
+use super::endpoint::{Answer, Inquiry, ask};
 use super::{DeployError, TargetSettings, VerifySettings};
 use crate::model::{
     CertificateSpec, EndpointCondition, EndpointState, Identifier, Leaf, Timestamp, chain_text,
 };
 use crate::sys::clock::Clock;
 
-/// Fresh handshakes that make a proof: during a reload old and new workers answer in turn.
+/// Fresh handshakes that make a proof: during a reload old and new workers answer side by side.
 const IN_A_ROW: usize = 3;
 
 /// Pairs of endpoint and name that are asked at most.
@@ -74,7 +74,7 @@ pub async fn verify(
     let mut questions = questions(target, names, wanted, before);
     let mut pause = FIRST_PAUSE;
     loop {
-        ask_round(&mut questions, wanted, IN_A_ROW, clock).await;
+        ask_round(&mut questions, Inquiry { wanted, times: IN_A_ROW, clock }).await;
         let passed = clock.monotonic().saturating_sub(began);
         let left = target.verify_timeout.saturating_sub(passed);
         if left.is_zero() || is_settled(&questions, passed) {
@@ -95,7 +95,7 @@ pub async fn look(
     clock: &dyn Clock,
 ) -> Verified {
     let mut questions = questions(target, names, wanted, before);
-    ask_round(&mut questions, wanted, 1, clock).await;
+    ask_round(&mut questions, Inquiry { wanted, times: 1, clock }).await;
     verified(target, questions)
 }
 
@@ -187,11 +187,11 @@ fn questions<'a>(
 }
 
 /// Asks again for whatever is not served yet.
-async fn ask_round(questions: &mut [Question<'_>], wanted: &Leaf, times: usize, clock: &dyn Clock) {
+async fn ask_round(questions: &mut [Question<'_>], inquiry: Inquiry<'_>) {
     let open = questions.iter_mut().filter(|it| !it.is_served());
     let asking = open.map(|question| async move {
-        let answer = ask(question.endpoint, question.name, wanted, times).await;
-        question.answer = Some((answer, clock.now()));
+        let answer = ask(question.endpoint, question.name, inquiry).await;
+        question.answer = Some((answer, inquiry.clock.now()));
     });
     stream::iter(asking).buffer_unordered(PARALLEL).collect::<()>().await;
 }

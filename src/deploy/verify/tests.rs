@@ -152,7 +152,8 @@ async fn a_guess_is_not_waited_for_once_somebody_serves() {
     let nobody = silent_socket();
     let absent = vec![endpoint(server.address), guess(nobody.local_addr().unwrap())];
     let (verified, waited) = prove(absent, &new, &[]).await;
-    assert_eq!((verified.state, waited), (EndpointCondition::Served, Duration::ZERO));
+    assert_eq!(verified.state, EndpointCondition::Served);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
     assert_eq!(verified.endpoints[1].state, EndpointCondition::Unproven);
 
     let stranger = TestServer::start(&old);
