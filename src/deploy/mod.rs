@@ -1,10 +1,76 @@
 //! Hands a certificate to the servers that use it: install, test, reload, verify.
 //!
-//! Not here: when to do so ([`crate::plan`]), and what is remembered of it ([`crate::lifecycle`]).
+//! The first three act on this machine and stand behind [`Deployer`], because they need rights that
+//! the daemon may not have. The fourth asks the servers over the network what they serve
+//! ([`verify`], [`look`]), which anyone may do, and which is the only proof that counts.
+//!
+//! Not here: when to do so ([`crate::plan`]), and what is remembered of it (`lifecycle`).
 
+mod direct;
+mod endpoint;
+mod error;
+mod install;
+mod placement;
+mod programs;
 mod settings;
+mod source;
+mod standing;
+mod verify;
 
+use async_trait::async_trait;
+
+use crate::model::{CertificateName, Generation, TargetName};
+
+pub use direct::DirectDeployer;
+pub use endpoint::EndpointFault;
+pub use error::DeployError;
+pub use install::InstallError;
+pub use programs::ReloadError;
 pub use settings::{
     InstallContent, InstallSettings, ProgramSettings, ReloadSettings, TargetSettings,
     VerifySettings,
 };
+pub use source::SourceError;
+pub use verify::{Verified, look, names_to_ask, verify};
+
+/// Which certificate goes to which target. It names things and carries no content: who carries it
+/// out reads the store and the configuration for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeployRequest {
+    /// The certificate.
+    pub certificate: CertificateName,
+    /// Which of its generations.
+    pub generation: Generation,
+    /// The target.
+    pub target: TargetName,
+}
+
+/// What an install did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The target has no files of its own: its server reads the store.
+    Nothing,
+    /// Every file had the right content and rights already.
+    Unchanged,
+    /// At least one file was replaced.
+    Changed,
+}
+
+/// The four verbs. Each may be repeated at any time, and may be given up half-way: whoever comes
+/// next finds the files whole, or repairs them.
+#[async_trait]
+pub trait Deployer: Send + Sync {
+    /// Puts the target's files in place: all of them or, after an error, none.
+    async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError>;
+
+    /// Runs the target's test, if it has one. Changes nothing.
+    async fn test(&self, request: &DeployRequest) -> Result<(), DeployError>;
+
+    /// Tells the target's server to load its files, if the target says how. One reload may serve
+    /// several requests: each is served by one that began after it was made.
+    async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError>;
+
+    /// Puts back the files that the last install of this certificate replaced, and takes away those
+    /// that it added. They are kept until the next install that changes something.
+    async fn put_back(&self, request: &DeployRequest) -> Result<(), DeployError>;
+}

@@ -35,7 +35,8 @@ pub struct ProgramSettings {
 /// How a server is told to load its files again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadSettings {
-    /// `systemctl reload UNIT` (a unit that can't reload is restarted).
+    /// `systemctl try-reload-or-restart UNIT`: a unit that can't reload is restarted, one that does
+    /// not run is left alone.
     Systemd {
         /// The unit.
         unit: String,
@@ -49,7 +50,10 @@ pub enum ReloadSettings {
         /// The file.
         pid_file: PathBuf,
     },
-    /// A program.
+    /// A program. It is told by `RENEWD_CERTIFICATE`, `RENEWD_TARGET`, `RENEWD_GENERATION`,
+    /// `RENEWD_DIRECTORY`, `RENEWD_FULLCHAIN` and `RENEWD_PRIVKEY` what was deployed, and is run for
+    /// each certificate, unless it is one that steers servers as a whole (`nginx -s reload`): then
+    /// one run serves all who asked before it began.
     Command(ProgramSettings),
 }
 

@@ -187,7 +187,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::probe::test_server::{Certified, Manners, TestServer};
+    use crate::probe::test_server::{Certified, Manners, TestServer, silent_socket};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -197,7 +197,8 @@ mod tests {
 
     async fn ask_with(manners: Manners, starttls: Option<StartTls>) -> (Served, Certified) {
         let certified = Certified::new(&["example.com"]);
-        let server = TestServer::start_with(&certified, manners, "127.0.0.1:0").await.unwrap();
+        let listener = silent_socket().listen(8).unwrap();
+        let server = TestServer::start_with(&certified, manners, listener);
         let asked = ask(&server.address.to_string(), &name("example.com"), starttls, LIMIT).await;
         (asked.unwrap(), certified)
     }
@@ -234,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_asked_for_as_such_and_a_wildcard_by_nobody() {
         let certified = Certified::new(&["127.0.0.1"]);
-        let server = TestServer::start(&certified).await;
+        let server = TestServer::start(&certified);
         let served = ask_at(server.address, &name("127.0.0.1"), None, LIMIT).await.unwrap();
         assert_eq!(served.leaf, certified.leaf);
         let refused = ask_at(server.address, &name("*.example.com"), None, LIMIT).await;
@@ -249,11 +250,12 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
             stream.shutdown().await.unwrap();
-            drop(listener);
         });
         let error = ask_at(address, &name("example.com"), None, LIMIT).await.unwrap_err();
         assert!(matches!(error, ProbeError::Handshake { .. }), "{error}");
         talker.await.unwrap();
+        let silent = silent_socket();
+        let address = silent.local_addr().unwrap();
         let error = ask_at(address, &name("example.com"), None, LIMIT).await.unwrap_err();
         assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
     }

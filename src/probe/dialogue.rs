@@ -26,7 +26,7 @@ pub enum DialogueError {
         /// Its answer, cut and escaped.
         answer: String,
     },
-    /// It said more than [`MAX_BYTES`].
+    /// It said more than a server has to say.
     #[error("it says more than {MAX_BYTES} bytes before TLS begins")]
     TooLong,
     /// The connection broke.

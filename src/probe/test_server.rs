@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -54,6 +54,13 @@ pub(crate) struct Manners {
     pub(crate) dialogue: Option<(&'static [u8], usize)>,
 }
 
+/// A socket that holds a free port of loopback and accepts nobody until it is told to listen.
+pub(crate) fn silent_socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket
+}
+
 /// A server that listens on a free port of loopback until it is dropped.
 #[derive(Debug)]
 pub(crate) struct TestServer {
@@ -64,18 +71,18 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    pub(crate) async fn start(certified: &Certified) -> Self {
-        Self::start_with(certified, Manners::default(), "127.0.0.1:0").await.unwrap()
+    pub(crate) fn start(certified: &Certified) -> Self {
+        let listener = silent_socket().listen(64).unwrap();
+        Self::start_with(certified, Manners::default(), listener)
     }
 
-    /// As `manners` say, on `address`.
-    pub(crate) async fn start_with(
+    /// As `manners` say, on `listener`.
+    pub(crate) fn start_with(
         certified: &Certified,
         manners: Manners,
-        address: &str,
-    ) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        listener: TcpListener,
+    ) -> Self {
+        let address = listener.local_addr().unwrap();
         let shown = Arc::new(Mutex::new(vec![certified.clone()]));
         let accepted = Arc::new(AtomicUsize::new(0));
         let (certificates, count) = (Arc::clone(&shown), Arc::clone(&accepted));
@@ -89,7 +96,7 @@ impl TestServer {
                 tokio::spawn(async move { serve(stream, &certified, manners).await });
             }
         });
-        Ok(Self { address, shown, accepted, task })
+        Self { address, shown, accepted, task }
     }
 
     /// Shows `certificates` from now on: one to each connection in turn, the last to all others.

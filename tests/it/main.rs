@@ -4,4 +4,5 @@
 pub mod support;
 
 mod alerts;
+mod deploy;
 mod peers;

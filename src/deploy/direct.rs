@@ -1,0 +1,224 @@
+//! The deployer in this process: for containers, for machines without systemd, and behind the
+//! deployer's socket.
+//!
+//! One target does one thing at a time: a test never runs beside a reload or between the renames of
+//! an install. Targets do not wait for each other.
+//!
+//! Not here: asking the servers what they serve ([`super::verify`]).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::spawn_blocking;
+
+use super::placement::Placement;
+use super::source::Material;
+use super::{
+    DeployError, DeployRequest, Deployer, InstallError, Installed, ReloadError, ReloadSettings,
+    TargetSettings, install, programs,
+};
+use crate::model::{CertificateName, TargetName};
+
+/// Does everything by itself, with the rights of this process.
+#[derive(Debug)]
+pub struct DirectDeployer {
+    certs_dir: PathBuf,
+    previous_dir: PathBuf,
+    targets: BTreeMap<TargetName, Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    settings: TargetSettings,
+    /// Reloads that were ever asked for.
+    reloads_asked: AtomicU64,
+    /// Held while anything is done to the target.
+    at_work: Arc<Mutex<LastReload>>,
+}
+
+/// How the last reload that serves all certificates went.
+#[derive(Debug, Default)]
+struct LastReload {
+    /// Whom it served: every request up to this one had been made when it began.
+    serves: u64,
+    failed: Option<Arc<ReloadError>>,
+}
+
+impl DirectDeployer {
+    /// For `targets`, with the store's certificates in `certs_dir`. `previous_dir` (made with mode
+    /// 0700) is its own: it keeps there what installs replaced, and what a crash needs.
+    #[must_use]
+    pub fn new(
+        certs_dir: PathBuf,
+        previous_dir: PathBuf,
+        targets: BTreeMap<TargetName, TargetSettings>,
+    ) -> Self {
+        let target = |settings| Target {
+            settings,
+            reloads_asked: AtomicU64::new(0),
+            at_work: Arc::default(),
+        };
+        let targets = targets.into_iter().map(|(name, it)| (name, target(it))).collect();
+        Self { certs_dir, previous_dir, targets }
+    }
+
+    /// Finishes or undoes every install that a crash interrupted; for the start of the process.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DeployError::Install`], after all others were repaired too.
+    pub async fn repair(&self) -> Result<(), DeployError> {
+        let mut result = Ok(());
+        for (name, target) in &self.targets {
+            let at_work = Arc::clone(&target.at_work).lock_owned().await;
+            let (previous_dir, target) = (self.previous_dir.clone(), name.clone());
+            let repaired = blocking(at_work, move || repair_all(&previous_dir, &target)).await;
+            if result.is_ok() {
+                let failed = |source| DeployError::Install { target: name.clone(), source };
+                result = repaired.map_err(failed);
+            }
+        }
+        result
+    }
+
+    fn target(&self, request: &DeployRequest) -> Result<&Target, DeployError> {
+        let name = &request.target;
+        self.targets.get(name).ok_or_else(|| DeployError::UnknownTarget { target: name.clone() })
+    }
+
+    fn placement(&self, request: &DeployRequest) -> Placement {
+        Placement::new(&self.previous_dir, &request.target, &request.certificate)
+    }
+
+    /// Reads the generation, so that nothing is deployed that is not whole.
+    async fn material(&self, request: &DeployRequest) -> Result<Material, DeployError> {
+        let DeployRequest { certificate, generation, target } = request.clone();
+        let (certs_dir, name) = (self.certs_dir.clone(), certificate.clone());
+        let read = spawn_blocking(move || Material::read(&certs_dir, &name, generation)).await;
+        let broken_off =
+            |error| DeployError::Install { target, source: InstallError::BrokenOff(error) };
+        read.map_err(broken_off)?.map_err(|source| DeployError::Source {
+            certificate,
+            generation,
+            source,
+        })
+    }
+}
+
+#[async_trait]
+impl Deployer for DirectDeployer {
+    async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
+        let target = self.target(request)?;
+        if target.settings.install.is_empty() {
+            return Ok(Installed::Nothing);
+        }
+        let material = self.material(request).await?;
+        let settings = target.settings.install.clone();
+        let (certificate, placement) = (request.certificate.clone(), self.placement(request));
+        let at_work = Arc::clone(&target.at_work).lock_owned().await;
+        let work = move || install::install(&settings, &material, &certificate, &placement);
+        blocking(at_work, work).await.map_err(|source| install_failed(request, source))
+    }
+
+    async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        let target = self.target(request)?;
+        let Some(settings) = &target.settings.test else { return Ok(()) };
+        let at_work = target.at_work.lock().await;
+        let tested = programs::test(settings, request, &self.certs_dir).await;
+        drop(at_work);
+        tested.map_err(|source| DeployError::Test {
+            target: request.target.clone(),
+            command: programs::command_line(settings),
+            source,
+        })
+    }
+
+    async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        let target = self.target(request)?;
+        let Some(settings) = &target.settings.reload else { return Ok(()) };
+        let failed = |source| DeployError::Reload { target: request.target.clone(), source };
+        if programs::serves_all(settings) {
+            let reloaded = target.reload_once(settings, request, &self.certs_dir).await;
+            return reloaded.map_err(failed);
+        }
+        let at_work = target.at_work.lock().await;
+        let reloaded = programs::reload(settings, request, &self.certs_dir).await;
+        drop(at_work);
+        reloaded.map_err(|error| failed(Arc::new(error)))
+    }
+
+    async fn put_back(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        let target = self.target(request)?;
+        let settings = target.settings.install.clone();
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let (certificate, placement) = (request.certificate.clone(), self.placement(request));
+        let at_work = Arc::clone(&target.at_work).lock_owned().await;
+        let work = move || install::put_back(&settings, &certificate, &placement);
+        let found = blocking(at_work, work).await.map_err(|it| install_failed(request, it))?;
+        if found {
+            return Ok(());
+        }
+        let DeployRequest { certificate, target, .. } = request.clone();
+        Err(DeployError::NothingKept { certificate, target })
+    }
+}
+
+impl Target {
+    /// Reloads, unless a reload that began after this was asked for has done so.
+    async fn reload_once(
+        &self,
+        settings: &ReloadSettings,
+        request: &DeployRequest,
+        certs_dir: &Path,
+    ) -> Result<(), Arc<ReloadError>> {
+        let mine = self.reloads_asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut last = self.at_work.lock().await;
+        if last.serves < mine {
+            let serves = self.reloads_asked.load(Ordering::SeqCst);
+            let reloaded = programs::reload(settings, request, certs_dir).await;
+            *last = LastReload { serves, failed: reloaded.err().map(Arc::new) };
+        }
+        last.failed.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// Does `work`, which blocks, with the target to itself, also if nobody waits for it any more.
+async fn blocking<T: Send + 'static>(
+    at_work: OwnedMutexGuard<LastReload>,
+    work: impl FnOnce() -> Result<T, InstallError> + Send + 'static,
+) -> Result<T, InstallError> {
+    let done = spawn_blocking(move || {
+        let done = work();
+        drop(at_work);
+        done
+    });
+    done.await.map_err(InstallError::BrokenOff)?
+}
+
+fn install_failed(request: &DeployRequest, source: InstallError) -> DeployError {
+    DeployError::Install { target: request.target.clone(), source }
+}
+
+fn repair_all(previous_dir: &Path, target: &TargetName) -> Result<(), InstallError> {
+    let mut result = Ok(());
+    let entries = fs::read_dir(previous_dir.join(target.as_str()));
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name().to_str().map(str::parse::<CertificateName>);
+        let Some(Ok(certificate)) = name else { continue };
+        let repaired = Placement::new(previous_dir, target, &certificate).repair();
+        if result.is_ok() {
+            result = repaired;
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;

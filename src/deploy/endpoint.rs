@@ -1,0 +1,216 @@
+//! One question to one endpoint for one name, and what its answer means.
+//!
+//! Not here: asking all of them, and again ([`super::verify`]).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::VerifySettings;
+use crate::model::{Identifier, Leaf, Timestamp};
+use crate::probe::{self, ProbeError, Served, StartTls};
+use crate::sys::clock::Clock;
+
+/// How long a name may take to resolve, and one handshake to be made.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// From one handshake to the next in a row. nginx lets old and new workers accept side by side for
+/// 100 ms (and longer on a loaded machine): handshakes made at once may all meet a new one while the
+/// next client meets an old one.
+const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(200);
+
+/// How long one endpoint may take for one name in all, whatever its name resolves to.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// How much of a stranger's serial number is repeated, in characters: twice what RFC 5280 §4.1.2.2
+/// allows.
+const MAX_SERIAL_LENGTH: usize = 80;
+
+/// An endpoint did not serve the certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointFault {
+    /// It showed no certificate.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// It serves another certificate for the name.
+    #[error("{address} serves another one for it: serial {serial}, valid until {not_after}")]
+    Another {
+        /// Which of the endpoint's addresses.
+        address: SocketAddr,
+        /// The serial number of what it serves.
+        serial: String,
+        /// Its last moment.
+        not_after: Timestamp,
+    },
+    /// It serves a certificate that is not for the name.
+    #[error(
+        "{address} serves a certificate for {}: serial {serial}, valid until {not_after}",
+        names.as_deref().unwrap_or("no name")
+    )]
+    Foreign {
+        /// Which of the endpoint's addresses.
+        address: SocketAddr,
+        /// Some of the names of what it serves.
+        names: Option<String>,
+        /// The serial number of what it serves.
+        serial: String,
+        /// Its last moment.
+        not_after: Timestamp,
+    },
+    /// It shows the certificate and can't prove that it holds the key.
+    #[error("{address} shows the certificate and does not prove that it holds the key")]
+    KeyNotProven {
+        /// Which of the endpoint's addresses.
+        address: SocketAddr,
+    },
+}
+
+impl EndpointFault {
+    /// What a human can do about it at the endpoint `address`.
+    #[must_use]
+    pub fn hint(&self, address: &str) -> String {
+        match self {
+            Self::Probe(ProbeError::Connect { .. } | ProbeError::TimedOut { .. }) => format!(
+                "is the server running, and does it listen at {address}? If not, correct verify \
+                 of the target"
+            ),
+            Self::Probe(_) => format!("does {address} speak TLS? Correct verify of the target"),
+            Self::Another { .. } | Self::KeyNotProven { .. } => format!(
+                "does the server at {address} read the files that `renewd show` names, and does \
+                 the target's reload make it read them again?"
+            ),
+            Self::Foreign { .. } => format!(
+                "is there a server for that name at {address}? If not, correct domains, \
+                 verify_names, or verify of the target"
+            ),
+        }
+    }
+
+    /// Whether nobody was there to answer.
+    pub(super) const fn is_absence(&self) -> bool {
+        matches!(self, Self::Probe(ProbeError::Connect { .. } | ProbeError::Resolve { .. }))
+    }
+}
+
+/// What an endpoint answered, at the last of its addresses that was asked.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// What it served, if anything.
+    pub(super) served: Option<Leaf>,
+    /// Why that is not what is wanted.
+    pub(super) fault: Option<EndpointFault>,
+}
+
+impl Answer {
+    /// The serial number of what was served.
+    pub(super) fn serial(&self) -> Option<String> {
+        self.served.as_ref().map(serial)
+    }
+}
+
+/// What is asked, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inquiry<'a> {
+    /// The certificate that is to be served.
+    pub(super) wanted: &'a Leaf,
+    /// How many handshakes in a row have to show it.
+    pub(super) times: usize,
+    /// Tells how long to wait between them.
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// Asks `endpoint` for `name`, as often as `inquiry` says at each of its addresses, until one answer
+/// is not what is wanted. Ends within [`QUESTION_LIMIT`].
+pub(super) async fn ask(
+    endpoint: &VerifySettings,
+    name: &Identifier,
+    inquiry: Inquiry<'_>,
+) -> Answer {
+    let asking = async {
+        match probe::resolve(&endpoint.address, HANDSHAKE_LIMIT).await {
+            Ok(addresses) => ask_each(&addresses, endpoint.starttls, name, inquiry).await,
+            Err(error) => error.into(),
+        }
+    };
+    timeout(QUESTION_LIMIT, asking).await.unwrap_or_else(|_elapsed| {
+        let address = endpoint.address.clone();
+        ProbeError::TimedOut { address, limit: QUESTION_LIMIT }.into()
+    })
+}
+
+async fn ask_each(
+    addresses: &[SocketAddr],
+    starttls: Option<StartTls>,
+    name: &Identifier,
+    inquiry: Inquiry<'_>,
+) -> Answer {
+    let mut answer = Answer::default();
+    for address in addresses {
+        for turn in 0..inquiry.times {
+            if turn > 0 {
+                inquiry.clock.sleep(BETWEEN_HANDSHAKES).await;
+            }
+            match probe::ask_at(*address, name, starttls, HANDSHAKE_LIMIT).await {
+                Ok(served) => {
+                    answer.fault = fault(&served, name, inquiry.wanted);
+                    answer.served = Some(served.leaf);
+                }
+                Err(error) => answer = error.into(),
+            }
+            if answer.fault.is_some() {
+                return answer;
+            }
+        }
+    }
+    answer
+}
+
+impl From<ProbeError> for Answer {
+    fn from(error: ProbeError) -> Self {
+        Self { served: None, fault: Some(error.into()) }
+    }
+}
+
+fn fault(served: &Served, name: &Identifier, wanted: &Leaf) -> Option<EndpointFault> {
+    let Served { leaf, address, .. } = served;
+    let (address, serial, not_after) = (*address, serial(leaf), leaf.validity.not_after);
+    if leaf.sha256 == wanted.sha256 {
+        return (!served.key_proven).then_some(EndpointFault::KeyNotProven { address });
+    }
+    if leaf.covers(name) {
+        return Some(EndpointFault::Another { address, serial, not_after });
+    }
+    let names: Vec<String> = leaf.identifiers.iter().take(3).map(ToString::to_string).collect();
+    let names = (!names.is_empty()).then(|| names.join(", "));
+    Some(EndpointFault::Foreign { address, names, serial, not_after })
+}
+
+fn serial(leaf: &Leaf) -> String {
+    leaf.serial_text().chars().take(MAX_SERIAL_LENGTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::test_server::{Certified, TestServer};
+    use crate::sys::clock::SystemClock;
+
+    #[tokio::test]
+    async fn every_address_of_a_host_name_has_to_serve_it() {
+        let [old, new] = [(); 2].map(|()| Certified::new(&["example.com"]));
+        let name = "example.com".parse().unwrap();
+        let servers = [TestServer::start(&new), TestServer::start(&old)];
+        let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
+        let clock = SystemClock::new();
+        let inquiry = Inquiry { wanted: &new.leaf, times: 3, clock: &clock };
+        let answer = ask_each(&addresses, None, &name, inquiry).await;
+        let Some(EndpointFault::Another { address, .. }) = answer.fault else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(address, servers[1].address);
+        assert_eq!((servers[0].accepted(), servers[1].accepted()), (3, 1));
+        servers[1].show(&[&new]);
+        assert!(ask_each(&addresses, None, &name, inquiry).await.fault.is_none());
+    }
+}

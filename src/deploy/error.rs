@@ -1,0 +1,152 @@
+//! What can go wrong between a stored certificate and a server that serves it.
+
+use std::sync::Arc;
+
+use super::{EndpointFault, InstallError, ReloadError, SourceError};
+use crate::model::{CertificateName, Explain, Generation, Identifier, Retry, TargetName};
+use crate::sys::process::ProcessError;
+
+/// A certificate is not where it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The configuration has no such target.
+    #[error("there is no target {target}")]
+    UnknownTarget {
+        /// Its name.
+        target: TargetName,
+    },
+    /// The stored generation can't be used.
+    #[error("generation {generation} of {certificate} can't be deployed")]
+    Source {
+        /// The certificate.
+        certificate: CertificateName,
+        /// The generation.
+        generation: Generation,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// The files could not be put in place; the old ones stand.
+    #[error("cannot install the files of target {target}")]
+    Install {
+        /// The target.
+        target: TargetName,
+        /// Why.
+        #[source]
+        source: InstallError,
+    },
+    /// Nothing is kept that could be put back.
+    #[error("no earlier files of {certificate} are kept for target {target}")]
+    NothingKept {
+        /// The certificate.
+        certificate: CertificateName,
+        /// The target.
+        target: TargetName,
+    },
+    /// The server would not accept its configuration; it was not told to reload.
+    #[error("the test of target {target} failed")]
+    Test {
+        /// The target.
+        target: TargetName,
+        /// The program and its arguments, as one would type them.
+        command: String,
+        /// What the program said.
+        #[source]
+        source: ProcessError,
+    },
+    /// The server could not be told to load its files.
+    #[error("cannot reload target {target}")]
+    Reload {
+        /// The target.
+        target: TargetName,
+        /// Why. Shared, since one reload may serve several requests.
+        #[source]
+        source: Arc<ReloadError>,
+    },
+    /// An endpoint that should serve the certificate does not.
+    #[error("{address} does not serve the certificate for {name}")]
+    NotServed {
+        /// The endpoint, as configured.
+        address: String,
+        /// The name it was asked for.
+        name: Identifier,
+        /// What it did instead.
+        #[source]
+        source: Box<EndpointFault>,
+    },
+    /// No endpoint was ever seen to serve the certificate, and none of them has to.
+    #[error("no endpoint of target {target} was ever seen to serve {name}")]
+    Unproven {
+        /// The target.
+        target: TargetName,
+        /// The first name that was asked for.
+        name: Identifier,
+        /// What the first endpoint did.
+        #[source]
+        source: Box<EndpointFault>,
+    },
+    /// There is no name that an endpoint could be asked for.
+    #[error("there is no name to ask target {target} for")]
+    NoName {
+        /// The target.
+        target: TargetName,
+    },
+}
+
+impl Explain for DeployError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTarget { .. } => "deploy.unknown_target",
+            Self::Source { .. } => "deploy.source",
+            Self::Install { .. } => "deploy.install",
+            Self::NothingKept { .. } => "deploy.nothing_kept",
+            Self::Test { .. } => "deploy.test",
+            Self::Reload { .. } => "deploy.reload",
+            Self::NotServed { .. } => "deploy.not_served",
+            Self::Unproven { .. } | Self::NoName { .. } => "deploy.unproven",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::UnknownTarget { .. } | Self::NothingKept { .. } | Self::NoName { .. } => {
+                Retry::AfterChange
+            }
+            // What stops a deployment is on this machine, and a human may put it right any minute.
+            Self::Source { .. }
+            | Self::Install { .. }
+            | Self::Test { .. }
+            | Self::Reload { .. }
+            | Self::NotServed { .. }
+            | Self::Unproven { .. } => Retry::BackOff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::UnknownTarget { target } => format!("add [target.{target}], or correct the name"),
+            Self::Source { certificate, .. } => {
+                format!("look with `renewd show {certificate}`; the store is repaired on its own")
+            }
+            Self::Install { source, .. } => return source.hint(),
+            Self::NothingKept { certificate, .. } => {
+                format!("`renewd show {certificate}` lists the generations that are kept")
+            }
+            Self::Test { command, .. } => format!(
+                "run `{command}` and put right what it names; the server goes on with what it \
+                 has, and the test is repeated on its own"
+            ),
+            Self::Reload { source, .. } => return source.hint(),
+            Self::NotServed { address, source, .. } => source.hint(address),
+            Self::Unproven { target, .. } => format!(
+                "say in [target.{target}] where its server listens: \
+                 verify = [{{ address = \"host:port\" }}]"
+            ),
+            Self::NoName { target } => format!(
+                "state verify_names for the certificate, or names in the verify entries of \
+                 [target.{target}]: nobody can ask for a wildcard"
+            ),
+        };
+        Some(hint)
+    }
+}

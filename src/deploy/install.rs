@@ -1,0 +1,180 @@
+//! Which files a target wants, and whether they are there already.
+//!
+//! Not here: replacing them ([`super::placement`]).
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::placement::{Change, Copies, Placement};
+use super::source::Material;
+use super::standing::Standing;
+use super::{InstallSettings, Installed};
+use crate::model::CertificateName;
+use crate::model::Explain;
+use crate::sys::atomic::{self, Access, WriteError};
+use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::user::{UserError, first_group_of, group_id, user_id};
+
+/// Temporary files of ours that are older were left by a crash.
+const LEFT_BY_A_CRASH: Duration = Duration::from_secs(3600);
+
+/// A file could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// Not the absolute path of a file.
+    #[error("{path:?} is not the absolute path of a file")]
+    NotAPath {
+        /// As configured, the name filled in.
+        path: String,
+    },
+    /// The folder it is to be put in is not there.
+    #[error("the folder {} is not there", folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Something else stands in its place.
+    #[error("{} {what}, and is not replaced", path.display())]
+    InTheWay {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Its owner or group is not known.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A file of ours can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file can't be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file can't be taken away.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The work was broken off: the agent ends, or has a fault.
+    #[error("the work was broken off")]
+    BrokenOff(#[source] tokio::task::JoinError),
+}
+
+impl InstallError {
+    /// What a human can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAPath { .. } => Some("write a path that begins with '/'".into()),
+            Self::NoFolder { folder } => Some(format!(
+                "make it with the rights you want: install -d -m 0755 {}",
+                folder.display()
+            )),
+            Self::InTheWay { path, .. } => {
+                Some(format!("move {} away, or install to another path", path.display()))
+            }
+            Self::User(error) => error.hint(),
+            Self::Write(error) => match error.io_error().kind() {
+                io::ErrorKind::PermissionDenied => Some(
+                    "only root may write there or give files away: use the deployer \
+                     (deployer = \"socket\"), or leave out owner and group"
+                        .into(),
+                ),
+                io::ErrorKind::StorageFull => Some("make room on that disk".into()),
+                _ => None,
+            },
+            Self::Read { .. } | Self::Remove { .. } | Self::BrokenOff(_) => None,
+        }
+    }
+}
+
+/// Puts the files of `settings` in place with the content of `material`. Blocks.
+///
+/// # Errors
+///
+/// [`InstallError`]; the files are what they were before.
+pub(super) fn install(
+    settings: &[InstallSettings],
+    material: &Material,
+    certificate: &CertificateName,
+    placement: &Placement,
+) -> Result<Installed, InstallError> {
+    placement.repair()?;
+    let mut changes = Vec::new();
+    for file in settings {
+        let path = destination(&file.path, certificate)?;
+        let wanted =
+            Standing::File { content: material.content(file.content), access: access(file)? };
+        if !wanted.is_met_by(&Standing::observe(&path)?) {
+            changes.push(Change { path, wanted });
+        }
+    }
+    if changes.is_empty() {
+        return Ok(Installed::Unchanged);
+    }
+    let now = SystemClock::new().now();
+    for folder in changes.iter().filter_map(|it| it.path.parent()) {
+        atomic::sweep(folder, LEFT_BY_A_CRASH, now);
+    }
+    placement.place(&changes, Copies::Keep)?;
+    Ok(Installed::Changed)
+}
+
+/// Puts back what the last install replaced, where `settings` still name it; whether there was
+/// anything. Blocks.
+///
+/// # Errors
+///
+/// [`InstallError`]; the files are what they were before.
+pub(super) fn put_back(
+    settings: &[InstallSettings],
+    certificate: &CertificateName,
+    placement: &Placement,
+) -> Result<bool, InstallError> {
+    placement.repair()?;
+    let Some(mut changes) = placement.previous()? else { return Ok(false) };
+    // Where we may write is for the configuration to say, as it is now.
+    let named: Vec<PathBuf> =
+        settings.iter().filter_map(|it| destination(&it.path, certificate).ok()).collect();
+    changes.retain(|it| named.contains(&it.path));
+    placement.place(&changes, Copies::Discard)?;
+    Ok(true)
+}
+
+/// The path that a configured `path` stands for; its folder is there.
+fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, InstallError> {
+    let text = path.replace("{name}", certificate.as_str());
+    let path = PathBuf::from(&text);
+    let plain = path.components().all(|it| matches!(it, Component::RootDir | Component::Normal(_)));
+    let folder = path.parent().filter(|_| plain && path.is_absolute() && !text.ends_with('/'));
+    let Some(folder) = folder.map(Path::to_owned) else {
+        return Err(InstallError::NotAPath { path: text });
+    };
+    if folder.is_dir() { Ok(path) } else { Err(InstallError::NoFolder { folder }) }
+}
+
+fn access(file: &InstallSettings) -> Result<Access, InstallError> {
+    let owner = file.owner.as_deref().map(user_id).transpose()?;
+    let group = match (&file.group, &file.owner) {
+        (Some(group), _) => Some(group_id(group)?),
+        (None, Some(owner)) => first_group_of(owner)?,
+        (None, None) => None,
+    };
+    let mode = match file.mode {
+        Some(mode) => mode,
+        None if file.content.is_secret() => 0o600,
+        None => 0o644,
+    };
+    Ok(Access { mode, owner, group })
+}

@@ -1,0 +1,483 @@
+//! Replaces several files as if they were one.
+//!
+//! No system call renames two files at once, so a journal says what is going on:
+//!
+//! 1. *preparing*: what stands there now is copied, and the new files are written beside their
+//!    destinations. A crash in this phase is undone: nothing was replaced.
+//! 2. *placing*: only renames are left. A crash in this phase is finished, or undone where a rename
+//!    fails.
+//! 3. no journal: the copies are what can be put back, until the next change.
+//!
+//! All of it lies in one private folder for each target and certificate.
+//!
+//! Not here: which files, and with what content and rights ([`super::install`]).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::InstallError;
+use super::standing::{Standing, remove};
+use crate::model::{CertificateName, TargetName, chain_text};
+use crate::sys::atomic::{self, Access};
+
+/// How the names of files begin that wait beside their destinations. The sweep of temporary files
+/// does not know it: these are known to the journal.
+const WAITING_PREFIX: &str = ".renewd_next-";
+
+/// How the names of folders begin that hold copies of what was replaced.
+const KEPT_PREFIX: &str = "kept-";
+
+/// The link to the copies that can be put back.
+const PREVIOUS: &str = "previous";
+
+/// What is to stand at one path.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// Where; absolute.
+    pub(super) path: PathBuf,
+    /// What.
+    pub(super) wanted: Standing,
+}
+
+/// What becomes of the copies of what was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copies {
+    /// They are what can be put back from now on.
+    Keep,
+    /// They are thrown away, and what could be put back before can be put back still.
+    Discard,
+}
+
+/// The private folder of one target and certificate.
+#[derive(Debug)]
+pub(super) struct Placement {
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    phase: Phase,
+    moves: Vec<Move>,
+    kept: String,
+    copies: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Phase {
+    Preparing,
+    Placing,
+}
+
+/// One step of placing.
+#[derive(Debug, Serialize, Deserialize)]
+struct Move {
+    /// What waits beside the destination; `None` where nothing is to stand.
+    from: Option<PathBuf>,
+    /// The destination.
+    to: PathBuf,
+}
+
+/// What stood at one path.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptFile {
+    path: PathBuf,
+    was: Was,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+enum Was {
+    Nothing,
+    Link { target: PathBuf },
+    File { copy: String, mode: u32, owner: Option<u32>, group: Option<u32> },
+}
+
+impl Placement {
+    /// In a folder below `root` for `target` and `certificate`; all are made when they are needed.
+    pub(super) fn new(root: &Path, target: &TargetName, certificate: &CertificateName) -> Self {
+        let folder = root.join(target.as_str()).join(certificate.as_str());
+        Self { root: root.to_owned(), folder }
+    }
+
+    /// Makes all `changes`, or none. What a crash left has to be repaired before. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]; what stood there before stands there again.
+    pub(super) fn place(&self, changes: &[Change], copies: Copies) -> Result<(), InstallError> {
+        let mut journal = Journal {
+            phase: Phase::Preparing,
+            moves: changes.iter().map(waiting).collect(),
+            kept: format!("{KEPT_PREFIX}{}", random()),
+            copies: copies == Copies::Keep,
+        };
+        atomic::directory(&self.root, Access::mode(0o700))?;
+        atomic::directory(&self.folder, Access::mode(0o700))?;
+        self.write_journal(&journal)?;
+        let prepared = self.copy_standing(changes, &journal.kept).and_then(|()| {
+            for (change, step) in changes.iter().zip(&journal.moves) {
+                if let Some(from) = &step.from {
+                    change.wanted.establish(from)?;
+                }
+            }
+            journal.phase = Phase::Placing;
+            self.write_journal(&journal)
+        });
+        if let Err(error) = prepared {
+            self.abandon(&journal);
+            return Err(error);
+        }
+        self.finish(&journal)
+    }
+
+    /// Finishes or undoes what a crash interrupted; nothing to do if nothing was. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`] if the journal can't be read, or could be neither finished nor undone.
+    pub(super) fn repair(&self) -> Result<(), InstallError> {
+        let path = self.journal_path();
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|source| InstallError::Read { path: path.clone(), source })?,
+        };
+        let Ok(journal) = serde_json::from_slice::<Journal>(&text) else {
+            // It was never half-written; somebody else wrote it, and it must not stop us for ever.
+            tracing::warn!(path = %path.display(), "a journal of an install is unreadable");
+            return Ok(atomic::rename(&path, &path.with_extension("corrupt"))?);
+        };
+        match journal.phase {
+            Phase::Preparing => {
+                self.abandon(&journal);
+                Ok(())
+            }
+            Phase::Placing => self.finish(&journal),
+        }
+    }
+
+    /// The changes that put back what was replaced last; `None` if nothing is kept. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError::Read`] if the copies can't be read.
+    pub(super) fn previous(&self) -> Result<Option<Vec<Change>>, InstallError> {
+        let link = self.folder.join(PREVIOUS);
+        match fs::read_link(&link) {
+            Ok(_) => self.copies(PREVIOUS).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(InstallError::Read { path: link, source }),
+        }
+    }
+
+    /// The renames, and what follows them.
+    fn finish(&self, journal: &Journal) -> Result<(), InstallError> {
+        if let Err(error) = place_all(&journal.moves) {
+            self.undo(journal)?;
+            self.abandon(journal);
+            return Err(error);
+        }
+        if journal.copies {
+            atomic::link(&self.folder.join(PREVIOUS), Path::new(&journal.kept))?;
+        }
+        self.close()
+    }
+
+    /// Brings back what the copies say, where a new file is in place already.
+    fn undo(&self, journal: &Journal) -> Result<(), InstallError> {
+        let changes = self.copies(&journal.kept)?;
+        for (step, change) in journal.moves.iter().zip(&changes) {
+            let waits = step.from.as_ref().is_some_and(|it| it.symlink_metadata().is_ok());
+            if !waits {
+                change.wanted.establish(&change.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what was prepared; destinations are as they were. What can't be taken away now is
+    /// left: it stands in nobody's way.
+    fn abandon(&self, journal: &Journal) {
+        for from in journal.moves.iter().filter_map(|it| it.from.as_ref()) {
+            drop(fs::remove_file(from));
+        }
+        if let Err(error) = self.close() {
+            let error = chain_text(&error);
+            tracing::warn!(folder = %self.folder.display(), error, "an install left its journal");
+        }
+    }
+
+    /// Removes the journal, and then the copies that nothing leads to.
+    fn close(&self) -> Result<(), InstallError> {
+        remove(&self.journal_path())?;
+        let wanted = fs::read_link(self.folder.join(PREVIOUS)).unwrap_or_default();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with(KEPT_PREFIX) && wanted != Path::new(&name) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_standing(&self, changes: &[Change], kept: &str) -> Result<(), InstallError> {
+        let folder = self.folder.join(kept);
+        atomic::directory(&folder, Access::mode(0o700))?;
+        let mut files = Vec::new();
+        for (number, Change { path, .. }) in changes.iter().enumerate() {
+            let was = match Standing::observe(path)? {
+                Standing::Nothing => Was::Nothing,
+                Standing::Link(target) => Was::Link { target },
+                Standing::File { content, access: Access { mode, owner, group } } => {
+                    let copy = number.to_string();
+                    atomic::write(&folder.join(&copy), &content, Access::mode(0o600))?;
+                    Was::File { copy, mode, owner, group }
+                }
+            };
+            files.push(KeptFile { path: path.clone(), was });
+        }
+        write_document(&folder.join("files.json"), &files)
+    }
+
+    /// The copies in `kept` as the changes that bring them back, in the order they were made in.
+    fn copies(&self, kept: &str) -> Result<Vec<Change>, InstallError> {
+        let folder = self.folder.join(kept);
+        let read = |path: &Path| {
+            fs::read(path).map_err(|source| InstallError::Read { path: path.to_owned(), source })
+        };
+        let path = folder.join("files.json");
+        let files: Vec<KeptFile> = serde_json::from_slice(&read(&path)?)
+            .map_err(|error| InstallError::Read { path, source: error.into() })?;
+        let change = |KeptFile { path, was }: KeptFile| {
+            let wanted = match was {
+                Was::Nothing => Standing::Nothing,
+                Was::Link { target } => Standing::Link(target),
+                Was::File { copy, mode, owner, group } => Standing::File {
+                    content: Zeroizing::new(read(&folder.join(copy))?),
+                    access: Access { mode, owner, group },
+                },
+            };
+            Ok(Change { path, wanted })
+        };
+        files.into_iter().map(change).collect()
+    }
+
+    fn journal_path(&self) -> PathBuf {
+        self.folder.join("journal.json")
+    }
+
+    fn write_journal(&self, journal: &Journal) -> Result<(), InstallError> {
+        write_document(&self.journal_path(), journal)
+    }
+}
+
+/// Every rename that is still to be done; what waits no more is in place.
+fn place_all(moves: &[Move]) -> Result<(), InstallError> {
+    for Move { from, to } in moves {
+        match from {
+            None => Standing::Nothing.establish(to)?,
+            Some(from) if from.symlink_metadata().is_ok() => atomic::rename(from, to)?,
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn waiting(change: &Change) -> Move {
+    let beside = || change.path.with_file_name(format!("{WAITING_PREFIX}{}", random()));
+    let from = (change.wanted != Standing::Nothing).then(beside);
+    Move { from, to: change.path.clone() }
+}
+
+fn random() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(12).collect()
+}
+
+fn write_document(path: &Path, document: &impl Serialize) -> Result<(), InstallError> {
+    let text = serde_json::to_vec(document)
+        .map_err(|error| InstallError::Read { path: path.to_owned(), source: error.into() })?;
+    Ok(atomic::write(path, &text, Access::mode(0o600))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder with the old files `a` and `b`, and the new ones that are to replace them.
+    struct World {
+        folder: tempfile::TempDir,
+        placement: Placement,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (target, name) = ("web".parse().unwrap(), "site".parse().unwrap());
+            let placement = Placement::new(&folder.path().join("previous"), &target, &name);
+            let world = Self { folder, placement };
+            for name in ["a", "b"] {
+                atomic::write(&world.path(name), b"old", Access::mode(0o640)).unwrap();
+            }
+            world
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn changes(&self) -> [Change; 2] {
+            ["a", "b"].map(|name| Change {
+                path: self.path(name),
+                wanted: Standing::File {
+                    content: Zeroizing::new(b"new".to_vec()),
+                    access: Access::mode(0o600),
+                },
+            })
+        }
+
+        /// Stops in `phase`, as a crash would, when `placed` of the files are in place.
+        fn crash(&self, phase: Phase, placed: usize) -> Journal {
+            let changes = self.changes();
+            let journal = Journal {
+                phase,
+                moves: changes.iter().map(waiting).collect(),
+                kept: "kept-1".into(),
+                copies: true,
+            };
+            atomic::directory(&self.placement.folder, Access::mode(0o700)).unwrap();
+            self.placement.copy_standing(&changes, &journal.kept).unwrap();
+            self.placement.write_journal(&journal).unwrap();
+            for (number, (change, step)) in changes.iter().zip(&journal.moves).enumerate() {
+                change.wanted.establish(step.from.as_ref().unwrap()).unwrap();
+                if number < placed {
+                    atomic::rename(step.from.as_ref().unwrap(), &step.to).unwrap();
+                }
+            }
+            journal
+        }
+
+        fn contents(&self) -> [String; 2] {
+            ["a", "b"].map(|name| fs::read_to_string(self.path(name)).unwrap())
+        }
+
+        /// What lies in the files' folder, besides our own.
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.folder.path()).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+            names.retain(|it| it != "previous");
+            names.sort();
+            names
+        }
+
+        fn put_back(&self) {
+            let changes = self.placement.previous().unwrap().unwrap();
+            self.placement.place(&changes, Copies::Discard).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_crash_before_the_first_rename_changes_nothing_and_leaves_nothing() {
+        let world = World::new();
+        world.crash(Phase::Preparing, 0);
+        world.placement.repair().unwrap();
+        assert_eq!(world.contents(), ["old", "old"]);
+        assert_eq!(world.names(), ["a", "b"]);
+        assert!(world.placement.previous().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_crash_between_the_renames_is_finished() {
+        for placed in 0..=2 {
+            let world = World::new();
+            world.crash(Phase::Placing, placed);
+            world.placement.repair().unwrap();
+            assert_eq!(world.contents(), ["new", "new"], "{placed} placed");
+            assert_eq!(world.names(), ["a", "b"]);
+            world.put_back();
+            assert_eq!(world.contents(), ["old", "old"], "{placed} placed");
+        }
+    }
+
+    #[test]
+    fn where_a_rename_fails_the_others_are_undone() {
+        let world = World::new();
+        let journal = world.crash(Phase::Placing, 1);
+        fs::remove_file(world.path("b")).unwrap();
+        atomic::directory(&world.path("b/inside"), Access::mode(0o700)).unwrap();
+        assert!(world.placement.finish(&journal).is_err());
+        assert_eq!(fs::read(world.path("a")).unwrap(), b"old");
+        assert_eq!(world.names(), ["a", "b"]);
+        world.placement.repair().unwrap();
+    }
+
+    #[test]
+    fn what_can_not_be_prepared_changes_nothing() {
+        let world = World::new();
+        let mut changes = world.changes();
+        changes[1].path = world.path("no/such/folder");
+        assert!(world.placement.place(&changes, Copies::Keep).is_err());
+        assert_eq!(world.contents(), ["old", "old"]);
+        assert_eq!(world.names(), ["a", "b"]);
+        assert!(!world.placement.journal_path().exists());
+    }
+
+    #[test]
+    fn links_rights_and_absence_are_put_back_as_they_were() {
+        let world = World::new();
+        fs::remove_file(world.path("a")).unwrap();
+        symlink("elsewhere", world.path("a")).unwrap();
+        let [a, b] = world.changes();
+        let added = Change { path: world.path("c"), wanted: a.wanted.clone() };
+        world.placement.place(&[a, b, added], Copies::Keep).unwrap();
+        assert!(world.path("a").symlink_metadata().unwrap().is_file());
+        world.put_back();
+        assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
+        assert!(!world.path("c").exists());
+        let Standing::File { access, .. } = Standing::observe(&world.path("b")).unwrap() else {
+            panic!("no file")
+        };
+        assert_eq!(access.mode, 0o640);
+        // Once more: what is kept stays kept.
+        world.put_back();
+        assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
+    }
+
+    #[test]
+    fn an_unreadable_journal_does_not_stop_the_next_install() {
+        let world = World::new();
+        world.crash(Phase::Placing, 1);
+        atomic::write(&world.placement.journal_path(), b"{", Access::mode(0o600)).unwrap();
+        world.placement.repair().unwrap();
+        world.placement.place(&world.changes(), Copies::Keep).unwrap();
+        assert_eq!(world.contents(), ["new", "new"]);
+    }
+
+    #[test]
+    fn copies_of_keys_are_for_nobody_else_and_only_the_last_are_kept() {
+        use std::os::unix::fs::PermissionsExt;
+        let world = World::new();
+        for _ in 0..3 {
+            world.placement.place(&world.changes(), Copies::Keep).unwrap();
+        }
+        let folder = &world.placement.folder;
+        let kept = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
+        let mut kept: Vec<_> = kept.map(|it| it.into_string().unwrap()).collect();
+        kept.sort();
+        assert!(
+            matches!(&kept[..], [copies, link] if copies.starts_with("kept-") && link == "previous")
+        );
+        for path in [world.placement.root.clone(), folder.clone(), folder.join(&kept[0])] {
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+        let copy = folder.join(&kept[0]).join("0");
+        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+}

@@ -1,0 +1,240 @@
+//! What is run, or signalled, to test and reload a server.
+//!
+//! Not here: how programs are run ([`crate::sys::process`]), and when ([`super::direct`]).
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{DeployRequest, InstallContent, ProgramSettings, ReloadSettings};
+use crate::sys::process::{self, ProcessError, Program};
+use crate::sys::signal::{SignalError, send_to_pid_file};
+
+/// Programs that steer servers and never read our environment, by file name. One run of them serves
+/// every certificate; any other program may be somebody's script that looks after the one that
+/// `RENEWD_CERTIFICATE` names, and is run for each.
+const STEERS_SERVERS: [&str; 25] = [
+    "angie",
+    "apache2ctl",
+    "apachectl",
+    "caddy",
+    "docker",
+    "doveadm",
+    "dovecot",
+    "haproxy",
+    "httpd",
+    "invoke-rc.d",
+    "kill",
+    "killall",
+    "kubectl",
+    "nginx",
+    "openresty",
+    "pg_ctl",
+    "pkill",
+    "podman",
+    "postfix",
+    "rc-service",
+    "s6-svc",
+    "service",
+    "supervisorctl",
+    "sv",
+    "systemctl",
+];
+
+/// A server could not be told to load its files.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The program failed.
+    #[error(transparent)]
+    Program(#[from] ProcessError),
+    /// The signal was not sent.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// systemd could not reload the unit.
+    #[error("systemd can't reload {unit}")]
+    Unit {
+        /// The unit.
+        unit: String,
+        /// What systemctl said.
+        #[source]
+        source: ProcessError,
+    },
+    /// The work was broken off: the agent ends, or has a fault.
+    #[error("the work was broken off")]
+    BrokenOff(#[source] tokio::task::JoinError),
+}
+
+impl ReloadError {
+    /// What a human can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unit { unit, .. } => {
+                Some(format!("`systemctl status {unit}` and `journalctl -u {unit}` say more"))
+            }
+            Self::Program(ProcessError::Start { program, .. }) => {
+                Some(format!("is {program} installed and executable? Give its whole path"))
+            }
+            Self::Signal(SignalError::NotRunning { .. } | SignalError::PidFile { .. }) => {
+                Some("is the server running, and is that its pid file?".into())
+            }
+            Self::Program(_) | Self::Signal(_) | Self::BrokenOff(_) => None,
+        }
+    }
+}
+
+/// Runs a test of a server's configuration for `request`.
+///
+/// A test that complains of a mismatch is repeated once: a server that opens key and certificate
+/// one after the other may have seen the switch of `current` between the two.
+///
+/// # Errors
+///
+/// [`ProcessError`] with what the program printed.
+pub(super) async fn test(
+    settings: &ProgramSettings,
+    request: &DeployRequest,
+    certs_dir: &Path,
+) -> Result<(), ProcessError> {
+    let program = program(settings, request, certs_dir);
+    match process::run(&program).await {
+        Err(ProcessError::Failed { output, .. }) if output.contains("mismatch") => {
+            process::run(&program).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Reloads a server as `settings` say, for `request`.
+///
+/// # Errors
+///
+/// [`ReloadError`]; the server may have reloaded all the same.
+pub(super) async fn reload(
+    settings: &ReloadSettings,
+    request: &DeployRequest,
+    certs_dir: &Path,
+) -> Result<(), ReloadError> {
+    match settings {
+        ReloadSettings::Systemd { unit, timeout } => {
+            let program = systemctl(unit, *timeout);
+            let failed = |source| ReloadError::Unit { unit: unit.clone(), source };
+            process::run(&program).await.map(drop).map_err(failed)
+        }
+        ReloadSettings::Signal { signal, pid_file } => {
+            let (signal, pid_file) = (signal.clone(), pid_file.clone());
+            let sent = tokio::task::spawn_blocking(move || send_to_pid_file(&signal, &pid_file));
+            Ok(sent.await.map_err(ReloadError::BrokenOff)??)
+        }
+        ReloadSettings::Command(settings) => {
+            Ok(process::run(&program(settings, request, certs_dir)).await.map(drop)?)
+        }
+    }
+}
+
+/// Whether one reload serves every certificate of the target, whoever asked for it.
+pub(super) fn serves_all(settings: &ReloadSettings) -> bool {
+    match settings {
+        ReloadSettings::Systemd { .. } | ReloadSettings::Signal { .. } => true,
+        ReloadSettings::Command(program) => {
+            let first = program.arguments.first().map(Path::new);
+            let name = first.and_then(Path::file_name).and_then(|it| it.to_str());
+            name.is_some_and(|it| STEERS_SERVERS.contains(&it))
+        }
+    }
+}
+
+/// A program as one would type it.
+pub(super) fn command_line(settings: &ProgramSettings) -> String {
+    settings.arguments.join(" ")
+}
+
+/// The verb reloads a unit that can reload, restarts one that can't, and leaves alone one that does
+/// not run: a server that somebody stopped is not for us to start.
+fn systemctl(unit: &str, timeout: Duration) -> Program {
+    let arguments = ["systemctl", "--no-ask-password", "try-reload-or-restart", "--", unit];
+    Program {
+        arguments: arguments.map(String::from).to_vec(),
+        environment: Vec::new(),
+        input: Vec::new(),
+        directory: None,
+        timeout,
+    }
+}
+
+fn program(settings: &ProgramSettings, request: &DeployRequest, certs_dir: &Path) -> Program {
+    Program {
+        arguments: settings.arguments.clone(),
+        environment: environment(request, certs_dir),
+        input: Vec::new(),
+        directory: None,
+        timeout: settings.timeout,
+    }
+}
+
+fn environment(request: &DeployRequest, certs_dir: &Path) -> Vec<(String, OsString)> {
+    let directory =
+        certs_dir.join(request.certificate.as_str()).join(request.generation.to_string());
+    let file = |content: InstallContent| directory.join(content.file_name()).into_os_string();
+    let variables = [
+        ("RENEWD_CERTIFICATE", request.certificate.as_str().into()),
+        ("RENEWD_TARGET", request.target.as_str().into()),
+        ("RENEWD_GENERATION", request.generation.to_string().into()),
+        ("RENEWD_FULLCHAIN", file(InstallContent::FullChain)),
+        ("RENEWD_PRIVKEY", file(InstallContent::PrivateKey)),
+        ("RENEWD_DIRECTORY", directory.clone().into_os_string()),
+    ];
+    variables.map(|(key, value)| (key.to_owned(), value)).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(program: &str) -> ReloadSettings {
+        let arguments = vec![program.to_owned(), "reload".to_owned()];
+        ReloadSettings::Command(ProgramSettings { arguments, timeout: Duration::from_secs(60) })
+    }
+
+    #[test]
+    fn a_script_is_run_for_each_certificate_and_a_servers_own_tool_once_for_all() {
+        for shared in ["nginx", "/usr/sbin/nginx", "/bin/systemctl", "docker"] {
+            assert!(serves_all(&command(shared)), "{shared}");
+        }
+        for own in ["/usr/local/bin/after-renewal", "sh", "nginx.sh", "", "/"] {
+            assert!(!serves_all(&command(own)), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_unit_can_not_be_mistaken_for_an_option() {
+        let program = systemctl("-H evil", Duration::from_secs(60));
+        let end = program.arguments.iter().position(|it| it == "--").unwrap();
+        assert_eq!(program.arguments[end + 1..], ["-H evil"]);
+    }
+
+    #[test]
+    fn programs_are_told_what_is_deployed() {
+        let request = DeployRequest {
+            certificate: "site".parse().unwrap(),
+            generation: crate::model::Generation(7),
+            target: "nginx".parse().unwrap(),
+        };
+        let variables = environment(&request, Path::new("/certs"));
+        let lines: Vec<String> = variables
+            .iter()
+            .map(|(key, value)| format!("{key}={}", value.to_string_lossy()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "RENEWD_CERTIFICATE=site",
+                "RENEWD_TARGET=nginx",
+                "RENEWD_GENERATION=0007",
+                "RENEWD_FULLCHAIN=/certs/site/0007/fullchain.pem",
+                "RENEWD_PRIVKEY=/certs/site/0007/privkey.pem",
+                "RENEWD_DIRECTORY=/certs/site/0007",
+            ]
+        );
+    }
+}

@@ -1,0 +1,262 @@
+//! Tests of the proof, against TLS servers in this process and a clock that waits for nobody.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::model::{Explain, Fingerprint};
+use crate::probe::test_server::{Certified, Manners, TestServer, silent_socket};
+
+/// Waiting takes no time, and moves it on.
+#[derive(Debug, Default)]
+struct HandClock(Mutex<Duration>);
+
+#[async_trait]
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::EPOCH.saturating_add(self.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, span: Duration) {
+        *self.0.lock().unwrap() += span;
+        tokio::task::yield_now().await;
+    }
+}
+
+fn endpoint(address: SocketAddr) -> VerifySettings {
+    VerifySettings {
+        address: address.to_string(),
+        names: Vec::new(),
+        starttls: None,
+        required: true,
+    }
+}
+
+fn guess(address: SocketAddr) -> VerifySettings {
+    VerifySettings { required: false, ..endpoint(address) }
+}
+
+fn port(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn target(verify: Vec<VerifySettings>) -> TargetSettings {
+    TargetSettings {
+        name: "web".parse().unwrap(),
+        install: Vec::new(),
+        test: None,
+        reload: None,
+        verify,
+        verify_timeout: Duration::from_secs(30),
+    }
+}
+
+fn names(names: &[&str]) -> Vec<Identifier> {
+    names.iter().map(|it| it.parse().unwrap()).collect()
+}
+
+/// Verifies that `verify` serve `wanted` for `example.com`; and how long that took.
+async fn prove(
+    verify_settings: Vec<VerifySettings>,
+    wanted: &Certified,
+    before: &[EndpointState],
+) -> (Verified, Duration) {
+    let (target, clock) = (target(verify_settings), HandClock::default());
+    let names = names(&["example.com"]);
+    let verified = verify(&target, &names, &wanted.leaf, before, &clock).await;
+    (verified, clock.monotonic())
+}
+
+fn certified() -> Certified {
+    Certified::new(&["example.com"])
+}
+
+#[tokio::test]
+async fn served_is_three_handshakes_in_a_row() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&old);
+    server.show(&[&new, &new, &old, &new, &new, &new]);
+    let (verified, _) = prove(vec![endpoint(server.address)], &new, &[]).await;
+    assert_eq!((verified.state, server.accepted()), (EndpointCondition::Served, 6));
+    let [state] = &verified.endpoints[..] else { panic!("{verified:?}") };
+    assert_eq!(state.served_sha256, Some(new.leaf.sha256));
+    assert_eq!(state.served_serial, Some(new.leaf.serial_text()));
+    assert!(state.ever_served && state.last_error.is_none() && verified.error.is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_the_old_one_has_failed_and_the_old_one_is_named() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&old);
+    let (verified, waited) = prove(vec![endpoint(server.address)], &new, &[]).await;
+    assert_eq!(verified.state, EndpointCondition::Failed);
+    assert_eq!(waited, Duration::from_secs(30));
+    let error = verified.error.unwrap();
+    assert_eq!(error.code(), "deploy.not_served");
+    let text = chain_text(&error);
+    assert!(text.contains(&old.leaf.serial_text()), "{text}");
+    assert!(text.contains(&old.leaf.validity.not_after.to_string()), "{text}");
+    assert_eq!(verified.endpoints[0].served_sha256, Some(old.leaf.sha256));
+}
+
+#[tokio::test]
+async fn a_certificate_for_other_names_says_so() {
+    let new = certified();
+    let server = TestServer::start(&Certified::new(&["other.example"]));
+    let verified = look(
+        &target(vec![endpoint(server.address)]),
+        &names(&["example.com"]),
+        &new.leaf,
+        &[],
+        &HandClock::default(),
+    )
+    .await;
+    let text = verified.endpoints[0].last_error.clone().unwrap();
+    assert!(text.contains("serves a certificate for other.example: serial "), "{text}");
+    assert!(verified.error.unwrap().hint().unwrap().contains("verify_names"));
+}
+
+#[tokio::test]
+async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&old);
+    let (unproven, _) = prove(vec![guess(server.address)], &new, &[]).await;
+    assert_eq!(unproven.state, EndpointCondition::Unproven);
+    assert_eq!(unproven.error.unwrap().code(), "deploy.unproven");
+
+    let before = EndpointState {
+        address: server.address.to_string(),
+        name: "example.com".parse().unwrap(),
+        state: EndpointCondition::Served,
+        served_serial: None,
+        served_sha256: Some(Fingerprint::of(b"earlier")),
+        checked_at: Timestamp::EPOCH,
+        ever_served: true,
+        last_error: None,
+    };
+    let (failed, _) = prove(vec![guess(server.address)], &new, &[before]).await;
+    assert_eq!(failed.state, EndpointCondition::Failed);
+    assert!(failed.endpoints[0].ever_served);
+}
+
+#[tokio::test]
+async fn a_guess_is_not_waited_for_once_somebody_serves() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&new);
+    let nobody = silent_socket();
+    let absent = vec![endpoint(server.address), guess(nobody.local_addr().unwrap())];
+    let (verified, waited) = prove(absent, &new, &[]).await;
+    assert_eq!(verified.state, EndpointCondition::Served);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    assert_eq!(verified.endpoints[1].state, EndpointCondition::Unproven);
+
+    let stranger = TestServer::start(&old);
+    let present = vec![guess(server.address), guess(stranger.address)];
+    let (verified, waited) = prove(present, &new, &[]).await;
+    assert_eq!(verified.state, EndpointCondition::Served);
+    assert!(waited >= GUESS_LIMIT && waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[tokio::test]
+async fn one_failed_endpoint_fails_the_target() {
+    let new = certified();
+    let server = TestServer::start(&new);
+    let nobody = silent_socket();
+    let both = vec![endpoint(server.address), endpoint(nobody.local_addr().unwrap())];
+    let (verified, _) = prove(both, &new, &[]).await;
+    assert_eq!(verified.state, EndpointCondition::Failed);
+    let states: Vec<_> = verified.endpoints.iter().map(|it| it.state).collect();
+    assert_eq!(states, [EndpointCondition::Served, EndpointCondition::Failed]);
+    assert!(verified.error.unwrap().hint().unwrap().contains("is the server running"));
+}
+
+#[tokio::test]
+async fn a_server_that_comes_up_late_is_waited_for() {
+    let new = certified();
+    let socket = silent_socket();
+    let target = target(vec![endpoint(socket.local_addr().unwrap())]);
+    let names = names(&["example.com"]);
+    let clock = HandClock::default();
+    let verifying = verify(&target, &names, &new.leaf, &[], &clock);
+    let starting = async {
+        while clock.monotonic().is_zero() {
+            tokio::task::yield_now().await;
+        }
+        TestServer::start_with(&new, Manners::default(), socket.listen(8).unwrap())
+    };
+    let (verified, _server) = tokio::join!(verifying, starting);
+    assert_eq!(verified.state, EndpointCondition::Served);
+}
+
+#[tokio::test]
+async fn a_look_is_one_handshake_and_does_not_wait() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&new);
+    let (target, clock) = (target(vec![endpoint(server.address)]), HandClock::default());
+    let names = names(&["example.com"]);
+    let seen = look(&target, &names, &new.leaf, &[], &clock).await;
+    assert_eq!((seen.state, server.accepted()), (EndpointCondition::Served, 1));
+    server.show(&[&old]);
+    let seen = look(&target, &names, &new.leaf, &seen.endpoints, &clock).await;
+    assert_eq!((seen.state, server.accepted()), (EndpointCondition::Failed, 1));
+    assert!(seen.endpoints[0].ever_served);
+    assert_eq!(clock.monotonic(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn nobody_to_ask_is_installed_and_no_name_to_ask_for_is_unproven() {
+    let wanted = Certified::new(&["*.example.com"]);
+    let (clock, server) = (HandClock::default(), TestServer::start(&wanted));
+    let seen = verify(&target(Vec::new()), &[], &wanted.leaf, &[], &clock).await;
+    assert_eq!((seen.state, seen.error.is_none()), (EndpointCondition::Installed, true));
+
+    let with_server = target(vec![endpoint(server.address)]);
+    let wildcard = names(&["*.example.com"]);
+    let seen = verify(&with_server, &wildcard, &wanted.leaf, &[], &clock).await;
+    assert_eq!(seen.state, EndpointCondition::Unproven);
+    assert!(seen.error.unwrap().hint().unwrap().contains("verify_names"));
+
+    let stated = names(&["www.example.com"]);
+    let seen = verify(&with_server, &stated, &wanted.leaf, &[], &clock).await;
+    assert_eq!(seen.state, EndpointCondition::Served);
+}
+
+#[test]
+fn an_endpoint_is_asked_for_its_own_names_that_the_certificate_covers() {
+    let wanted = Certified::new(&["example.com", "*.example.com"]);
+    let own = VerifySettings {
+        names: names(&["mail.example.com", "mail.example.net"]),
+        ..endpoint(port(1))
+    };
+    let elsewhere = VerifySettings { names: names(&["mail.example.net"]), ..endpoint(port(2)) };
+    let target = target(vec![own, elsewhere, endpoint(port(3))]);
+    let fallback = names(&["example.com"]);
+    let asked = questions(&target, &fallback, &wanted.leaf, &[]);
+    let asked: Vec<_> =
+        asked.iter().map(|it| (it.endpoint.address.as_str(), it.name.to_string())).collect();
+    assert_eq!(
+        asked,
+        [("127.0.0.1:1", "mail.example.com".to_owned()), ("127.0.0.1:3", "example.com".to_owned())]
+    );
+}
+
+#[test]
+fn many_names_are_shared_out_evenly_among_the_endpoints() {
+    let many: Vec<String> = (0..100).map(|number| format!("n{number}.example.com")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let wanted = Certified::new(&many);
+    let endpoints = (1..=4).map(|it| endpoint(port(it))).collect();
+    let (target, names) = (target(endpoints), names(&many));
+    let asked = questions(&target, &names, &wanted.leaf, &[]);
+    assert_eq!(asked.len(), MAX_PAIRS);
+    for endpoint in &target.verify {
+        let count = asked.iter().filter(|it| it.endpoint.address == endpoint.address).count();
+        assert_eq!(count, MAX_PAIRS / 4);
+    }
+}

@@ -1,0 +1,203 @@
+//! Deployments to a real nginx: the same master serves the new certificate, or says why not.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use renewd::deploy::{
+    DeployError, DeployRequest, Deployer, DirectDeployer, InstallContent, InstallSettings,
+    Installed, ProgramSettings, ReloadSettings, TargetSettings, VerifySettings, verify,
+};
+use renewd::model::{
+    Chain, EndpointCondition, EndpointState, Generation, Identifier, Leaf, chain_text,
+};
+use renewd::probe;
+use renewd::sys::clock::SystemClock;
+use tempfile::TempDir;
+
+use crate::support::{Nginx, NginxOptions, TlsServer, eventually, self_signed, served_serial};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Which of its ways to reload a target takes.
+#[derive(Clone, Copy)]
+enum Reload {
+    Command,
+    Signal,
+}
+
+/// A store with the generations 1 to 3 of `site`, and an nginx that reads what is installed of it.
+struct World {
+    folder: TempDir,
+    nginx: Nginx,
+    deployer: DirectDeployer,
+    settings: TargetSettings,
+}
+
+impl World {
+    /// Generation 1 is installed and served.
+    async fn new(reload: Reload) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for generation in 1..=3 {
+            let files = generation_folder(folder.path(), generation);
+            self_signed("site.example", &files.join("fullchain.pem"), &files.join("privkey.pem"));
+        }
+        let [fullchain, privkey] = ["site.pem", "site.key"].map(|it| folder.path().join(it));
+        let mut settings = settings(&fullchain, &privkey);
+        let installer = deployer(folder.path(), &settings);
+        installer.install(&request(1)).await.unwrap();
+        let server = TlsServer { names: vec!["site.example".into()], fullchain, privkey };
+        let nginx =
+            Nginx::start(&NginxOptions { servers: vec![server], ..NginxOptions::default() });
+        settings.test = Some(program(nginx.test_command()));
+        settings.reload = Some(match reload {
+            Reload::Command => ReloadSettings::Command(program(nginx.reload_command())),
+            Reload::Signal => {
+                ReloadSettings::Signal { signal: "HUP".into(), pid_file: nginx.pid_file() }
+            }
+        });
+        settings.verify = vec![VerifySettings {
+            address: nginx.https().to_string(),
+            names: Vec::new(),
+            starttls: None,
+            required: true,
+        }];
+        let deployer = deployer(folder.path(), &settings);
+        Self { folder, nginx, deployer, settings }
+    }
+
+    fn leaf(&self, generation: u32) -> Leaf {
+        let file = generation_folder(self.folder.path(), generation).join("fullchain.pem");
+        Chain::parse_pem(&std::fs::read(file).unwrap()).unwrap().leaf
+    }
+
+    /// Installs, tests and reloads.
+    async fn deploy(&self, generation: u32) -> Result<(), DeployError> {
+        let request = request(generation);
+        self.deployer.install(&request).await?;
+        self.deployer.test(&request).await?;
+        self.deployer.reload(&request).await
+    }
+
+    /// Waits for proof that `generation` is served, and asks OpenSSL for a second opinion.
+    async fn assert_serves(&self, generation: u32) -> Vec<EndpointState> {
+        let (wanted, clock) = (self.leaf(generation), SystemClock::new());
+        let names = ["site.example".parse().unwrap()];
+        let verified = verify(&self.settings, &names, &wanted, &[], &clock).await;
+        assert_eq!(verified.state, EndpointCondition::Served, "{verified:?}");
+        // On a loaded machine a worker that was told to quit may accept once more.
+        eventually(LIMIT, "OpenSSL sees it too", || {
+            let serial = served_serial(self.nginx.https(), Some("site.example"));
+            if serial == Some(wanted.serial_text()) { Ok(()) } else { Err(serial) }
+        });
+        verified.endpoints
+    }
+}
+
+fn generation_folder(folder: &Path, generation: u32) -> PathBuf {
+    folder.join("certs/site").join(Generation(generation).to_string())
+}
+
+fn settings(fullchain: &Path, privkey: &Path) -> TargetSettings {
+    let file = |content, path: &Path| InstallSettings {
+        content,
+        path: path.display().to_string(),
+        owner: None,
+        group: None,
+        mode: None,
+    };
+    TargetSettings {
+        name: "nginx".parse().unwrap(),
+        install: vec![
+            file(InstallContent::FullChain, fullchain),
+            file(InstallContent::PrivateKey, privkey),
+        ],
+        test: None,
+        reload: None,
+        verify: Vec::new(),
+        verify_timeout: LIMIT,
+    }
+}
+
+fn deployer(folder: &Path, settings: &TargetSettings) -> DirectDeployer {
+    let targets = BTreeMap::from([(settings.name.clone(), settings.clone())]);
+    DirectDeployer::new(folder.join("certs"), folder.join("previous"), targets)
+}
+
+fn program(arguments: Vec<String>) -> ProgramSettings {
+    ProgramSettings { arguments, timeout: LIMIT }
+}
+
+fn request(generation: u32) -> DeployRequest {
+    DeployRequest {
+        certificate: "site".parse().unwrap(),
+        generation: Generation(generation),
+        target: "nginx".parse().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_reload_makes_the_same_nginx_serve_the_new_certificate() {
+    for reload in [Reload::Command, Reload::Signal] {
+        let world = World::new(reload).await;
+        let master = world.nginx.master_pid();
+        world.assert_serves(1).await;
+        world.deploy(2).await.unwrap();
+        let endpoints = world.assert_serves(2).await;
+        assert!(endpoints.iter().all(|it| it.ever_served));
+        assert_eq!(
+            std::fs::read_to_string(world.nginx.pid_file()).unwrap().trim(),
+            master.to_string()
+        );
+        assert_eq!(world.deployer.install(&request(2)).await.unwrap(), Installed::Unchanged);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_reported_in_nginxs_words_and_reloaded_once_repaired() {
+    let world = World::new(Reload::Command).await;
+    world.nginx.break_config();
+    let error = world.deploy(2).await.unwrap_err();
+    let text = chain_text(&error);
+    assert!(matches!(error, DeployError::Test { .. }), "{text}");
+    assert!(text.contains("unknown directive \"no_such_directive\""), "{text}");
+    world.assert_serves(1).await;
+
+    world.nginx.repair_config();
+    world.deploy(2).await.unwrap();
+    world.assert_serves(2).await;
+}
+
+#[tokio::test]
+async fn files_that_are_put_back_are_served_again_after_a_reload() {
+    let world = World::new(Reload::Command).await;
+    world.deploy(2).await.unwrap();
+    world.assert_serves(2).await;
+    world.deployer.put_back(&request(2)).await.unwrap();
+    world.deployer.reload(&request(2)).await.unwrap();
+    world.assert_serves(1).await;
+}
+
+#[tokio::test]
+async fn many_reloads_at_once_end_with_the_last_certificate_served() {
+    let world = World::new(Reload::Command).await;
+    world.deployer.install(&request(3)).await.unwrap();
+    let requests: Vec<_> = (0..20).map(|_| request(3)).collect();
+    let reloads = requests.iter().map(|it| world.deployer.reload(it));
+    for reloaded in futures_util::future::join_all(reloads).await {
+        reloaded.unwrap();
+    }
+    world.assert_serves(3).await;
+}
+
+#[tokio::test]
+async fn nginx_shows_its_certificate_also_for_an_address() {
+    let world = World::new(Reload::Command).await;
+    let address = world.nginx.https();
+    let name = Identifier::Ip(address.ip());
+    let served = probe::ask(&address.to_string(), &name, None, LIMIT).await.unwrap();
+    assert_eq!((served.leaf.sha256, served.key_proven), (world.leaf(1).sha256, true));
+    assert_eq!(served.address, address);
+}
