@@ -1,1 +1,137 @@
-//! The admin API on the control socket.
+//! The admin API: HTTP on the control socket, for root, the daemon's own user and the group
+//! `renewd-admin`.
+//!
+//! Default deny: a peer whose credentials are not on that list gets 403 for everything, an unknown
+//! path 404, a body over 64 KiB 413. Certificates are named, never paths; there is no way to read a
+//! key. Every call that changes something leaves a line in the log with who made it.
+//!
+//! Not here: what the calls do ([`crate::daemon`]); the commands that make them ([`crate::cli`]).
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CertificateName, Timestamp};
+use crate::plan::{Asked, Plan};
+
+pub use client::{ApiError, Client};
+pub use server::{ServeError, serve};
+
+/// What to work on, and how much it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkRequest {
+    /// Which certificates; empty: all.
+    #[serde(default)]
+    pub names: Vec<CertificateName>,
+    /// Whether orders may be placed, or targets served only.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Whether also what is not due is done.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// How far work may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Orders and targets.
+    #[default]
+    Renew,
+    /// Targets alone.
+    Deploy,
+}
+
+impl WorkRequest {
+    /// How the plan is to see it.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        match (self.scope, self.force) {
+            (Scope::Renew, true) => Asked::Forced,
+            (Scope::Renew, false) if self.names.is_empty() => Asked::ByTime,
+            (Scope::Renew, false) => Asked::ByName,
+            (Scope::Deploy, true) => Asked::Redeploy,
+            (Scope::Deploy, false) => Asked::DeployPending,
+        }
+    }
+}
+
+/// What would be done for one certificate, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanEntry {
+    /// Which one.
+    pub name: CertificateName,
+    /// What would be done at the CA: `keep`, `issue`, `back_off`, `blocked`.
+    pub renewal: String,
+    /// Why.
+    pub reason: String,
+    /// When it is due, or tried next.
+    pub at: Option<Timestamp>,
+    /// What would be done at each target, and why.
+    pub targets: Vec<PlanTarget>,
+}
+
+/// What would be done at one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanTarget {
+    /// Which one.
+    pub name: crate::model::TargetName,
+    /// `served`, `look`, `deploy`, `back_off` or `nothing`.
+    pub deployment: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When the next look or try comes.
+    pub at: Option<Timestamp>,
+}
+
+impl PlanEntry {
+    /// `plan` of `name` in words.
+    #[must_use]
+    pub fn of(name: &CertificateName, plan: &Plan) -> Self {
+        use crate::plan::Renewal;
+
+        let (renewal, reason, at) = match &plan.renewal {
+            Renewal::Keep { renew_at, .. } => ("keep", "it is not due".to_owned(), Some(*renew_at)),
+            Renewal::Issue(reason) => ("issue", reason.to_string(), None),
+            Renewal::BackOff { until, reason } => ("back_off", reason.to_string(), Some(*until)),
+            Renewal::Blocked { until, reason } => ("blocked", reason.to_string(), *until),
+        };
+        let targets = plan.deployments.iter().map(|(name, it)| PlanTarget::of(name, it)).collect();
+        Self { name: name.clone(), renewal: renewal.to_owned(), reason, at, targets }
+    }
+}
+
+impl PlanTarget {
+    fn of(name: &crate::model::TargetName, deployment: &crate::plan::Deployment) -> Self {
+        use crate::plan::Deployment;
+
+        let (word, reason, at) = match deployment {
+            Deployment::Served { look_at } => ("served", None, *look_at),
+            Deployment::Nothing => ("nothing", None, None),
+            Deployment::Look => ("look", None, None),
+            Deployment::Deploy(reason) => ("deploy", Some(reason.to_string()), None),
+            Deployment::BackOff { until, reason } => {
+                ("back_off", Some(reason.to_string()), Some(*until))
+            }
+        };
+        Self { name: name.clone(), deployment: word.to_owned(), reason, at }
+    }
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How many certificates are in force.
+    pub certificates: usize,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A stable word.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}

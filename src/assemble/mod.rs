@@ -1,1 +1,226 @@
-//! Builds everything from a Config.
+//! Builds everything from a configuration, once, for the daemon and for every command.
+//!
+//! Not here: reading the configuration; doing anything with what is built.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::acme::{AcmeClient, AcmeError};
+use crate::config::{Ca, Config};
+use crate::deploy::DirectDeployer;
+use crate::issue::Issuer;
+use crate::lifecycle::{Lifecycle, digest};
+use crate::model::{
+    CaName, CertificateName, CertificateSpec, Health, Notice, Observer, SolverName, Timestamp,
+};
+use crate::observe::Alerts;
+use crate::plan::WantedCa;
+use crate::plan::backoff::Jitter;
+use crate::solver::{self, Solver, SolverError};
+use crate::store::Store;
+use crate::sys::clock::Clock;
+
+pub use report::{WorkReport, report};
+
+/// What stays the same while configurations come and go.
+#[derive(Clone)]
+pub struct Base {
+    /// The open store.
+    pub store: Arc<Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of everything.
+    pub observer: Arc<dyn Observer>,
+    /// The machine's host name.
+    pub host: String,
+}
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Base").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Everything that one configuration stands for.
+pub struct Agent {
+    /// What it was built from.
+    pub config: Config,
+    /// What to do for each certificate.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Who is told. The same for all configurations of a process, since it holds what is not yet
+    /// delivered: who puts this one in force tells it so ([`Alerts::reconfigure`]).
+    pub alerts: Arc<Alerts>,
+    /// What is wrong with the agent itself, as far as the configuration shows it.
+    pub notices: Vec<Notice>,
+}
+
+/// A configuration that was let pass can't be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// A CA's trusted root can't be read, or TLS can't be set up.
+    #[error("the CA {ca} can't be used")]
+    Ca {
+        /// Which one.
+        ca: CaName,
+        /// Why.
+        #[source]
+        source: AcmeError,
+    },
+    /// A solver's settings can't work.
+    #[error("the solver {solver} can't be used")]
+    Solver {
+        /// Which one.
+        solver: SolverName,
+        /// Why.
+        #[source]
+        source: SolverError,
+    },
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// The spec named `name`.
+    #[must_use]
+    pub fn spec(&self, name: &CertificateName) -> Option<&CertificateSpec> {
+        self.config.certificates.iter().find(|it| it.name == *name)
+    }
+}
+
+/// Builds what `config` stands for. Makes no request and writes nothing.
+///
+/// What `previous` has and `config` did not change is taken over: clients with their connections
+/// and nonces, so that a reload costs the CA nothing.
+///
+/// # Errors
+///
+/// Says which part can't be used; nothing of `previous` has been touched then.
+pub fn build(
+    config: Config,
+    base: &Base,
+    previous: Option<&Agent>,
+) -> Result<Agent, AssembleError> {
+    let issuer = Issuer {
+        clients: clients(&config, base, previous)?,
+        solvers: solvers(&config)?,
+        journal: base.store.clone(),
+        clock: base.clock.clone(),
+        observer: base.observer.clone(),
+    };
+    let settings = &config.store;
+    let deployer = DirectDeployer::new(
+        settings.certs_dir(),
+        settings.private_dir().join("previous"),
+        config.targets.clone(),
+    );
+    let lifecycle = Lifecycle {
+        store: base.store.clone(),
+        issuer: Arc::new(issuer),
+        deployer: Arc::new(deployer),
+        targets: config.targets.clone(),
+        cas: wanted_cas(&config),
+        digests: digests(&config),
+        warning: config.alerts.warning,
+        critical: config.alerts.critical,
+        clock: base.clock.clone(),
+        observer: base.observer.clone(),
+        jitter: || Jitter::new(fastrand::f64() * 2.0 - 1.0),
+    };
+    let alerts = previous.map_or_else(|| alerts(&config, base), |it| it.alerts.clone());
+    let notices = notices(&config, base.clock.now());
+    Ok(Agent { config, lifecycle: Arc::new(lifecycle), alerts, notices })
+}
+
+fn alerts(config: &Config, base: &Base) -> Arc<Alerts> {
+    Arc::new(Alerts::new(
+        config.alerts.clone(),
+        base.store.clone(),
+        base.clock.clone(),
+        base.host.clone(),
+        base.observer.clone(),
+    ))
+}
+
+fn clients(
+    config: &Config,
+    base: &Base,
+    previous: Option<&Agent>,
+) -> Result<BTreeMap<CaName, Arc<AcmeClient>>, AssembleError> {
+    let mut clients = BTreeMap::new();
+    for (name, ca) in &config.cas {
+        let Ca::Acme(settings) = ca;
+        let known = previous.and_then(|it| it.lifecycle.issuer.clients.get(name));
+        let client = match known.filter(|it| it.settings() == settings) {
+            Some(client) => client.clone(),
+            None => {
+                let client =
+                    AcmeClient::new(settings.clone(), base.store.clone(), base.clock.clone());
+                Arc::new(client.map_err(|source| AssembleError::Ca { ca: name.clone(), source })?)
+            }
+        };
+        clients.insert(name.clone(), client);
+    }
+    Ok(clients)
+}
+
+fn solvers(config: &Config) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, AssembleError> {
+    let build = |(name, settings): (&SolverName, _)| match solver::build(settings) {
+        Ok(solver) => Ok((name.clone(), solver)),
+        Err(source) => Err(AssembleError::Solver { solver: name.clone(), source }),
+    };
+    config.solvers.iter().map(build).collect()
+}
+
+fn wanted_cas(config: &Config) -> BTreeMap<CaName, WantedCa> {
+    let wanted = config.cas.iter().map(|(name, ca)| {
+        let Ca::Acme(settings) = ca;
+        let directory = settings.directory.clone();
+        (name.clone(), WantedCa { name: name.clone(), directory, test: settings.test })
+    });
+    wanted.collect()
+}
+
+/// For each certificate a digest of its CAs and solvers and of what is ordered, so that a change of
+/// any of them is tried at once. Their `Debug` form shows no secret.
+fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
+    let of_one = |spec: &CertificateSpec| {
+        let mut parts = vec![format!("{:?}", (&spec.identifiers, spec.key_type, &spec.profile))];
+        parts.extend(spec.cas.iter().map(|it| format!("{:?}", config.cas.get(it))));
+        parts.extend(spec.solvers.values().map(|it| format!("{:?}", config.solvers.get(it))));
+        (spec.name.clone(), digest(&parts))
+    };
+    config.certificates.iter().map(of_one).collect()
+}
+
+/// Warnings of the configuration as the status shows them.
+fn notices(config: &Config, since: Timestamp) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if config.alerts.receivers.is_empty() && config.alerts.heartbeat_url.is_none() {
+        notices.push(Notice {
+            code: "agent.silent".to_owned(),
+            health: Health::Ok,
+            message: "nobody will be told of trouble: there is no [[alert]] and no heartbeat"
+                .to_owned(),
+            since,
+            hint: Some("add an [[alert]] to the configuration".to_owned()),
+        });
+    }
+    if !config.rejected.is_empty() {
+        let names: Vec<String> = config.rejected.iter().map(ToString::to_string).collect();
+        notices.push(Notice {
+            code: "config.rejected".to_owned(),
+            health: Health::Warning,
+            message: format!("entries of included files were refused: {}", names.join(", ")),
+            since,
+            hint: Some("run `renewd check`".to_owned()),
+        });
+    }
+    notices
+}

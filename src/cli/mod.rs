@@ -1,1 +1,107 @@
-//! The commands; the only place that prints.
+//! The commands: one file each; the only place that prints.
+//!
+//! Not here: anything that a command does beside asking, waiting and showing.
+
+mod alert;
+pub mod arguments;
+mod check;
+mod config;
+mod context;
+mod dry_run;
+pub mod exit;
+mod output;
+mod plan;
+mod reload;
+mod renew;
+mod run;
+mod show;
+mod status;
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::observe::log;
+
+use arguments::{AlertCommand, Arguments, Command, ConfigCommand, Global, LogFormat};
+use context::Ended;
+use exit::Exit;
+
+/// Runs the command line and returns what the process ends with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            let is_help = !error.use_stderr();
+            return if is_help { Exit::AsWanted } else { Exit::Usage }.into();
+        }
+    };
+    // Before the first TLS connection: with two providers in a process the choice would be a panic.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    if let Err(error) =
+        log::init(log_format(&arguments), &arguments.global.log_level, has_color(&arguments.global))
+    {
+        output::problem(&crate::model::chain_text(&error), None);
+        return Exit::Usage.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::problem(&format!("cannot start: {error}"), None);
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(dispatch(arguments)).unwrap_or_else(|Ended(exit)| exit);
+    // Work that blocks (a name lookup, say) must not hold the process's end.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
+    let global = &arguments.global;
+    match arguments.command {
+        Command::Run => run::run(global).await,
+        Command::Renew(arguments) => renew::renew(global, arguments).await,
+        Command::Plan { names } => plan::plan(global, names).await,
+        Command::Status(arguments) => status::status(global, &arguments).await,
+        Command::Show { name } => show::show(global, name).await,
+        Command::Deploy(arguments) => renew::deploy(global, arguments).await,
+        Command::Check => check::check(global).await,
+        Command::Config { command } => match command {
+            ConfigCommand::Show { name } => config::show(global, name.as_ref()),
+            ConfigCommand::Reference => Ok(config::reference()),
+            ConfigCommand::Schema => Ok(config::schema()),
+        },
+        Command::Alert { command: AlertCommand::Test } => alert::test(global).await,
+        Command::Reload => reload::reload(global).await,
+    }
+}
+
+/// The log's form: what was asked for, else what suits whoever reads it.
+fn log_format(arguments: &Arguments) -> log::LogFormat {
+    match arguments.global.log_format {
+        Some(LogFormat::Text) => log::LogFormat::Text,
+        Some(LogFormat::Json) => log::LogFormat::Json,
+        Some(LogFormat::Journald) => log::LogFormat::Journald,
+        // Only the daemon's log is read by machines; who runs another command reads it himself.
+        None if matches!(arguments.command, Command::Run) => log::LogFormat::here(),
+        None => log::LogFormat::Text,
+    }
+}
+
+fn has_color(global: &Global) -> bool {
+    match global.color {
+        arguments::Color::Always => true,
+        arguments::Color::Never => false,
+        arguments::Color::Auto => !no_color() && io::stderr().is_terminal(),
+    }
+}
+
+/// Whether the `NO_COLOR` convention asks for none.
+fn no_color() -> bool {
+    env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty())
+}

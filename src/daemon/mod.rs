@@ -1,1 +1,157 @@
 //! All certificates, for as long as the process runs.
+//!
+//! One task, the scheduler, owns all decisions about when: it wakes at the moment that a plan
+//! names, when a file changes, when a human asks, and on a coarse tick as a safety net; it starts
+//! bounded parallel work, one piece at a time for each certificate. Another, the herald, tells:
+//! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else.
+//!
+//! # Not here
+//!
+//! What is done for a certificate ([`crate::lifecycle`]); the socket ([`crate::api`]).
+
+mod entry;
+mod herald;
+mod reload;
+mod scheduler;
+mod tick;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch as channel};
+
+use crate::assemble::{Agent, Base, WorkReport};
+use crate::config::Environment;
+use crate::model::{CertificateName, StatusDocument};
+use crate::plan::{Asked, Plan};
+use crate::sys::signals::Signals;
+
+/// How long work that is under way may go on after the request to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
+/// Requests that wait for the scheduler at most; more are refused by whoever carries them.
+const COMMAND_QUEUE: usize = 64;
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What outlives configurations.
+    pub base: Base,
+    /// The configuration in force.
+    pub agent: Arc<Agent>,
+    /// The file that it came from, to be watched and read again.
+    pub config_file: PathBuf,
+    /// What configurations may read of the process's environment.
+    pub environment: Environment,
+}
+
+/// Asks the running daemon for things.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    status: channel::Receiver<StatusDocument>,
+}
+
+/// One request to the scheduler.
+#[derive(Debug)]
+enum Command {
+    Plan(Vec<CertificateName>, oneshot::Sender<Vec<(CertificateName, Plan)>>),
+    Work(Vec<CertificateName>, Asked, oneshot::Sender<Result<Vec<WorkReport>, Refused>>),
+    Reload(oneshot::Sender<Result<usize, String>>),
+}
+
+/// The daemon did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The configuration names no such certificate.
+    #[error("the configuration has no certificate named {0}")]
+    Unknown(CertificateName),
+    /// The new configuration has faults; the old one stays in force.
+    #[error("the configuration was refused, the old one stays in force:\n{0}")]
+    Faulty(String),
+    /// It is ending, or has too much to do.
+    #[error("the daemon is ending")]
+    Ending,
+}
+
+impl Handle {
+    /// How everything stands, as last found out.
+    #[must_use]
+    pub fn status(&self) -> StatusDocument {
+        self.status.borrow().clone()
+    }
+
+    /// What would be done now for `names`, or for all.
+    ///
+    /// # Errors
+    ///
+    /// If the daemon is ending.
+    pub async fn plan(
+        &self,
+        names: Vec<CertificateName>,
+    ) -> Result<Vec<(CertificateName, Plan)>, Refused> {
+        self.ask(|reply| Command::Plan(names, reply)).await
+    }
+
+    /// Does what is due for `names`, or for all, and waits until it is done.
+    ///
+    /// # Errors
+    ///
+    /// If a name is unknown or the daemon is ending.
+    pub async fn work(
+        &self,
+        names: Vec<CertificateName>,
+        asked: Asked,
+    ) -> Result<Vec<WorkReport>, Refused> {
+        self.ask(|reply| Command::Work(names, asked, reply)).await?
+    }
+
+    /// Reads the configuration again and puts it in force; says how many certificates it has.
+    ///
+    /// # Errors
+    ///
+    /// If it has faults, all of them in the message; then the old one stays.
+    pub async fn reload(&self) -> Result<usize, Refused> {
+        self.ask(Command::Reload).await?.map_err(Refused::Faulty)
+    }
+
+    async fn ask<Reply>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Reply>) -> Command,
+    ) -> Result<Reply, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_ended| Refused::Ending)?;
+        answer.await.map_err(|_ended| Refused::Ending)
+    }
+}
+
+impl Daemon {
+    /// The daemon, not yet running, and the handle to ask it.
+    #[must_use]
+    pub fn prepare(self) -> (Running, Handle) {
+        let (commands, received) = mpsc::channel(COMMAND_QUEUE);
+        let document = scheduler::empty_document(&self.base, &self.agent);
+        let (status_writer, status) = channel::channel(document);
+        (
+            Running { daemon: self, commands: received, status: status_writer },
+            Handle { commands, status },
+        )
+    }
+}
+
+/// A daemon that is ready to run.
+#[derive(Debug)]
+pub struct Running {
+    daemon: Daemon,
+    commands: mpsc::Receiver<Command>,
+    status: channel::Sender<StatusDocument>,
+}
+
+impl Running {
+    /// Runs until `signals` ask for the end; then lets work under way finish for a while, and takes
+    /// every shown proof away.
+    pub async fn run(self, signals: Signals) {
+        scheduler::run(self.daemon, self.commands, self.status, signals).await;
+    }
+}

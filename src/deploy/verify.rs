@@ -20,8 +20,8 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 
 use super::endpoint::{Answer, Inquiry, ask};
 use super::{DeployError, TargetSettings, VerifySettings};
@@ -188,12 +188,19 @@ fn questions<'a>(
 
 /// Asks again for whatever is not served yet.
 async fn ask_round(questions: &mut [Question<'_>], inquiry: Inquiry<'_>) {
-    let open = questions.iter_mut().filter(|it| !it.is_served());
-    let asking = open.map(|question| async move {
-        let answer = ask(question.endpoint, question.name, inquiry).await;
-        question.answer = Some((answer, inquiry.clock.now()));
-    });
+    let mut asking = Vec::new();
+    for question in questions.iter_mut() {
+        if !question.is_served() {
+            // Boxed: the compiler can't prove that a stream of bare futures can be sent on.
+            asking.push(ask_one(question, inquiry).boxed());
+        }
+    }
     stream::iter(asking).buffer_unordered(PARALLEL).collect::<()>().await;
+}
+
+async fn ask_one(question: &mut Question<'_>, inquiry: Inquiry<'_>) {
+    let answer = ask(question.endpoint, question.name, inquiry).await;
+    question.answer = Some((answer, inquiry.clock.now()));
 }
 
 /// Whether waiting longer, after `passed`, would change nothing that counts.

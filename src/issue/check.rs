@@ -93,7 +93,7 @@ impl Explain for CheckError {
 /// # Errors
 ///
 /// The first thing that is wrong with it.
-pub fn check(
+pub(super) fn check(
     chain: &Chain,
     key: &PrivateKey,
     identifiers: &[Identifier],

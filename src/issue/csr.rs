@@ -63,7 +63,7 @@ impl Explain for CsrError {
 /// # Errors
 ///
 /// If there is no identifier, or the key can't be used.
-pub fn build(identifiers: &[Identifier], key: &PrivateKey) -> Result<Vec<u8>, CsrError> {
+pub(super) fn build(identifiers: &[Identifier], key: &PrivateKey) -> Result<Vec<u8>, CsrError> {
     if identifiers.is_empty() {
         return Err(CsrError::NoIdentifier);
     }
@@ -98,7 +98,7 @@ static SLOW_KEYS: Semaphore = Semaphore::const_new(1);
 /// # Errors
 ///
 /// If the generator fails, or the process is ending.
-pub async fn generate_key(key_type: KeyType) -> Result<PrivateKey, KeyError> {
+pub(super) async fn generate_key(key_type: KeyType) -> Result<PrivateKey, KeyError> {
     if !key_type.is_slow() {
         return PrivateKey::generate(key_type);
     }

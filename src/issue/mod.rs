@@ -1,4 +1,352 @@
-//! From a spec to an issued certificate.
+//! From a spec to an issued certificate: places an order, or takes up one that an earlier run left,
+//! proves control, finalizes, downloads, checks.
+//!
+//! Every step that can't be repeated is journalled before it is made: the key, then the order URL,
+//! then the proofs. Whatever moment the process dies at, the next call with the same spec goes on
+//! with the same order and key, so an order that the CA has filled is never paid for twice.
+//!
+//! # Not here
+//!
+//! Whether to ask ([`crate::plan`]); storing what came back, after which the caller closes the
+//! journal ([`crate::lifecycle`]).
 
-pub mod check;
-pub mod csr;
+mod check;
+mod csr;
+mod error;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use check::CheckError;
+pub use csr::CsrError;
+pub use error::{IssueError, Side};
+
+pub use crate::local_ca::placeholder;
+
+use crate::acme::{
+    AcmeClient, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest, OrderStatus,
+};
+use crate::model::{
+    CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
+    Origin, PresentedRecord, PrivateKey, Proof, SolverName,
+};
+use crate::solver::{Presented, Solver};
+use crate::sys::clock::Clock;
+use crate::sys::crash;
+
+/// How long the CA may take to validate, and again to issue. An order outlives it: the next try
+/// takes it up where it stands.
+const ORDER_LIMIT: Duration = Duration::from_secs(300);
+
+/// What it takes to get a certificate from any of the configured CAs.
+pub struct Issuer {
+    /// A client for each CA.
+    pub clients: BTreeMap<CaName, Arc<AcmeClient>>,
+    /// All solvers.
+    pub solvers: BTreeMap<SolverName, Arc<dyn Solver>>,
+    /// Keeps orders that are on their way.
+    pub journal: Arc<dyn Journal>,
+    /// For what is journalled.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of resumed orders.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("cas", &self.clients.keys())
+            .field("solvers", &self.solvers.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An order and the key that it is for.
+struct Work {
+    order: Order,
+    record: OrderRecord,
+    key: PrivateKey,
+}
+
+impl Issuer {
+    /// Gets a certificate for `spec` from `ca`; at most one order of `spec.name` at a time.
+    ///
+    /// On return with a certificate the journal still holds its order: [`Issuer::close`] it when
+    /// the certificate is stored. After an error it holds what the next call goes on with.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`] says what failed, and by [`IssueError::side`] on whose side.
+    pub async fn issue(
+        &self,
+        spec: &CertificateSpec,
+        ca: &CaName,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
+        self.check_solvers(spec).await?;
+        client.account_url().await?;
+        crash::point("issue.account");
+
+        let mut work = match self.resume(spec, client).await? {
+            Some(work) => work,
+            None => self.place(spec, client).await?,
+        };
+        let issued = self.carry_out(spec, client, &mut work).await;
+        let is_over = match &issued {
+            Err(IssueError::Acme(error)) => error.is_end_of_order() || is_dead(&work.order),
+            Err(_) => is_dead(&work.order),
+            Ok(_) => false,
+        };
+        if is_over {
+            self.close(spec).await?;
+        }
+        issued
+    }
+
+    /// Forgets the order of `spec`: its certificate is stored, or nobody wants it any more.
+    ///
+    /// # Errors
+    ///
+    /// If the journal can't be written.
+    pub async fn close(&self, spec: &CertificateSpec) -> Result<(), IssueError> {
+        Ok(self.journal.close_order(&spec.name).await?)
+    }
+
+    async fn carry_out(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        work: &mut Work,
+    ) -> Result<IssuedCertificate, IssueError> {
+        if work.order.status() == OrderStatus::Pending {
+            self.prove(spec, work).await?;
+        }
+        if work.order.status() == OrderStatus::Ready {
+            let csr = csr::build(&spec.identifiers, &work.key)?;
+            crash::point("issue.before_finalize");
+            work.order.finalize(&csr).await?;
+            crash::point("issue.after_finalize");
+        }
+        let pem = work.order.download(ORDER_LIMIT).await?;
+        let checked =
+            Chain::parse_pem(pem.as_bytes()).map_err(IssueError::from).and_then(|chain| {
+                check::check(&chain, &work.key, &spec.identifiers, self.clock.now())?;
+                Ok(chain)
+            });
+        match checked {
+            Ok(chain) => self.certificate(client, work, chain),
+            Err(error) => {
+                // A filled order with the wrong certificate would be downloaded again for ever.
+                self.close(spec).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn certificate(
+        &self,
+        client: &AcmeClient,
+        work: &Work,
+        chain: Chain,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let origin = Origin {
+            ca: work.record.ca.clone(),
+            directory: work.record.directory.clone(),
+            profile: work.record.profile.clone(),
+            key_type: work.record.key_type,
+            issued_at: self.clock.now(),
+            order_url: Some(work.order.url().to_owned()),
+            test: client.settings().test,
+        };
+        let key = PrivateKey::from_pem(work.key.secret_pem().as_bytes())?;
+        Ok(IssuedCertificate { chain, key, origin })
+    }
+
+    /// Asks every solver of `spec` whether it could work: no order is placed that can't be proven.
+    async fn check_solvers(&self, spec: &CertificateSpec) -> Result<(), IssueError> {
+        let names: BTreeSet<_> = spec.solvers.values().collect();
+        for name in names {
+            let solver = self.solver(name)?;
+            solver.check().await.map_err(|source| IssueError::SolverNotReady {
+                solver: name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The order that an earlier run left, if it is for the same thing and still alive.
+    async fn resume(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+    ) -> Result<Option<Work>, IssueError> {
+        let Some((mut record, key)) = self.journal.load_order(&spec.name).await? else {
+            return Ok(None);
+        };
+        self.clean_up_leftovers(&record).await;
+        record.presented.clear();
+
+        let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
+        if let Some(order_url) = order_url {
+            match client.order(&order_url).await {
+                Ok(order) if !is_dead(&order) => {
+                    self.observer.observe(&Event::OrderResumed {
+                        certificate: spec.name.clone(),
+                        order_url,
+                    });
+                    return Ok(Some(Work { order, record, key }));
+                }
+                Ok(_) => {}
+                Err(error) if error.is_end_of_order() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.journal.close_order(&spec.name).await?;
+        Ok(None)
+    }
+
+    async fn place(&self, spec: &CertificateSpec, client: &AcmeClient) -> Result<Work, IssueError> {
+        let key = csr::generate_key(spec.key_type).await?;
+        self.journal.save_pending_key(&spec.name, &key).await?;
+        let settings = client.settings();
+        let mut record = OrderRecord {
+            ca: settings.name.clone(),
+            directory: settings.directory.clone(),
+            order_url: None,
+            identifiers: spec.identifiers.clone(),
+            profile: spec.profile.clone(),
+            key_type: spec.key_type,
+            placed_at: self.clock.now(),
+            presented: Vec::new(),
+        };
+        let request = OrderRequest {
+            identifiers: spec.identifiers.clone(),
+            profile: spec.profile.clone(),
+            replaces: None,
+        };
+        let order = client.new_order(&request).await?;
+        record.order_url = Some(order.url().to_owned());
+        self.journal.save_order(&spec.name, &record).await?;
+        Ok(Work { order, record, key })
+    }
+
+    /// Shows every proof that the order still needs, has the CA look, and takes all of them away
+    /// again, whatever came of it.
+    async fn prove(&self, spec: &CertificateSpec, work: &mut Work) -> Result<(), IssueError> {
+        let authorizations = work.order.authorizations().await?;
+        let tasks = self.tasks(spec, &authorizations)?;
+        let presented = tasks.iter().map(|(solver, challenge)| PresentedRecord {
+            solver: solver.clone(),
+            identifier: challenge.identifier.clone(),
+            token: challenge.token.clone(),
+        });
+        work.record.presented = presented.collect();
+        self.journal.save_order(&spec.name, &work.record).await?;
+
+        let proven = async {
+            let shown = self.present(&tasks).await?;
+            for (_, challenge) in &tasks {
+                work.order.respond(challenge).await?;
+            }
+            work.order.wait_until_ready(ORDER_LIMIT).await?;
+            for proof in shown {
+                // What could not be taken away is in the journal, and goes with the next run.
+                drop(proof.clean_up().await);
+            }
+            Ok(())
+        };
+        let proven: Result<(), IssueError> = proven.await;
+        if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
+            work.order.abandon().await;
+        }
+        proven
+    }
+
+    /// Which challenges are to be met, and by whom. Valid authorizations need none.
+    fn tasks(
+        &self,
+        spec: &CertificateSpec,
+        authorizations: &[Authorization],
+    ) -> Result<Vec<(SolverName, Challenge)>, IssueError> {
+        let mut tasks = Vec::new();
+        for authorization in authorizations {
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let identifier = authorization.ordered_identifier();
+            let name = spec.solvers.get(&identifier);
+            let name = name.ok_or_else(|| IssueError::NoSolver(identifier.clone()))?;
+            let wanted = self.solver(name)?.challenge_type();
+            let challenge = authorization.challenges.iter().find(|it| it.challenge_type == wanted);
+            let challenge = challenge.ok_or_else(|| IssueError::NoChallenge {
+                identifier,
+                wanted,
+                offered: authorization.offered.clone(),
+            })?;
+            tasks.push((name.clone(), challenge.clone()));
+        }
+        Ok(tasks)
+    }
+
+    async fn present(
+        &self,
+        tasks: &[(SolverName, Challenge)],
+    ) -> Result<Vec<Presented>, IssueError> {
+        let mut shown = Vec::new();
+        for (name, challenge) in tasks {
+            let proof = Proof {
+                identifier: challenge.identifier.clone(),
+                challenge_type: challenge.challenge_type,
+                token: challenge.token.clone(),
+                key_authorization: challenge.key_authorization.clone(),
+            };
+            let presented = self.solver(name)?.present(&proof).await;
+            shown.push(presented.map_err(|source| IssueError::NotPresented {
+                solver: name.clone(),
+                identifier: proof.identifier,
+                source: Box::new(source),
+            })?);
+        }
+        Ok(shown)
+    }
+
+    /// Takes away what a run that died had shown. What fails here must not stop an order: the next
+    /// run tries again.
+    async fn clean_up_leftovers(&self, record: &OrderRecord) {
+        for presented in &record.presented {
+            if let Ok(solver) = self.solver(&presented.solver) {
+                drop(solver.clean_up_leftover(&presented.identifier, &presented.token).await);
+            }
+        }
+    }
+
+    fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {
+        self.solvers.get(name).ok_or_else(|| IssueError::UnknownSolver(name.clone()))
+    }
+}
+
+fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> bool {
+    let settings = client.settings();
+    let ordered: BTreeSet<_> = record.identifiers.iter().cloned().collect();
+    record.ca == settings.name
+        && record.directory == settings.directory
+        && ordered == spec.identifier_set()
+        && record.profile == spec.profile
+        && record.key_type == spec.key_type
+}
+
+fn is_dead(order: &Order) -> bool {
+    order.status() == OrderStatus::Invalid
+}
+
+/// Whether the same order may still succeed, so that it is worth keeping.
+fn is_passing(result: &Result<(), IssueError>) -> bool {
+    match result {
+        Err(IssueError::Acme(error)) => error.is_transient(),
+        Err(IssueError::NotPresented { .. } | IssueError::Storage(_)) | Ok(()) => true,
+        Err(_) => false,
+    }
+}

@@ -1,1 +1,277 @@
-//! One certificate from plan to outcome.
+//! One certificate from plan to outcome: the only place where the steps meet.
+//!
+//! [`Lifecycle::work`] does what [`crate::plan`] says is due, remembers how it went, and tells.
+//! It can be called at any time, also after a crash at any moment: it goes on where it stopped.
+//! For one certificate it must not run twice at once; its callers see to that.
+//!
+//! # Not here
+//!
+//! When to call it, for which certificates, and how many at once ([`crate::daemon`]).
+
+mod deployment;
+mod facts;
+mod status;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::deploy::{Deployer, TargetSettings};
+use crate::issue::{IssueError, Issuer, Side};
+use crate::model::{
+    CaName, CertificateName, CertificateSpec, CertificateStatus, Event, Explain, Failure, Held,
+    Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
+};
+use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
+use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
+use crate::store::Store;
+use crate::sys::clock::Clock;
+use crate::sys::crash;
+
+use facts::{Facts, Wanted};
+
+/// Everything that one certificate's steps need.
+pub struct Lifecycle {
+    /// Keeps everything.
+    pub store: Arc<Store>,
+    /// Gets certificates.
+    pub issuer: Arc<Issuer>,
+    /// Hands them to servers.
+    pub deployer: Arc<dyn Deployer>,
+    /// All targets.
+    pub targets: BTreeMap<TargetName, TargetSettings>,
+    /// All CAs.
+    pub cas: BTreeMap<CaName, WantedCa>,
+    /// For each certificate a digest of all that its orders depend on: see [`digest`].
+    pub digests: BTreeMap<CertificateName, String>,
+    /// The share of life left under which health is a warning.
+    pub warning: Share,
+    /// The share of life left under which health is critical.
+    pub critical: Share,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of everything.
+    pub observer: Arc<dyn Observer>,
+    /// Spreads pauses.
+    pub jitter: fn() -> Jitter,
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle").field("targets", &self.targets.keys()).finish_non_exhaustive()
+    }
+}
+
+/// How one certificate stands after some work, or a look at it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it stands now.
+    pub status: CertificateStatus,
+    /// What is to be done next, and when.
+    pub plan: Plan,
+    /// What failed in this call; empty if all that was due was done.
+    pub failures: Vec<Failure>,
+    /// Whether a new certificate was stored in this call.
+    pub renewed: bool,
+}
+
+impl Lifecycle {
+    /// What would be done for `spec` now, and how it stands. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn look(
+        &self,
+        spec: &CertificateSpec,
+        asked: Asked,
+    ) -> Result<Outcome, StorageError> {
+        let facts = Facts::read(&self.store, spec).await?;
+        Ok(self.outcome(spec, &facts, asked))
+    }
+
+    /// As [`Lifecycle::look`], with every endpoint asked now what it serves. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn probe(&self, spec: &CertificateSpec) -> Result<Outcome, StorageError> {
+        let mut facts = Facts::read(&self.store, spec).await?;
+        self.look_at_targets(spec, &mut facts).await;
+        Ok(self.outcome(spec, &facts, Asked::ByTime))
+    }
+
+    /// Does what is due for `spec` and returns how it stands then.
+    ///
+    /// Failures of the CA's side and of each target are remembered apart and are in the outcome;
+    /// one never keeps the others from being tried.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written: then nothing was ordered.
+    pub async fn work(
+        &self,
+        spec: &CertificateSpec,
+        asked: Asked,
+    ) -> Result<Outcome, StorageError> {
+        self.put_in_order(spec).await?;
+        let mut facts = Facts::read(&self.store, spec).await?;
+        let mut failures = Vec::new();
+        let mut renewed = false;
+
+        let plan = self.plan(spec, &facts, asked);
+        if let (Renewal::Issue(reason), true) = (plan.renewal, asked.may_renew()) {
+            match self.renew(spec, &mut facts, &reason).await? {
+                Ok(_held) => renewed = true,
+                Err(failure) => failures.push(failure),
+            }
+            facts = Facts::read(&self.store, spec).await?;
+        }
+        failures.extend(self.deploy_due(spec, &mut facts, asked).await?);
+        self.prune(spec, &facts).await?;
+
+        let outcome = self.outcome(spec, &facts, Asked::ByTime);
+        Ok(Outcome { failures, renewed, ..outcome })
+    }
+
+    /// Puts right what a crash or somebody else's hand left, and puts a placeholder where servers
+    /// would find nothing. [`Lifecycle::work`] begins with it.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    pub async fn put_in_order(&self, spec: &CertificateSpec) -> Result<(), StorageError> {
+        let read_group = spec.read_group.as_deref();
+        if let Some(what) = self.store.repair(&spec.name, read_group).await? {
+            self.observer.observe(&Event::DriftRepaired { certificate: spec.name.clone(), what });
+        }
+        let holds_nothing = matches!(self.store.held(&spec.name).await, Ok(None));
+        if spec.placeholder && holds_nothing {
+            match crate::issue::placeholder(&spec.identifiers, self.clock.now()) {
+                Ok((chain, key)) => {
+                    self.store.put_placeholder(&spec.name, &chain, &key, read_group).await?;
+                }
+                // A server that can't start is worth a warning, and no reason to order nothing.
+                Err(error) => {
+                    let failure = Failure {
+                        at: self.clock.now(),
+                        code: "issue.placeholder".to_owned(),
+                        message: chain_text(&error),
+                        hint: None,
+                    };
+                    self.observer.observe(&Event::Degraded { failure });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets and stores a certificate; remembers and tells how that went.
+    async fn renew(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+        reason: &Reason,
+    ) -> Result<Result<Held, Failure>, StorageError> {
+        let certificate = spec.name.clone();
+        let Some(ca) = spec.first_ca() else {
+            return Ok(Err(IssueError::NoCa.failure(self.clock.now())));
+        };
+        let reason = reason.to_string();
+        let started =
+            Event::RenewalStarted { certificate: certificate.clone(), ca: ca.clone(), reason };
+        self.observer.observe(&started);
+        facts.state.attempted_spec = self.digests.get(&spec.name).cloned();
+
+        match self.issue_and_store(spec, ca).await {
+            Ok(held) => {
+                facts.state.attempts.succeed();
+                self.store.save_certificate_state(&spec.name, &facts.state).await?;
+                self.observer.observe(&Event::Renewed {
+                    certificate,
+                    generation: held.generation.unwrap_or(crate::model::Generation(0)),
+                    sha256: held.fingerprint(),
+                    not_after: held.leaf.validity.not_after,
+                });
+                Ok(Ok(held))
+            }
+            Err(error) => {
+                let failure = self.remember_failure(spec, facts, &error).await?;
+                let retry_at = facts.state.attempts.next_attempt_at;
+                let event =
+                    Event::RenewalFailed { certificate, failure: failure.clone(), retry_at };
+                self.observer.observe(&event);
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    async fn issue_and_store(
+        &self,
+        spec: &CertificateSpec,
+        ca: &CaName,
+    ) -> Result<Held, IssueError> {
+        let issued = self.issuer.issue(spec, ca).await?;
+        let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;
+        crash::point("lifecycle.stored");
+        // From here on the new certificate is the one that servers read; a journal that can't be
+        // closed is closed by the next run, which sees that its key is already in use.
+        drop(self.issuer.close(spec).await);
+        Ok(held)
+    }
+
+    async fn remember_failure(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+        error: &IssueError,
+    ) -> Result<Failure, StorageError> {
+        let now = self.clock.now();
+        let failure = error.failure(now);
+        let life_left = facts
+            .held()
+            .filter(|it| !it.is_placeholder())
+            .map(|it| it.leaf.validity.life_left(now));
+        let attempts = &mut facts.state.attempts;
+        let count = attempts.failures.saturating_add(1);
+        let jitter = (self.jitter)();
+        let pause = match (error.side(), error.retry()) {
+            (Side::Local, Retry::BackOff) => after_local_failure(count, jitter),
+            (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
+            _ => after_ca_failure(count, life_left, jitter),
+        };
+        attempts.fail(failure.clone(), error.retry(), pause);
+        self.store.save_certificate_state(&spec.name, &facts.state).await?;
+        Ok(failure)
+    }
+
+    /// Removes generations that nobody needs any more.
+    async fn prune(&self, spec: &CertificateSpec, facts: &Facts) -> Result<(), StorageError> {
+        let endpoints = facts.targets.iter().flat_map(|(_, state)| &state.endpoints);
+        let served = endpoints.filter_map(|it| it.served_sha256).collect();
+        self.store.prune(&spec.name, &served).await?;
+        Ok(())
+    }
+
+    fn outcome(&self, spec: &CertificateSpec, facts: &Facts, asked: Asked) -> Outcome {
+        let plan = self.plan(spec, facts, asked);
+        let status = status::describe(self, spec, facts, &plan, self.clock.now());
+        Outcome { status, plan, failures: Vec::new(), renewed: false }
+    }
+
+    fn plan(&self, spec: &CertificateSpec, facts: &Facts, asked: Asked) -> Plan {
+        let cas: Vec<WantedCa> =
+            spec.cas.iter().filter_map(|it| self.cas.get(it)).cloned().collect();
+        let target = |name: &TargetName| self.targets.get(name);
+        let digest = self.digests.get(&spec.name).map_or("", String::as_str);
+        let wanted = Wanted { cas: &cas, digest, target: &target };
+        facts.plan(spec, &wanted, asked, self.clock.now())
+    }
+}
+
+/// A digest of `parts`: what was wanted when a renewal failed, so that a changed wish is tried at
+/// once. Nothing secret may be among them.
+#[must_use]
+pub fn digest(parts: &[String]) -> String {
+    crate::model::Fingerprint::of(parts.join("\n").as_bytes()).to_string()
+}

@@ -72,7 +72,7 @@ impl fmt::Display for DeployReason {
 
 /// Decides what to do about `held` at a target whose state is `state`.
 ///
-/// `is_verified` says whether the target is asked what it serves; `by_hand` passes by the ladder.
+/// `verified` says whether the target is asked what it serves; a human passes by the ladder.
 #[must_use]
 pub fn decide(
     held: Option<&Held>,
@@ -89,7 +89,7 @@ pub fn decide(
         DeployReason::NotReloaded
     } else if verified == Verified::ByAsking && state.served != fingerprint {
         DeployReason::NotServed
-    } else if asked == super::Asked::Forced {
+    } else if asked.redeploys() {
         DeployReason::Forced
     } else {
         return look(held, state, verified, now);

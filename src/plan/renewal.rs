@@ -71,15 +71,33 @@ pub struct WantedCa {
     pub test: bool,
 }
 
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who asks, and for what; the later in this order is the stronger wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
     /// Time itself.
     ByTime,
     /// A human, for this certificate: the ladder does not count.
     ByName,
+    /// A human, for what its targets do not serve yet; nothing at the CA.
+    DeployPending,
+    /// A human, for all its targets, whatever they serve; nothing at the CA.
+    Redeploy,
     /// A human, for this certificate, due or not.
     Forced,
+}
+
+impl Asked {
+    /// Whether this can lead to an order.
+    #[must_use]
+    pub const fn may_renew(self) -> bool {
+        matches!(self, Self::ByTime | Self::ByName | Self::Forced)
+    }
+
+    /// Whether targets are handed the certificate whatever they serve.
+    #[must_use]
+    pub const fn redeploys(self) -> bool {
+        matches!(self, Self::Redeploy | Self::Forced)
+    }
 }
 
 /// What is to be done at the CA.

@@ -154,6 +154,18 @@ pub fn become_owner_of(folder: &Path) -> Result<Option<u32>, UserError> {
     Ok(Some(owner))
 }
 
+/// Whether the user with the number `user` is a member of the group with the number `group`, by
+/// the system's lists. An error counts as no.
+///
+/// May block, where users come from the network.
+#[must_use]
+pub fn is_member(user: u32, group: u32) -> bool {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(user)) else { return false };
+    let Ok(name) = CString::new(user.name) else { return false };
+    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+    groups.iter().any(|it| it.as_raw() == group)
+}
+
 fn lookup(name: &str, errno: nix::Error) -> UserError {
     UserError::Lookup { name: name.to_owned(), source: errno.into() }
 }

@@ -1,8 +1,18 @@
 //! Tests of the whole: the built program and the library, against real peers.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 #[path = "../support/mod.rs"]
 pub mod support;
 
 mod alerts;
+mod daemon;
 mod deploy;
+mod issuance;
 mod peers;
+mod site;

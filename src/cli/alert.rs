@@ -1,0 +1,32 @@
+//! `renewd alert test`.
+
+use crate::model::chain_text;
+
+use super::arguments::Global;
+use super::context::{Context, Ended};
+use super::exit::Exit;
+use super::output;
+
+/// Sends a test message to every receiver and says how each took it.
+pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
+    let (_base, agent) = Context::load(global)?.open_read_only()?;
+    let results = agent.alerts.test().await;
+    if results.is_empty() {
+        output::problem(
+            "nobody would be told: there is no [[alert]]",
+            Some("add one to the configuration"),
+        );
+        return Ok(Exit::Failed);
+    }
+    let mut exit = Exit::AsWanted;
+    for (receiver, result) in results {
+        match result {
+            Ok(()) => output::data(&format!("{receiver}: delivered")),
+            Err(error) => {
+                exit = Exit::Failed;
+                output::problem(&format!("{receiver}: {}", chain_text(&error)), None);
+            }
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,188 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::CertificateName;
+
+/// Keeps TLS certificates alive: orders and renews them, hands them to servers, proves that they
+/// are served, and warns while there is still time.
+#[derive(Debug, Parser)]
+#[command(name = "renewd", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 as wanted; 1 something failed, or an open warning; 2 usage; \
+3 configuration; 4 waited for another process in vain; 5 the state directory can't be used; \
+6 critical: what is served is wrong, expired, or soon will be."
+)]
+pub struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The configuration file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "RENEWD_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/renewd/renewd.toml"
+    )]
+    pub config: PathBuf,
+    /// Print JSON where something is shown.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The form of the log on standard error; by default text on a terminal, journald under
+    /// systemd, else JSON.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Whether to use colour; `NO_COLOR` turns it off too.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A short line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Structured entries to systemd's journal.
+    Journald,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground. SIGHUP reloads the configuration, SIGTERM ends it.
+    Run,
+    /// Bring what is due to served, and end. Named certificates need not wait after failures.
+    Renew(RenewArguments),
+    /// Show what would be done now, and why.
+    Plan {
+        /// Which certificates; all if none is named.
+        names: Vec<CertificateName>,
+    },
+    /// Show what is wanted, held and served, the next try, and why.
+    Status(StatusArguments),
+    /// Show everything about one certificate: its files, and the lines for the server.
+    Show {
+        /// Which one.
+        name: CertificateName,
+    },
+    /// Hand certificates to their servers again: install, test, reload, verify.
+    Deploy(DeployArguments),
+    /// Check the configuration and the world that it names. Changes nothing.
+    Check,
+    /// Show the configuration in force, or the reference of all keys.
+    Config {
+        /// What to show.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Try the ways in which alerts are sent.
+    Alert {
+        /// What to do.
+        #[command(subcommand)]
+        command: AlertCommand,
+    },
+    /// Have the running daemon read its configuration again.
+    Reload,
+}
+
+/// What to renew, and how.
+#[derive(Debug, Args)]
+pub struct RenewArguments {
+    /// Which certificates; all that are due if none is named.
+    pub names: Vec<CertificateName>,
+    /// Also what is not due. The CA's own limits still hold.
+    #[arg(long)]
+    pub force: bool,
+    /// Go the whole way at a CA for tests, with an account and folder of its own; nothing live is
+    /// touched.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for another process, or for the daemon's work; then exit code 4.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Which certificates; all if none is named.
+    pub names: Vec<CertificateName>,
+    /// Ask every server now what it serves.
+    #[arg(long)]
+    pub probe: bool,
+    /// Exit with 1 on a warning and 6 on what is critical, or with 6 on that alone.
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+}
+
+/// From which severity on `status` fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// On any trouble.
+    Warning,
+    /// On what is critical.
+    Critical,
+}
+
+/// What to hand over.
+#[derive(Debug, Args)]
+pub struct DeployArguments {
+    /// Which certificates; all if none is named.
+    pub names: Vec<CertificateName>,
+    /// Only what is not served yet.
+    #[arg(long)]
+    pub pending: bool,
+    /// How long to wait for another process, or for the daemon's work; then exit code 4.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
+}
+
+/// What to show of the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// What is in force, and where each value comes from.
+    Show {
+        /// Only this certificate.
+        name: Option<CertificateName>,
+    },
+    /// Every key, with its default and meaning.
+    Reference,
+    /// The JSON Schema of the configuration.
+    Schema,
+}
+
+/// What to do about alerts.
+#[derive(Debug, Subcommand)]
+pub enum AlertCommand {
+    /// Send a test message to every receiver.
+    Test,
+}

@@ -1,0 +1,125 @@
+//! `renewd check`: the configuration and the world that it names. Changes nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::assemble::Agent;
+use crate::deploy::{ReloadSettings, TargetSettings};
+use crate::model::{Explain, chain_text};
+use crate::sys::process::SEARCH_PATH;
+
+use super::arguments::Global;
+use super::context::{Context, Ended};
+use super::exit::Exit;
+use super::output;
+
+/// One thing that is not as the configuration needs it.
+#[derive(Debug, Serialize)]
+struct Finding {
+    subject: String,
+    message: String,
+    hint: Option<String>,
+}
+
+/// Checks everything; exit code 3 for faults of the configuration, 1 for those of the world.
+pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
+    let context = Context::load(global)?;
+    let warnings: Vec<String> = context.config.warnings.iter().map(ToString::to_string).collect();
+    let certificates = context.config.certificates.len();
+    let file = context.config_file.clone();
+    let (_base, agent) = context.open_read_only()?;
+    let findings = findings(&agent).await;
+    if global.json {
+        output::json(&serde_json::json!({
+            "certificates": certificates,
+            "warnings": warnings,
+            "findings": findings,
+        }));
+    } else {
+        warnings.iter().for_each(|it| output::data(&format!("warning: {it}")));
+        for finding in &findings {
+            output::data(&format!("{}: {}", finding.subject, finding.message));
+            if let Some(hint) = &finding.hint {
+                output::data(&format!("  hint: {hint}"));
+            }
+        }
+        if findings.is_empty() {
+            output::data(&format!("{}: {certificates} certificates, no faults", file.display()));
+        }
+    }
+    Ok(if findings.is_empty() { Exit::AsWanted } else { Exit::Failed })
+}
+
+async fn findings(agent: &Agent) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let used: BTreeSet<_> =
+        agent.config.certificates.iter().flat_map(|it| it.solvers.values()).collect();
+    for name in used {
+        let Some(solver) = agent.lifecycle.issuer.solvers.get(name) else { continue };
+        if let Err(error) = solver.check().await {
+            findings.push(Finding {
+                subject: format!("solver {name}"),
+                message: chain_text(&error),
+                hint: error.hint(),
+            });
+        }
+    }
+    let used: BTreeSet<_> = agent.config.certificates.iter().flat_map(|it| &it.targets).collect();
+    for name in used {
+        if let Some(target) = agent.config.targets.get(name) {
+            findings.extend(missing_programs(target));
+            findings.extend(missing_folders(agent, target));
+        }
+    }
+    findings
+}
+
+/// Programs of `target` that are not there.
+fn missing_programs(target: &TargetSettings) -> Vec<Finding> {
+    let reload = match &target.reload {
+        Some(ReloadSettings::Command(program)) => program.arguments.first().cloned(),
+        Some(ReloadSettings::Systemd { .. }) => Some("systemctl".to_owned()),
+        Some(ReloadSettings::Signal { .. }) | None => None,
+    };
+    let test = target.test.as_ref().and_then(|it| it.arguments.first().cloned());
+    let missing = test.into_iter().chain(reload).filter(|it| !is_there(it));
+    missing
+        .map(|program| Finding {
+            subject: format!("target {}", target.name),
+            message: format!("the program {program} is not there"),
+            hint: Some(format!(
+                "install it, or write its whole path (looked for in {SEARCH_PATH})"
+            )),
+        })
+        .collect()
+}
+
+fn is_there(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).is_file();
+    }
+    SEARCH_PATH.split(':').any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// Folders that `target` wants files in and that are not there.
+fn missing_folders(agent: &Agent, target: &TargetSettings) -> Vec<Finding> {
+    let users = agent.config.certificates.iter().filter(|it| it.targets.contains(&target.name));
+    let folders: BTreeSet<PathBuf> = users
+        .flat_map(|spec| {
+            let paths =
+                target.install.iter().map(|it| it.path.replace("{name}", spec.name.as_str()));
+            paths.filter_map(|it| Path::new(&it).parent().map(Path::to_owned))
+        })
+        .filter(|it| !it.is_dir())
+        .collect();
+    folders
+        .into_iter()
+        .map(|folder| Finding {
+            subject: format!("target {}", target.name),
+            message: format!("the folder {} is not there", folder.display()),
+            hint: Some(format!("make it: mkdir -p {}", folder.display())),
+        })
+        .collect()
+}

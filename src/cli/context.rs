@@ -1,0 +1,154 @@
+//! What most commands begin with: the configuration, and either the running daemon or the store.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::Client;
+use crate::assemble::{Agent, Base, build};
+use crate::config::{self, Config, Environment};
+use crate::model::{CertificateName, CertificateSpec, chain_text};
+use crate::observe::log::LogObserver;
+use crate::store::{OpenError, Store};
+use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::host;
+
+use super::arguments::Global;
+use super::exit::Exit;
+use super::output;
+
+/// How long another process that writes the state directory is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// How long a daemon's work is waited for: an order may take five minutes, and again to be issued.
+const WORK_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// A command can't go on; what to tell has been told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended(pub(super) Exit);
+
+/// What a command runs with.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The configuration file.
+    pub(super) config_file: PathBuf,
+    /// What configurations may read of the environment.
+    pub(super) environment: Environment,
+    /// The configuration.
+    pub(super) config: Config,
+}
+
+impl Context {
+    /// Reads the configuration; tells all its faults if it has any.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 3 if it can't be used.
+    pub(super) fn load(global: &Global) -> Result<Self, Ended> {
+        let environment = environment();
+        let config_file = absolute(&global.config);
+        match config::load(&config_file, &environment) {
+            Ok(config) => Ok(Self { config_file, environment, config }),
+            Err(faults) => {
+                output::problem(&faults.to_string(), None);
+                Err(Ended(Exit::Configuration))
+            }
+        }
+    }
+
+    /// A client for the daemon that runs on this configuration, if one listens.
+    #[must_use]
+    pub(super) fn daemon(&self, wait: Option<Duration>) -> Option<Client> {
+        let socket = self.config.store.control_socket();
+        std::os::unix::net::UnixStream::connect(&socket).ok()?;
+        Client::new(&socket, wait.unwrap_or(WORK_WAIT)).ok()
+    }
+
+    /// Opens the store to write, and builds everything on it.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 4 if another process holds it all the time, 5 if it can't be used, 3 if the
+    /// configuration can't be put to work.
+    pub(super) async fn open(self, wait: Option<Duration>) -> Result<(Base, Agent), Ended> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let wait = wait.unwrap_or(LOCK_WAIT);
+        let store = match Store::open(&self.config.store, clock.clone(), wait).await {
+            Ok(store) => store,
+            Err(error) => {
+                let held = matches!(error, OpenError::Held { .. });
+                let hint = if held {
+                    "another renewd writes there: wait for it, or raise --wait"
+                } else {
+                    "run as root or as the owner of the state directory, and see that it is writable"
+                };
+                output::problem(&chain_text(&error), Some(hint));
+                return Err(Ended(if held { Exit::Waited } else { Exit::State }));
+            }
+        };
+        self.assemble(store, clock)
+    }
+
+    /// Opens the store to read, beside a daemon or not, and builds everything on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::open`].
+    pub(super) fn open_read_only(self) -> Result<(Base, Agent), Ended> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let store = Store::open_read_only(&self.config.store);
+        self.assemble(store, clock)
+    }
+
+    fn assemble(self, store: Store, clock: Arc<dyn Clock>) -> Result<(Base, Agent), Ended> {
+        let base = Base {
+            store: Arc::new(store),
+            clock,
+            observer: Arc::new(LogObserver),
+            host: host::name(),
+        };
+        match build(self.config, &base, None) {
+            Ok(agent) => Ok((base, agent)),
+            Err(error) => {
+                output::problem(&chain_text(&error), Some("run `renewd check`"));
+                Err(Ended(Exit::Configuration))
+            }
+        }
+    }
+}
+
+/// The specs that `names` stand for, or all.
+///
+/// # Errors
+///
+/// Exit code 2 if one is not in the configuration.
+pub(super) fn selected(
+    config: &Config,
+    names: &[CertificateName],
+) -> Result<Vec<CertificateSpec>, Ended> {
+    for name in names {
+        if !config.certificates.iter().any(|it| it.name == *name) {
+            let known: Vec<_> = config.certificates.iter().map(|it| it.name.as_str()).collect();
+            let hint = format!("the configuration has: {}", known.join(", "));
+            output::problem(&format!("there is no certificate named {name}"), Some(&hint));
+            return Err(Ended(Exit::Usage));
+        }
+    }
+    let all = config.certificates.iter();
+    Ok(all.filter(|it| names.is_empty() || names.contains(&it.name)).cloned().collect())
+}
+
+/// What a configuration may read of this process's environment.
+#[must_use]
+pub(super) fn environment() -> Environment {
+    Environment {
+        variables: env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        credentials_directory: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_no_current_folder| path.to_owned())
+}

@@ -1,0 +1,59 @@
+//! `renewd run`: the daemon in the foreground.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::api;
+use crate::daemon::Daemon;
+use crate::model::{Event, chain_text};
+use crate::sys::atomic::{self, Access};
+use crate::sys::signals::Signals;
+
+use super::arguments::Global;
+use super::context::{Context, Ended};
+use super::exit::Exit;
+use super::output;
+
+/// Runs until it is told to end.
+pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
+    let signals = Signals::listen().map_err(|error| {
+        output::problem(&format!("cannot listen for signals: {error}"), None);
+        Ended(Exit::Failed)
+    })?;
+    let context = Context::load(global)?;
+    for warning in &context.config.warnings {
+        output::talk(&warning.to_string());
+    }
+    let (config_file, environment) = (context.config_file.clone(), context.environment.clone());
+    let settings = context.config.store.clone();
+    let (base, agent) = context.open(None).await?;
+    if let Err(error) = make_run_folders(&settings) {
+        output::problem(&chain_text(&error), Some("make the run directory writable"));
+        return Err(Ended(Exit::State));
+    }
+    base.observer.observe(&Event::ConfigLoaded { certificates: agent.config.certificates.len() });
+
+    let daemon = Daemon { base, agent: Arc::new(agent), config_file, environment };
+    let (running, handle) = daemon.prepare();
+    let (end, ended) = oneshot::channel::<()>();
+    let socket = settings.control_socket();
+    let serving = tokio::spawn(async move {
+        let until = async { drop(ended.await) };
+        api::serve(&socket, handle, until).await
+    });
+    running.run(signals).await;
+    drop(end);
+    match tokio::time::timeout(std::time::Duration::from_secs(2), serving).await {
+        Ok(Ok(Err(error))) => {
+            output::problem(&chain_text(&error), Some("commands could not reach this daemon"));
+            Ok(Exit::Failed)
+        }
+        _ => Ok(Exit::AsWanted),
+    }
+}
+
+fn make_run_folders(settings: &crate::store::StoreSettings) -> Result<(), atomic::WriteError> {
+    atomic::directory(&settings.run_dir, Access::mode(0o755))?;
+    atomic::directory(&settings.challenge_dir(), Access::mode(0o755))
+}

@@ -1,0 +1,118 @@
+//! Tells how everything stands: the status file, alerts, the heartbeat.
+//!
+//! It runs beside the scheduler and never holds it up: a receiver that is slow, dead or wrong costs
+//! a renewal nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::assemble::{Agent, Base};
+use crate::model::{Event, Failure, Observer, StatusDocument, chain_text};
+use crate::observe::{Alerts, status_file};
+use crate::sys::clock::Clock;
+
+/// Changes within this time are told together.
+const QUIET: Duration = Duration::from_millis(300);
+/// How long the last alerts may take when the daemon ends; the rest is on disk.
+const LAST_DELIVERY: Duration = Duration::from_secs(2);
+
+/// The way to the herald's tasks.
+pub(super) struct Herald {
+    passes: mpsc::Sender<()>,
+    telling: JoinHandle<()>,
+    delivering: JoinHandle<()>,
+    end: oneshot::Sender<()>,
+}
+
+/// Starts the herald for `agent`; it tells of everything that comes through `status`.
+pub(super) fn start(
+    base: &Base,
+    agent: &Agent,
+    status: channel::Receiver<StatusDocument>,
+) -> Herald {
+    let (passes, whole) = mpsc::channel(1);
+    let (end, ended) = oneshot::channel::<()>();
+    let alerts = agent.alerts.clone();
+    let teller = Teller {
+        file: agent.config.store.status_file(),
+        clock: base.clock.clone(),
+        observer: base.observer.clone(),
+        alerts: alerts.clone(),
+    };
+    let delivering = tokio::spawn(async move {
+        alerts.run(async { drop(ended.await) }).await;
+    });
+    Herald { telling: tokio::spawn(teller.run(status, whole)), delivering, passes, end }
+}
+
+impl Herald {
+    /// A whole pass over all certificates was made.
+    pub(super) fn whole_pass(&self) {
+        // One that is still to be told of is as good as two.
+        self.passes.try_send(()).unwrap_or_default();
+    }
+
+    /// Tells the last of it and ends.
+    pub(super) async fn finish(self) {
+        drop(self.passes);
+        drop(timeout(LAST_DELIVERY, self.telling).await);
+        drop(self.end);
+        drop(timeout(LAST_DELIVERY, self.delivering).await);
+    }
+}
+
+struct Teller {
+    file: PathBuf,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    alerts: Arc<Alerts>,
+}
+
+impl Teller {
+    async fn run(
+        self,
+        mut status: channel::Receiver<StatusDocument>,
+        mut passes: mpsc::Receiver<()>,
+    ) {
+        self.tell(&mut status).await;
+        loop {
+            tokio::select! {
+                Ok(()) = status.changed() => {
+                    self.clock.sleep(QUIET).await;
+                    self.tell(&mut status).await;
+                }
+                pass = passes.recv() => {
+                    // Thresholds pass with time, also if nothing else changes.
+                    let is_written = self.tell(&mut status).await;
+                    match pass {
+                        Some(()) if is_written => self.alerts.heartbeat().await,
+                        Some(()) => {}
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the status file and decides about alerts; whether the file could be written.
+    async fn tell(&self, status: &mut channel::Receiver<StatusDocument>) -> bool {
+        let document = status.borrow_and_update().clone();
+        let written = status_file::write(&self.file, &document);
+        if let Err(error) = &written {
+            let failure = Failure {
+                at: self.clock.now(),
+                code: "agent.degraded".to_owned(),
+                message: chain_text(error),
+                hint: Some("make the run directory writable and see that it has room".to_owned()),
+            };
+            self.observer.observe(&Event::Degraded { failure });
+        }
+        self.alerts.pass(&document).await;
+        written.is_ok()
+    }
+}

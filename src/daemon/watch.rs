@@ -1,0 +1,307 @@
+//! Sees that files change: those of the configuration, and those that servers read.
+//!
+//! Folders are watched, never files: a watch on a file dies with the first atomic replacement, and
+//! a ConfigMap's file is never named in an event at all. An event only says that it is worth
+//! looking: the configuration counts as changed when a hash of all its files has changed and then
+//! stayed the same for the quiet time, so that a tool that writes file by file causes one reload.
+//! Where watching is not possible (limits, network file systems) a slow poll takes its place.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::assemble::Base;
+use crate::config::Config;
+use crate::model::{CertificateName, Fingerprint};
+use crate::sys::clock::Clock;
+
+/// No change for this long ends a series of changes.
+const QUIET: Duration = Duration::from_millis(500);
+/// Without any event the files are looked at this often.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// No file of a configuration is read beyond this, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// What was seen.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Files of the configuration.
+    Config,
+    /// Files of these certificates.
+    Certificates(Vec<CertificateName>),
+}
+
+/// Watches until it is dropped.
+pub(super) struct Watch {
+    files: channel::Sender<Vec<PathBuf>>,
+    changed: mpsc::Receiver<Changed>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Watch {
+    /// Watches the files of `config` and the certificates in its store.
+    pub(super) fn start(base: &Base, config: &Config) -> Self {
+        let (files, followed) = channel::channel(config.files.clone());
+        let (sender, changed) = mpsc::channel(16);
+        let configuration =
+            tokio::spawn(watch_config(followed, sender.clone(), base.clock.clone()));
+        let live = tokio::spawn(watch_certificates(config.store.certs_dir(), sender));
+        Self { files, changed, tasks: [configuration, live] }
+    }
+
+    /// From now on the files of `config` are those to be watched.
+    pub(super) fn follow(&self, config: &Config) {
+        self.files.send_replace(config.files.clone());
+    }
+
+    /// Waits for the next change.
+    pub(super) async fn changed(&mut self) -> Option<Changed> {
+        self.changed.recv().await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn watch_config(
+    mut files: channel::Receiver<Vec<PathBuf>>,
+    changed: mpsc::Sender<Changed>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        let followed = files.borrow_and_update().clone();
+        let (poke, mut pokes) = mpsc::channel(1);
+        // Kept until the files are others: dropping it ends the watch.
+        let _watcher = watcher(&folders(&followed), poke.clone());
+        let mut known = hash(&followed).await;
+        loop {
+            tokio::select! {
+                result = files.changed() => {
+                    if result.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                _ = timeout(POLL_INTERVAL, pokes.recv()) => {}
+            }
+            let mut now = hash(&followed).await;
+            if now == known {
+                continue;
+            }
+            loop {
+                clock.sleep(QUIET).await;
+                let later = hash(&followed).await;
+                if later == now {
+                    break;
+                }
+                now = later;
+            }
+            known = now;
+            if changed.send(Changed::Config).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The folders in which a change of `files` shows: those that hold them, and those that hold what
+/// they point to.
+fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    for file in files {
+        if file.is_dir() {
+            folders.insert(file.clone());
+        }
+        folders.extend(file.parent().map(Path::to_owned));
+        if let Ok(real) = file.canonicalize() {
+            folders.extend(real.parent().map(Path::to_owned));
+        }
+    }
+    folders
+}
+
+/// A watcher on `folders` that pokes; `None` where the system has no watch left.
+fn watcher(folders: &BTreeSet<PathBuf>, poke: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let on_event = move |event: notify::Result<notify::Event>| {
+        if event.map_or(true, |it| tells(it.kind)) {
+            // One that waits already is as good as two.
+            poke.try_send(()).unwrap_or_default();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(on_event).ok()?;
+    for folder in folders {
+        // A folder that can't be watched is polled.
+        drop(watcher.watch(folder, RecursiveMode::NonRecursive));
+    }
+    Some(watcher)
+}
+
+/// Whether an event can mean a change. Reading a file is an event too, and our own reading would
+/// wake us for ever.
+const fn tells(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+/// A digest of the names and contents of `files`, of folders also of the files in them.
+async fn hash(files: &[PathBuf]) -> Fingerprint {
+    let files = files.to_owned();
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut all = Vec::new();
+        for file in files {
+            add(&mut all, &file);
+            let entries = fs::read_dir(&file).map(|it| it.flatten().collect()).unwrap_or_default();
+            let mut entries: Vec<fs::DirEntry> = entries;
+            entries.sort_by_key(fs::DirEntry::file_name);
+            entries.iter().for_each(|entry| add(&mut all, &entry.path()));
+        }
+        Fingerprint::of(&all)
+    });
+    hashing.await.unwrap_or_else(|_ended| Fingerprint::of(b""))
+}
+
+fn add(all: &mut Vec<u8>, file: &Path) {
+    let mut content = Vec::new();
+    if let Ok(opened) = fs::File::open(file) {
+        // What can't be read counts as empty, and the loader says why it can't.
+        drop(opened.take(MAX_FILE).read_to_end(&mut content));
+    }
+    all.extend_from_slice(file.as_os_str().as_encoded_bytes());
+    all.extend_from_slice(Fingerprint::of(&content).to_string().as_bytes());
+}
+
+/// Tells of certificates below `certs_dir` whose files somebody touched. Our own writes are among
+/// them: the look that follows finds everything in order, and ends there.
+async fn watch_certificates(certs_dir: PathBuf, changed: mpsc::Sender<Changed>) {
+    let (touched, mut names) = mpsc::channel(1024);
+    let root = certs_dir.clone();
+    let on_event = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if !tells(event.kind) {
+            return;
+        }
+        for name in event.paths.iter().filter_map(|it| certificate(&root, it)) {
+            // What is lost here is found by the next regular look.
+            drop(touched.try_send(name));
+        }
+    };
+    let Ok(mut watcher) = notify::recommended_watcher(on_event) else { return };
+    if watcher.watch(&certs_dir, RecursiveMode::Recursive).is_err() {
+        return;
+    }
+    while let Some(first) = names.recv().await {
+        let mut all = BTreeSet::from([first]);
+        while let Ok(Some(next)) = timeout(QUIET, names.recv()).await {
+            all.insert(next);
+            if all.len() > 1000 {
+                break;
+            }
+        }
+        if changed.send(Changed::Certificates(all.into_iter().collect())).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn certificate(root: &Path, path: &Path) -> Option<CertificateName> {
+    let inside = path.strip_prefix(root).ok()?;
+    inside.components().next()?.as_os_str().to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::sys::atomic::{self, Access};
+    use crate::sys::clock::SystemClock;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn write(path: &Path, text: &str) {
+        atomic::write(path, text.as_bytes(), Access::mode(0o600)).unwrap();
+    }
+
+    /// A watch on `files`, with its first hash taken.
+    async fn watching(
+        files: Vec<PathBuf>,
+    ) -> (channel::Sender<Vec<PathBuf>>, mpsc::Receiver<Changed>) {
+        let (sender, followed) = channel::channel(files);
+        let (changes, changed) = mpsc::channel(16);
+        tokio::spawn(watch_config(followed, changes, Arc::new(SystemClock::new())));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (sender, changed)
+    }
+
+    async fn next(changed: &mut mpsc::Receiver<Changed>) -> Option<Changed> {
+        timeout(LIMIT, changed.recv()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_writes_are_one_change_and_the_same_content_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("renewd.toml");
+        write(&file, "a");
+        let (_files, mut changed) = watching(vec![file.clone()]).await;
+        for round in 0..5 {
+            write(&file, &format!("b{round}"));
+        }
+        assert_eq!(next(&mut changed).await, Some(Changed::Config));
+        write(&file, "b4");
+        let quiet = timeout(QUIET * 4, changed.recv()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+    }
+
+    #[tokio::test]
+    async fn a_config_map_that_is_swapped_by_its_link_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        for (version, text) in [("v1", "a"), ("v2", "b")] {
+            atomic::directory(&folder.path().join(version), Access::mode(0o700)).unwrap();
+            write(&folder.path().join(version).join("renewd.toml"), text);
+        }
+        atomic::link(&folder.path().join("..data"), Path::new("v1")).unwrap();
+        let file = folder.path().join("renewd.toml");
+        symlink("..data/renewd.toml", &file).unwrap();
+        let (_files, mut changed) = watching(vec![file]).await;
+        atomic::link(&folder.path().join("..data"), Path::new("v2")).unwrap();
+        assert_eq!(next(&mut changed).await, Some(Changed::Config));
+    }
+
+    #[tokio::test]
+    async fn a_new_file_in_an_included_folder_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let included = folder.path().join("conf.d");
+        atomic::directory(&included, Access::mode(0o700)).unwrap();
+        let (_files, mut changed) = watching(vec![included.clone()]).await;
+        write(&included.join("new.toml"), "x");
+        assert_eq!(next(&mut changed).await, Some(Changed::Config));
+    }
+
+    #[tokio::test]
+    async fn a_touched_certificate_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let generation = folder.path().join("example.com/0001");
+        atomic::directory(&generation, Access::mode(0o700)).unwrap();
+        let (changes, mut changed) = mpsc::channel(16);
+        tokio::spawn(watch_certificates(folder.path().to_owned(), changes));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        write(&generation.join("fullchain.pem"), "x");
+        let expected = Changed::Certificates(vec!["example.com".parse().unwrap()]);
+        assert_eq!(next(&mut changed).await, Some(expected));
+    }
+}

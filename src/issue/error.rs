@@ -1,0 +1,165 @@
+//! Why an order did not end in a certificate.
+
+use crate::acme::AcmeError;
+use crate::model::{
+    CaName, ChainError, ChallengeType, Explain, Identifier, KeyError, Retry, SolverName,
+    StorageError,
+};
+use crate::solver::SolverError;
+
+use super::check::CheckError;
+use super::csr::CsrError;
+
+/// An order did not end in a certificate.
+///
+/// Each variant is one thing that an operator can act on. The messages do not repeat their source:
+/// whoever prints an error prints the whole chain.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The spec names no CA; the configuration would not have let it pass.
+    #[error("no CA is named")]
+    NoCa,
+    /// The configuration names no such CA; it would not have been let pass.
+    #[error("there is no CA named {0}")]
+    UnknownCa(CaName),
+    /// The configuration names no such solver; it would not have been let pass.
+    #[error("there is no solver named {0}")]
+    UnknownSolver(SolverName),
+    /// The CA wants a proof for something that no solver was configured for.
+    #[error("there is no solver for {0}")]
+    NoSolver(Identifier),
+    /// The solver can't show anything now; asked before the order, so nothing is spent.
+    #[error("the solver {solver} can't work, so nothing was ordered")]
+    SolverNotReady {
+        /// Which one.
+        solver: SolverName,
+        /// Why.
+        #[source]
+        source: Box<SolverError>,
+    },
+    /// The solver could not show a proof.
+    #[error("the solver {solver} could not show the proof for {identifier}")]
+    NotPresented {
+        /// Which one.
+        solver: SolverName,
+        /// For what.
+        identifier: Identifier,
+        /// Why.
+        #[source]
+        source: Box<SolverError>,
+    },
+    /// The CA offers no challenge that the solver can meet.
+    #[error(
+        "the CA offers no {wanted} challenge for {identifier} (offered: {}; configured: {wanted})",
+        offered.join(", ")
+    )]
+    NoChallenge {
+        /// For what.
+        identifier: Identifier,
+        /// What the solver can do.
+        wanted: ChallengeType,
+        /// What the CA offers.
+        offered: Vec<String>,
+    },
+    /// Something at or on the way to the CA.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
+    /// The journal can't be read or written: without it no order is placed or finalized.
+    #[error("the order can't be journalled, so it is not gone on with")]
+    Storage(#[from] StorageError),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No CSR could be made.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// What the CA sent is no chain.
+    #[error("the CA sent something that is no certificate chain")]
+    Chain(#[from] ChainError),
+    /// What the CA sent is not what was ordered.
+    #[error("the CA sent another certificate than the one ordered")]
+    NotAsOrdered(#[from] CheckError),
+}
+
+/// On whose side a failure lies, which says which ladder waits after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The CA's, or the way to it: asking again costs its resources and our allowance.
+    Ca,
+    /// Ours: nobody else is asked.
+    Local,
+}
+
+impl IssueError {
+    /// On whose side the failure lies.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::SolverNotReady { .. }
+            | Self::NotPresented { .. }
+            | Self::Storage(_)
+            | Self::Key(_)
+            | Self::Csr(_)
+            | Self::NoCa
+            | Self::UnknownCa(_)
+            | Self::UnknownSolver(_)
+            | Self::NoSolver(_) => Side::Local,
+            Self::NoChallenge { .. } | Self::Acme(_) | Self::Chain(_) | Self::NotAsOrdered(_) => {
+                Side::Ca
+            }
+        }
+    }
+}
+
+impl Explain for IssueError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoCa | Self::UnknownCa(_) | Self::UnknownSolver(_) | Self::NoSolver(_) => {
+                "config.incomplete"
+            }
+            Self::SolverNotReady { source, .. } | Self::NotPresented { source, .. } => {
+                source.code()
+            }
+            Self::NoChallenge { .. } => "issue.no_challenge",
+            Self::Acme(source) => source.code(),
+            Self::Storage(_) => "store.failed",
+            Self::Key(_) | Self::Csr(_) => "issue.key",
+            Self::Chain(_) => "issue.chain",
+            Self::NotAsOrdered(source) => source.code(),
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Acme(source) => source.retry(),
+            Self::NoChallenge { .. }
+            | Self::NoCa
+            | Self::UnknownCa(_)
+            | Self::UnknownSolver(_)
+            | Self::NoSolver(_) => Retry::AfterChange,
+            Self::NotAsOrdered(source) => source.retry(),
+            _ => Retry::BackOff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::SolverNotReady { source, .. } | Self::NotPresented { source, .. } => {
+                source.hint()
+            }
+            Self::Acme(source) => source.hint(),
+            Self::NotAsOrdered(source) => source.hint(),
+            Self::NoChallenge { .. } => Some(
+                "configure a solver of a kind that the CA offers for this name, or another CA"
+                    .into(),
+            ),
+            Self::Storage(_) => {
+                Some("make the state directory writable and see that the disk has room".into())
+            }
+            Self::NoCa | Self::UnknownCa(_) | Self::UnknownSolver(_) | Self::NoSolver(_) => {
+                Some("run `renewd check`".into())
+            }
+            Self::Key(_) | Self::Csr(_) | Self::Chain(_) => None,
+        }
+    }
+}

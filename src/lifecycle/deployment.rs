@@ -1,0 +1,199 @@
+//! One certificate at its targets: install, test, reload, verify, and what is remembered of it.
+
+use futures_util::future::join_all;
+
+use crate::deploy::{self, DeployError, DeployRequest, Installed, TargetSettings, Verified};
+use crate::model::{
+    CertificateSpec, EndpointCondition, Event, Explain, Failure, Held, StorageError, TargetName,
+    TargetState,
+};
+use crate::plan::backoff::after_local_failure;
+use crate::plan::{Asked, Deployment, Verified as Proof};
+use crate::sys::crash;
+
+use super::Lifecycle;
+use super::facts::{Facts, verified};
+
+impl Lifecycle {
+    /// Does what is due at every target of `spec`, side by side; returns what failed.
+    pub(super) async fn deploy_due(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+        asked: Asked,
+    ) -> Result<Vec<Failure>, StorageError> {
+        let Some(held) = facts.held().cloned() else { return Ok(Vec::new()) };
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        let mut under_way = Vec::new();
+        for (index, (name, state)) in facts.targets.iter().enumerate() {
+            let Some(target) = self.targets.get(name) else { continue };
+            let deployment = facts.deployment(spec, Some(target), state, asked, now);
+            if matches!(deployment, Deployment::Deploy(_) | Deployment::Look) {
+                due.push(index);
+                under_way.push(self.serve(spec, &held, target, deployment, state.clone()));
+            }
+        }
+        let mut failures = Vec::new();
+        for (index, result) in due.into_iter().zip(join_all(under_way).await) {
+            let state = result?;
+            let failed = state.attempts.failures > 0;
+            failures.extend(state.attempts.last.clone().filter(|_| failed));
+            if let Some((_, slot)) = facts.targets.get_mut(index) {
+                *slot = state;
+            }
+        }
+        Ok(failures)
+    }
+
+    /// Asks every endpoint now what it serves, and notes it in `facts` alone.
+    pub(super) async fn look_at_targets(&self, spec: &CertificateSpec, facts: &mut Facts) {
+        let Some(held) = facts.held().filter(|it| !it.is_placeholder()).cloned() else { return };
+        let names = deploy::names_to_ask(spec);
+        for (name, state) in &mut facts.targets {
+            let Some(target) = self.targets.get(name) else { continue };
+            if verified(spec, target) == Proof::ByAsking {
+                let seen =
+                    deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
+                self.note(&held, &seen, state);
+            }
+        }
+    }
+
+    /// Looks at or deploys to one target, and remembers how it went.
+    async fn serve(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+        deployment: Deployment,
+        mut state: TargetState,
+    ) -> Result<TargetState, StorageError> {
+        if deployment == Deployment::Look && self.still_serves(spec, held, target, &mut state).await
+        {
+            self.store.save_target_state(&target.name, &spec.name, &state).await?;
+            return Ok(state);
+        }
+        if state.attempted != Some(held.fingerprint()) {
+            state.attempts.succeed();
+            state.attempted = Some(held.fingerprint());
+        }
+        let result = self.hand_over(spec, held, target, &mut state).await?;
+        match result {
+            Ok(event) => {
+                state.attempts.succeed();
+                self.observer.observe(&event);
+            }
+            Err(error) => {
+                let failure = error.failure(self.clock.now());
+                let pause =
+                    after_local_failure(state.attempts.failures.saturating_add(1), (self.jitter)());
+                state.attempts.fail(failure.clone(), error.retry(), pause);
+                self.observer.observe(&Event::DeployFailed {
+                    certificate: spec.name.clone(),
+                    target: target.name.clone(),
+                    failure,
+                    retry_at: state.attempts.next_attempt_at,
+                });
+            }
+        }
+        self.store.save_target_state(&target.name, &spec.name, &state).await?;
+        Ok(state)
+    }
+
+    /// Whether the endpoints serve what they served before; asked twice before a reload is thought
+    /// of, since one lost connection is no reason for it.
+    async fn still_serves(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+        state: &mut TargetState,
+    ) -> bool {
+        let names = deploy::names_to_ask(spec);
+        for _ in 0..2 {
+            let seen =
+                deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
+            self.note(held, &seen, state);
+            if seen.state == EndpointCondition::Served {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Install, test, reload, verify; each step that was made is remembered before the next.
+    async fn hand_over(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+        state: &mut TargetState,
+    ) -> Result<Result<Event, DeployError>, StorageError> {
+        let Some(generation) = held.generation else {
+            return Ok(Ok(installed_event(spec, &target.name)));
+        };
+        let request = DeployRequest {
+            certificate: spec.name.clone(),
+            generation,
+            target: target.name.clone(),
+        };
+        if let Err(error) = self.install_and_test(&request).await {
+            return Ok(Err(error));
+        }
+        state.installed = Some(held.fingerprint());
+        self.store.save_target_state(&target.name, &spec.name, state).await?;
+
+        crash::point("deploy.before_reload");
+        if let Err(error) = self.deployer.reload(&request).await {
+            return Ok(Err(error));
+        }
+        state.reloaded = Some(held.fingerprint());
+        self.store.save_target_state(&target.name, &spec.name, state).await?;
+
+        if verified(spec, target) == Proof::NotAtAll {
+            return Ok(Ok(installed_event(spec, &target.name)));
+        }
+        let names = deploy::names_to_ask(spec);
+        let seen = deploy::verify(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
+        self.note(held, &seen, state);
+        Ok(match seen.error {
+            Some(error) => Err(error),
+            None => Ok(Event::Served {
+                certificate: spec.name.clone(),
+                target: target.name.clone(),
+                sha256: held.fingerprint(),
+            }),
+        })
+    }
+
+    /// Puts the files in place and has the server's own test judge them.
+    ///
+    /// Where the test refuses, the old files tell whose fault it is: if it passes with them, the
+    /// new ones are, and the old ones stay; if not, somebody broke the server's configuration, and
+    /// the new files stay for when it is mended.
+    async fn install_and_test(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        let installed = self.deployer.install(request).await?;
+        let Err(error) = self.deployer.test(request).await else { return Ok(()) };
+        if installed == Installed::Changed {
+            self.deployer.put_back(request).await?;
+            if self.deployer.test(request).await.is_err() {
+                self.deployer.install(request).await?;
+            }
+            return Err(error);
+        }
+        // A reader that opened key and chain on two sides of the switch may have seen one of each.
+        self.deployer.test(request).await
+    }
+
+    fn note(&self, held: &Held, seen: &Verified, state: &mut TargetState) {
+        state.endpoints.clone_from(&seen.endpoints);
+        state.checked_at = Some(self.clock.now());
+        let serves = seen.state == EndpointCondition::Served;
+        state.served = serves.then(|| held.fingerprint());
+    }
+}
+
+fn installed_event(spec: &CertificateSpec, target: &TargetName) -> Event {
+    Event::Installed { certificate: spec.name.clone(), target: target.clone() }
+}

@@ -1,0 +1,142 @@
+//! Finds out what is known of one certificate: the facts that [`crate::plan`] decides from.
+
+use std::collections::BTreeSet;
+
+use crate::deploy::TargetSettings;
+use crate::model::{
+    CertificateSpec, CertificateState, Fingerprint, Held, Journal, OrderRecord, PrivateKey,
+    StorageError, TargetName, TargetState, Timestamp, chain_text,
+};
+use crate::plan::{
+    Asked, Deployment, Holding, Observed, Plan, Verified, WantedCa, decide_deployment,
+    decide_renewal,
+};
+use crate::store::{HeldError, Store};
+
+/// What is known of one certificate.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// What is held, or why it can't be used.
+    pub(super) held: Result<Option<Held>, String>,
+    /// How renewals went.
+    pub(super) state: CertificateState,
+    /// How far each target is, in the spec's order.
+    pub(super) targets: Vec<(TargetName, TargetState)>,
+    /// Whether the journal knows an order for what is wanted that is not stored yet.
+    pub(super) order_under_way: bool,
+    /// The generations that are kept.
+    pub(super) kept: BTreeSet<Fingerprint>,
+}
+
+impl Facts {
+    /// Reads everything that is known for `spec`.
+    pub(super) async fn read(store: &Store, spec: &CertificateSpec) -> Result<Self, StorageError> {
+        let held = match store.held(&spec.name).await {
+            Ok(held) => Ok(held),
+            // Where the system refuses to read, nothing is known: no reason to order anew.
+            Err(error) if error.is_systems_fault() => return Err(unknown(spec, error)),
+            Err(error) => Err(chain_text(&error)),
+        };
+        let mut targets = Vec::new();
+        for target in &spec.targets {
+            targets.push((target.clone(), store.target_state(target, &spec.name).await?));
+        }
+        let order = store.load_order(&spec.name).await?;
+        Ok(Self {
+            order_under_way: order
+                .is_some_and(|(record, key)| is_under_way(&record, &key, spec, &held)),
+            held,
+            state: store.certificate_state(&spec.name).await?,
+            targets,
+            kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
+        })
+    }
+
+    /// The usable certificate or placeholder.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.held.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// What is to be done, by these facts.
+    pub(super) fn plan(
+        &self,
+        spec: &CertificateSpec,
+        wanted: &Wanted<'_>,
+        asked: Asked,
+        now: Timestamp,
+    ) -> Plan {
+        let holding = match &self.held {
+            Ok(Some(held)) => Holding::Certificate(held),
+            Ok(None) => Holding::Nothing,
+            Err(why) => Holding::Unreadable(why),
+        };
+        let observed = Observed {
+            holding,
+            cas: wanted.cas,
+            attempts: &self.state.attempts,
+            attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
+            order_under_way: self.order_under_way,
+            // RFC 9773 will give it; see the design's "All of ACME".
+            selected_renewal: None,
+        };
+        let renewal = decide_renewal(spec, &observed, asked, now);
+        let deployments = self.targets.iter().map(|(name, state)| {
+            (name.clone(), self.deployment(spec, (wanted.target)(name), state, asked, now))
+        });
+        Plan { renewal, deployments: deployments.collect() }
+    }
+
+    /// What is to be done at the target whose state is `state`.
+    pub(super) fn deployment(
+        &self,
+        spec: &CertificateSpec,
+        target: Option<&TargetSettings>,
+        state: &TargetState,
+        asked: Asked,
+        now: Timestamp,
+    ) -> Deployment {
+        let Some(target) = target else { return Deployment::Nothing };
+        decide_deployment(self.held(), state, verified(spec, target), asked, now)
+    }
+}
+
+/// What the configuration wants of one certificate, beside its spec.
+pub(super) struct Wanted<'a> {
+    /// Its CAs.
+    pub(super) cas: &'a [WantedCa],
+    /// A digest of all that an order depends on.
+    pub(super) digest: &'a str,
+    /// Looks a target up.
+    pub(super) target: &'a dyn Fn(&TargetName) -> Option<&'a TargetSettings>,
+}
+
+/// Whether `target` is asked what it serves of `spec`.
+pub(super) fn verified(spec: &CertificateSpec, target: &TargetSettings) -> Verified {
+    if spec.verify && !target.verify.is_empty() { Verified::ByAsking } else { Verified::NotAtAll }
+}
+
+fn unknown(spec: &CertificateSpec, error: HeldError) -> StorageError {
+    StorageError {
+        action: "read the certificate",
+        place: spec.name.to_string(),
+        source: Box::new(error),
+    }
+}
+
+/// Whether `record` is an order at the CA that is still wanted. One whose key is already that of
+/// the held certificate was stored just before the process died.
+fn is_under_way(
+    record: &OrderRecord,
+    key: &PrivateKey,
+    spec: &CertificateSpec,
+    held: &Result<Option<Held>, String>,
+) -> bool {
+    let ordered: BTreeSet<_> = record.identifiers.iter().cloned().collect();
+    let wanted = spec.cas.contains(&record.ca)
+        && ordered == spec.identifier_set()
+        && record.profile == spec.profile
+        && record.key_type == spec.key_type;
+    let held_key = held.as_ref().ok().and_then(Option::as_ref).map(|it| &it.leaf.public_key);
+    let stored = key.public_key().is_ok_and(|it| Some(&it) == held_key);
+    wanted && record.order_url.is_some() && !stored
+}

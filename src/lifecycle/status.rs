@@ -1,0 +1,203 @@
+//! How one certificate stands, in the words of `status`: from what is wanted, held and served in
+//! this moment, never from flags that say that a job was done.
+
+use crate::model::{
+    Attempts, CertificateSpec, CertificateStatus, Condition, EndpointCondition, EndpointState,
+    Health, Held, RenewalCondition, TargetName, TargetState, Timestamp,
+};
+use crate::plan::{DeployReason, Deployment, Plan, Renewal};
+
+use super::facts::Facts;
+use super::{Lifecycle, TargetStatus};
+
+/// Describes `spec` by `facts` and `plan`.
+pub(super) fn describe(
+    lifecycle: &Lifecycle,
+    spec: &CertificateSpec,
+    facts: &Facts,
+    plan: &Plan,
+    now: Timestamp,
+) -> CertificateStatus {
+    let held = facts.held();
+    let certificate = held.filter(|it| !it.is_placeholder());
+    let targets: Vec<TargetStatus> = facts
+        .targets
+        .iter()
+        .zip(&plan.deployments)
+        .map(|((name, state), (_, deployment))| target_status(name, state, deployment, held))
+        .collect();
+    let condition = condition(held, &targets, now);
+    let trouble = trouble(&facts.state.attempts, &facts.targets);
+    let health = health(lifecycle, facts, condition, &targets, now);
+    let (renew_at, reason) = renewal_words(plan);
+    CertificateStatus {
+        name: spec.name.clone(),
+        domains: spec.identifiers.clone(),
+        health,
+        condition,
+        renewal: renewal_condition(&plan.renewal),
+        reason,
+        not_before: certificate.map(|it| it.leaf.validity.not_before),
+        not_after: certificate.map(|it| it.leaf.validity.not_after),
+        life_left: certificate.map(|it| share_left(it, now)),
+        serial: certificate.map(|it| it.leaf.serial_text()),
+        sha256: certificate.map(Held::fingerprint),
+        issuer: certificate.map(|it| it.leaf.issuer.clone()),
+        ca: certificate.and_then(|it| it.origin.as_ref()).map(|it| it.ca.clone()),
+        generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
+        renew_at,
+        next_attempt_at: Some(plan.wake_at().max(now)).filter(|it| *it < Timestamp::MAX),
+        failures: facts.state.attempts.failures,
+        since: trouble.and_then(|it| it.since),
+        last_error: trouble.and_then(|it| it.last.as_ref()).map(|it| it.message.clone()),
+        error_code: trouble.and_then(|it| it.last.as_ref()).map(|it| it.code.clone()),
+        hint: trouble.and_then(|it| it.last.as_ref()).and_then(|it| it.hint.clone()),
+        targets,
+    }
+}
+
+/// The part of the life of `held` that is left at `now`, from 1 to 0.
+fn share_left(held: &Held, now: Timestamp) -> f64 {
+    let lifetime = held.leaf.validity.lifetime().as_secs_f64();
+    if lifetime <= 0.0 {
+        return 0.0;
+    }
+    let share = held.leaf.validity.life_left(now).as_secs_f64() / lifetime;
+    (share * 10_000.0).round() / 10_000.0
+}
+
+/// The failures that operators should see first: the renewal's, else the first target's.
+fn trouble<'a>(
+    renewal: &'a Attempts,
+    targets: &'a [(TargetName, TargetState)],
+) -> Option<&'a Attempts> {
+    let all = std::iter::once(renewal).chain(targets.iter().map(|(_, state)| &state.attempts));
+    all.into_iter().find(|it| it.failures > 0)
+}
+
+fn target_status(
+    name: &TargetName,
+    state: &TargetState,
+    deployment: &Deployment,
+    held: Option<&Held>,
+) -> TargetStatus {
+    let is_for_held = state.attempted.is_some() && state.attempted == held.map(Held::fingerprint);
+    let failing = is_for_held && state.attempts.failures > 0;
+    let last = state.attempts.last.as_ref().filter(|_| failing);
+    let next_attempt_at = match deployment {
+        Deployment::BackOff { until, .. } => Some(*until),
+        Deployment::Served { look_at } => *look_at,
+        Deployment::Nothing | Deployment::Look | Deployment::Deploy(_) => None,
+    };
+    TargetStatus {
+        name: name.clone(),
+        state: target_condition(deployment, failing, &state.endpoints),
+        next_attempt_at,
+        last_error: last.map(|it| it.message.clone()),
+        error_code: last.map(|it| it.code.clone()),
+        hint: last.and_then(|it| it.hint.clone()),
+        failures: if failing { state.attempts.failures } else { 0 },
+        since: state.attempts.since.filter(|_| failing),
+        endpoints: state.endpoints.clone(),
+    }
+}
+
+fn target_condition(
+    deployment: &Deployment,
+    failing: bool,
+    endpoints: &[EndpointState],
+) -> EndpointCondition {
+    match deployment {
+        Deployment::Served { look_at: None } => EndpointCondition::Installed,
+        Deployment::Served { look_at: Some(_) } | Deployment::Look => EndpointCondition::Served,
+        Deployment::Nothing => EndpointCondition::Waiting,
+        Deployment::Deploy(reason) | Deployment::BackOff { reason, .. } => {
+            let unproven = !endpoints.is_empty()
+                && endpoints.iter().all(|it| it.state == EndpointCondition::Unproven);
+            match reason {
+                DeployReason::NotServed if failing && unproven => EndpointCondition::Unproven,
+                _ if failing => EndpointCondition::Failed,
+                _ => EndpointCondition::Waiting,
+            }
+        }
+    }
+}
+
+fn condition(held: Option<&Held>, targets: &[TargetStatus], now: Timestamp) -> Condition {
+    let Some(held) = held else { return Condition::Missing };
+    if held.is_placeholder() {
+        return Condition::Placeholder;
+    }
+    if held.leaf.validity.has_expired(now) {
+        return Condition::Expired;
+    }
+    let is = |state| move |it: &TargetStatus| it.state == state;
+    if targets.iter().all(is(EndpointCondition::Installed)) {
+        return Condition::Held;
+    }
+    let fine = |it: &TargetStatus| {
+        matches!(it.state, EndpointCondition::Installed | EndpointCondition::Served)
+    };
+    if targets.iter().all(fine) { Condition::Served } else { Condition::NotServed }
+}
+
+fn health(
+    lifecycle: &Lifecycle,
+    facts: &Facts,
+    condition: Condition,
+    targets: &[TargetStatus],
+    now: Timestamp,
+) -> Health {
+    let held = facts.held().filter(|it| !it.is_placeholder());
+    let by_life = held.map_or(Health::Ok, |held| by_life_left(lifecycle, held, now));
+    let by_condition = match condition {
+        Condition::Expired | Condition::Revoked => Health::Critical,
+        Condition::Missing | Condition::Placeholder if facts.state.attempts.failures > 0 => {
+            Health::Warning
+        }
+        _ if targets.iter().any(|it| serves_a_stranger(it, facts)) => Health::Critical,
+        _ if targets.iter().any(|it| it.failures > 0) => Health::Warning,
+        _ => Health::Ok,
+    };
+    by_life.max(by_condition)
+}
+
+fn by_life_left(lifecycle: &Lifecycle, held: &Held, now: Timestamp) -> Health {
+    let validity = held.leaf.validity;
+    let left = validity.life_left(now);
+    if left <= lifecycle.critical.of(validity.lifetime()) {
+        Health::Critical
+    } else if left <= lifecycle.warning.of(validity.lifetime()) {
+        Health::Warning
+    } else {
+        Health::Ok
+    }
+}
+
+/// Whether a failing target has an endpoint that once served ours and now serves nothing, or a
+/// certificate that is none of those we keep. Serving our previous one is only late.
+fn serves_a_stranger(target: &TargetStatus, facts: &Facts) -> bool {
+    target.failures > 0
+        && target.endpoints.iter().any(|endpoint| {
+            let known = endpoint.served_sha256.is_some_and(|it| facts.kept.contains(&it));
+            endpoint.state == EndpointCondition::Failed && endpoint.ever_served && !known
+        })
+}
+
+fn renewal_condition(renewal: &Renewal) -> RenewalCondition {
+    match renewal {
+        Renewal::Keep { .. } => RenewalCondition::Idle,
+        Renewal::Issue(_) => RenewalCondition::Due,
+        Renewal::BackOff { .. } => RenewalCondition::BackingOff,
+        Renewal::Blocked { .. } => RenewalCondition::Blocked,
+    }
+}
+
+fn renewal_words(plan: &Plan) -> (Option<Timestamp>, String) {
+    match &plan.renewal {
+        Renewal::Keep { renew_at, .. } => (Some(*renew_at), "it is not due".to_owned()),
+        Renewal::Issue(reason)
+        | Renewal::BackOff { reason, .. }
+        | Renewal::Blocked { reason, .. } => (None, reason.to_string()),
+    }
+}

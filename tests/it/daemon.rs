@@ -1,0 +1,216 @@
+//! The daemon: renews by itself, starts on placeholders, repairs, reloads, and goes on after trouble.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls, target};
+use crate::support::{Endpoint, eventually, served_certificate, write};
+
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+fn short_lived() -> SiteOptions {
+    SiteOptions { certificate: "profile = \"short\"\n".into(), ..SiteOptions::default() }
+}
+
+/// Probes nginx every 200 ms for `span`, and returns the serial numbers it served in their order.
+#[track_caller]
+fn probe_for(site: &Site, span: Duration) -> Vec<String> {
+    let interval = Duration::from_millis(200);
+    let rounds = span.as_millis() / interval.as_millis();
+    let mut serials: Vec<String> = Vec::new();
+    for round in 0..rounds {
+        let serial = site.served_serial();
+        let serial = serial.unwrap_or_else(|| panic!("handshake {round} failed after {serials:?}"));
+        if serials.last() != Some(&serial) {
+            serials.push(serial);
+        }
+        eventually(interval * 2, "an interval passes", ticks(interval));
+    }
+    serials
+}
+
+/// For [`eventually`]: done after `span`.
+fn ticks(span: Duration) -> impl FnMut() -> Result<(), Duration> {
+    let mut waited = Duration::ZERO;
+    move || {
+        waited += Duration::from_millis(50);
+        if waited >= span { Ok(()) } else { Err(waited) }
+    }
+}
+
+#[test]
+fn a_certificate_of_30_seconds_is_renewed_again_and_again_without_a_failed_handshake() {
+    let site = Site::with(&short_lived());
+    let daemon = site.daemon();
+    site.await_condition("served");
+    let master = site.nginx().master_pid();
+
+    let serials = probe_for(&site, Duration::from_secs(120));
+
+    assert!(
+        serials.len() >= 5,
+        "only {} certificates in two minutes: {serials:?}\n{}",
+        serials.len(),
+        daemon.log()
+    );
+    assert_eq!(site.nginx().master_pid(), master);
+    let status = site.status();
+    assert_eq!(status["health"], "ok", "{status:#}");
+}
+
+#[test]
+fn nginx_starts_on_the_placeholder_and_gets_the_real_certificate_through_itself() {
+    let mut site = Site::with(&SiteOptions { tls: Tls::Later, ..SiteOptions::default() });
+    let mut daemon = site.daemon();
+    let fullchain = site.workspace.certificate(NAME).join("current/fullchain.pem");
+    eventually(LIMIT, "the placeholder is there", || {
+        if fullchain.exists() { Ok(()) } else { Err(site.status()) }
+    });
+    assert_eq!(site.current().as_deref(), Some("placeholder"));
+
+    // Nobody shows the proofs yet, so the first order fails; the placeholder is enough for nginx.
+    site.start_nginx(Some(site.pebble.http_port()));
+    let first = served_certificate(site.nginx().https(), Some("site.example")).unwrap();
+    assert!(!first.is_empty());
+    let placeholder = site.served_serial().unwrap();
+
+    // The operator adds the server, and asks for it now; the daemon need not be restarted.
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let config = config.replace("targets = []", "targets = [\"nginx\"]");
+    let config = config.replacen("[ca.lab]", &format!("{}[ca.lab]", target(site.nginx())), 1);
+    write(&site.workspace.config_file(), &config);
+    let reloaded = site.renewd(&["reload"]);
+    assert_eq!(reloaded.code, 0, "{reloaded}\n{}", daemon.log());
+    let renewed = site.renewd(&["renew", NAME]);
+    assert_eq!(renewed.code, 0, "{renewed}\n{}", daemon.log());
+
+    let status = site.await_condition("served");
+    let serial = site.served_serial().unwrap();
+    assert_ne!(serial, placeholder);
+    assert_eq!(status["serial"], serial.as_str());
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+}
+
+#[test]
+fn a_broken_nginx_is_not_reloaded_and_served_by_itself_once_repaired() {
+    let site = Site::start();
+    let mut daemon = site.daemon();
+    site.await_condition("served");
+    let before = site.served_serial().unwrap();
+
+    site.nginx().break_config();
+    let forced = site.renewd(&["renew", "--force", NAME]);
+    assert_eq!(forced.code, 1, "{forced}");
+    let status = site.status();
+    assert_eq!(status["condition"], "not_served", "{status:#}");
+    let target = &status["targets"][0];
+    assert_eq!(target["state"], "failed", "{status:#}");
+    let words = target["last_error"].as_str().unwrap_or_default();
+    assert!(words.contains("[emerg]"), "nginx's own words are missing: {words}");
+    assert_eq!(site.served_serial().as_ref(), Some(&before), "nginx keeps serving");
+
+    site.nginx().repair_config();
+    let status = site.await_condition("served");
+    let serial = site.served_serial().unwrap();
+    assert_ne!(serial, before);
+    assert_eq!(status["serial"], serial.as_str());
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+}
+
+#[test]
+fn files_that_somebody_removed_are_put_back_without_a_new_order() {
+    let site = Site::start();
+    let daemon = site.daemon();
+    site.await_condition("served");
+    let orders = site.pebble.requests().count(Endpoint::NewOrder);
+
+    let current = site.workspace.certificate(NAME).join("current");
+    std::fs::remove_file(current.join("chain.pem")).unwrap();
+    std::fs::remove_file(&current).unwrap();
+
+    eventually(LIMIT, "the files are back", || {
+        let is_back = current.join("chain.pem").exists() && current.join("privkey.pem").exists();
+        if is_back { Ok(()) } else { Err(daemon.log()) }
+    });
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), orders);
+}
+
+#[test]
+fn a_faulty_configuration_is_refused_and_the_old_one_stays_in_force() {
+    let site = Site::start();
+    let mut daemon = site.daemon();
+    site.await_condition("served");
+    let good = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+
+    write(&site.workspace.config_file(), good.replace("domains", "hosts"));
+    let notices = |code: &'static str| {
+        let site = &site;
+        move || {
+            let shown = std::fs::read(site.workspace.path().join("run/status.json"));
+            let document: Value =
+                serde_json::from_slice(&shown.unwrap_or_default()).unwrap_or(Value::Null);
+            let notices = document["notices"].as_array().cloned().unwrap_or_default();
+            if notices.iter().any(|it| it["code"] == code) { Ok(()) } else { Err(document) }
+        }
+    };
+    eventually(LIMIT, "the refusal is shown", notices("config.rejected"));
+    let checked = site.renewd(&["check"]);
+    assert_eq!(checked.code, 3, "{checked}");
+    assert!(checked.stderr.contains("renewd.toml:"), "{checked}");
+    assert_eq!(daemon.ended(), None);
+
+    write(&site.workspace.config_file(), good.replace("site.example", "new.example"));
+    daemon.signal(Signal::HUP);
+    eventually(LIMIT, "the new name is served", || {
+        let status = site.status();
+        let is_new = status["domains"][0] == "new.example" && status["condition"] == "served";
+        if is_new { Ok(()) } else { Err(status) }
+    });
+}
+
+#[test]
+fn a_second_writer_waits_and_says_so() {
+    let site = Site::start();
+    let _daemon = site.daemon();
+    site.await_condition("served");
+    let mut second = site.workspace.command(&["run"]);
+    second.env("RENEWD_TEST", "second");
+    let refused = crate::support::run(&mut second, LIMIT);
+    assert_eq!(refused.code, 4, "{refused}");
+    assert!(refused.stderr.contains("state"), "{refused}");
+}
+
+#[test]
+fn the_control_socket_refuses_what_it_does_not_know() {
+    let site = Site::start();
+    let _daemon = site.daemon();
+    site.await_condition("served");
+    let socket = site.workspace.path().join("run/control.sock");
+    let ask = |arguments: &[&str]| {
+        let mut all = vec![
+            "--unix-socket",
+            socket.to_str().unwrap(),
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+        ];
+        all.extend(arguments);
+        // curl fails on an error status; what it printed is the status all the same.
+        crate::support::curl(&all).unwrap_or_else(|error| error)
+    };
+    let large = "x".repeat(70 * 1024);
+    let json = ["-H", "content-type: application/json", "-d"];
+    let renew = "http://localhost/v1/renew";
+    assert!(ask(&["http://localhost/v1/keys"]).contains("404"));
+    assert!(ask(&[json[0], json[1], json[2], &large, renew]).contains("413"));
+    assert!(ask(&["-d", "{}", renew]).contains("415"));
+    assert!(ask(&[json[0], json[1], json[2], "{\"names\":[\"../x\"]}", renew]).contains("422"));
+    assert!(ask(&[json[0], json[1], json[2], "{\"names\":[\"other\"]}", renew]).contains("404"));
+    eventually(HALF_A_SECOND, "the daemon still answers", || match site.status() {
+        Value::Null => Err(()),
+        _ => Ok(()),
+    });
+}

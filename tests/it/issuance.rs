@@ -1,0 +1,143 @@
+//! A certificate is ordered, stored, served and proven, on a CA with its faults switched on.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::site::{NAME, ProofBy, Site, SiteOptions};
+use crate::support::{Endpoint, PebbleOptions};
+
+/// Pebble as it comes, so that clients learn to cope.
+fn faulty() -> PebbleOptions {
+    PebbleOptions {
+        nonce_reject: 20,
+        authorization_reuse: 50,
+        validation_sleep: 2,
+        strict: true,
+        ..PebbleOptions::default()
+    }
+}
+
+fn three_names(proof: ProofBy) -> SiteOptions {
+    let identifiers = ["site.example", "www.site.example", "api.site.example"].map(String::from);
+    SiteOptions {
+        pebble: faulty(),
+        identifiers: identifiers.into(),
+        proof,
+        ..SiteOptions::default()
+    }
+}
+
+/// One run brings the certificate to served, and OpenSSL sees what status says.
+#[track_caller]
+fn check_served(site: &Site) {
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let status = site.status();
+    assert_eq!(status["condition"], "served", "{status:#}");
+    assert_eq!(status["health"], "ok", "{status:#}");
+    let serial = site.served_serial().unwrap();
+    assert_eq!(status["serial"], serial.as_str(), "{status:#}");
+}
+
+#[test]
+fn three_names_by_webroot_behind_nginx_are_served() {
+    let site = Site::with(&three_names(ProofBy::Webroot));
+    check_served(&site);
+    let left = std::fs::read_dir(site.workspace.path().join("run/acme-challenge")).unwrap();
+    assert_eq!(left.count(), 0, "challenge files were left");
+}
+
+#[test]
+fn three_names_by_a_listener_are_served() {
+    let site = Site::with(&three_names(ProofBy::Listener));
+    check_served(&site);
+    let closed = std::net::TcpStream::connect(("127.0.0.1", site.pebble.http_port()));
+    assert!(closed.is_err(), "the listener is open while there is nothing to prove");
+}
+
+#[test]
+fn every_kind_of_key_is_issued_and_served() {
+    for key in ["p384", "rsa2048", "rsa3072", "rsa4096"] {
+        let certificate = format!("key = {key:?}\n");
+        let site = Site::with(&SiteOptions { certificate, ..SiteOptions::default() });
+        check_served(&site);
+    }
+}
+
+#[test]
+fn what_is_not_due_is_not_asked_for_again_and_force_is() {
+    let site = Site::start();
+    check_served(&site);
+    let first = site.served_serial();
+    let orders = site.pebble.requests().count(Endpoint::NewOrder);
+
+    check_served(&site);
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), orders);
+    assert_eq!(site.served_serial(), first);
+
+    let forced = site.renewd(&["renew", "--force", NAME]);
+    assert_eq!(forced.code, 0, "{forced}");
+    assert_ne!(site.served_serial(), first);
+    assert_eq!(site.current().as_deref(), Some("0002"));
+}
+
+#[test]
+fn changed_names_and_keys_are_ordered_anew() {
+    let site = Site::start();
+    check_served(&site);
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let more = config.replace("[\"site.example\"]", "[\"site.example\", \"www.site.example\"]");
+    assert_ne!(config, more);
+    crate::support::write(&site.workspace.config_file(), &more);
+    let plan = site.renewd(&["plan"]);
+    assert!(plan.stdout.contains("www.site.example is not on it"), "{plan}");
+    check_served(&site);
+    assert_eq!(site.current().as_deref(), Some("0002"));
+
+    let key = format!("{more}key = \"p384\"\n");
+    crate::support::write(&site.workspace.config_file(), &key);
+    check_served(&site);
+    assert_eq!(site.current().as_deref(), Some("0003"));
+}
+
+#[test]
+fn nothing_secret_is_readable_by_others() {
+    let site = Site::start();
+    check_served(&site);
+    let state = site.workspace.path().join("state");
+    let mut pending = vec![state.clone()];
+    let mut keys = 0;
+    while let Some(path) = pending.pop() {
+        let mode = path.symlink_metadata().unwrap().mode() & 0o7777;
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_private = path.starts_with(state.join("private"));
+        if path.is_dir() && !path.is_symlink() {
+            pending.extend(std::fs::read_dir(&path).unwrap().map(|it| it.unwrap().path()));
+            assert!(!is_private || mode == 0o700, "{} {mode:o}", path.display());
+        } else if is_private || name == "privkey.pem" || name == "combined.pem" || name == "key.pem"
+        {
+            keys += 1;
+            assert_eq!(mode & 0o077, 0, "{} {mode:o}", path.display());
+        }
+    }
+    assert!(keys >= 4, "only {keys} files looked at");
+}
+
+#[test]
+fn a_dry_run_touches_nothing_that_is_live() {
+    let site = Site::start();
+    check_served(&site);
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let before = (site.current(), site.served_serial());
+
+    let real = site.renewd(&["renew", "--dry-run"]);
+    assert_eq!(real.code, 1, "{real}");
+    assert!(real.stderr.contains("no twin for tests"), "{real}");
+
+    let test_ca = config.replace("[ca.lab]", "[ca.lab]\ntest = true");
+    crate::support::write(&site.workspace.config_file(), &test_ca);
+    let trial = site.renewd(&["renew", "--dry-run"]);
+    assert_eq!(trial.code, 0, "{trial}");
+    assert!(trial.stdout.contains("the trial went well"), "{trial}");
+    assert!(trial.stdout.contains("not proven: that nginx would load and serve it"), "{trial}");
+    assert_eq!((site.current(), site.served_serial()), before);
+}
