@@ -364,7 +364,7 @@ async fn a_signal_reaches_the_process_of_the_pid_file() {
 }
 
 #[tokio::test]
-async fn repair_finds_what_a_crash_left() {
+async fn what_a_crash_left_is_found_at_the_start_and_at_the_next_install() {
     let world = World::new();
     let deployer = world.deployer();
     deployer.repair().await.unwrap();
@@ -373,6 +373,9 @@ async fn repair_finds_what_a_crash_left() {
     atomic::write(&journal, b"broken", Access::mode(0o600)).unwrap();
     deployer.repair().await.unwrap();
     assert!(!journal.exists());
+    atomic::write(&journal, b"broken", Access::mode(0o600)).unwrap();
+    deployer.install(&request(1)).await.unwrap();
+    assert!(!journal.exists(), "an install repairs before it looks");
 }
 
 /// Waits until `path` is there.

@@ -1,0 +1,176 @@
+//! Tests of replacing several files as one: crashes at each step, and what is put back.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// A folder with the old files `a` and `b`, and the new ones that are to replace them.
+struct World {
+    folder: tempfile::TempDir,
+    placement: Placement,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, name) = ("web".parse().unwrap(), "site".parse().unwrap());
+        let placement = Placement::new(&folder.path().join("previous"), &target, &name);
+        let world = Self { folder, placement };
+        for name in ["a", "b"] {
+            atomic::write(&world.path(name), b"old", Access::mode(0o640)).unwrap();
+        }
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn changes(&self) -> [Change; 2] {
+        ["a", "b"].map(|name| Change {
+            path: self.path(name),
+            wanted: Standing::File {
+                content: Zeroizing::new(b"new".to_vec()),
+                access: Access::mode(0o600),
+            },
+        })
+    }
+
+    /// Stops in `phase`, as a crash would, when `placed` of the files are in place.
+    fn crash(&self, phase: Phase, placed: usize) -> Journal {
+        let changes = self.changes();
+        let journal = Journal {
+            phase,
+            moves: changes.iter().map(waiting).collect(),
+            kept: "kept-1".into(),
+            copies: true,
+        };
+        atomic::directory(&self.placement.folder, Access::mode(0o700)).unwrap();
+        self.placement.copy_standing(&changes, &journal.kept).unwrap();
+        self.placement.write_journal(&journal).unwrap();
+        for (number, (change, step)) in changes.iter().zip(&journal.moves).enumerate() {
+            change.wanted.establish(step.from.as_ref().unwrap()).unwrap();
+            if number < placed {
+                atomic::rename(step.from.as_ref().unwrap(), &step.to).unwrap();
+            }
+        }
+        journal
+    }
+
+    fn contents(&self) -> [String; 2] {
+        ["a", "b"].map(|name| fs::read_to_string(self.path(name)).unwrap())
+    }
+
+    /// What lies in the files' folder, besides our own.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|it| it != "previous");
+        names.sort();
+        names
+    }
+
+    fn put_back(&self) {
+        let changes = self.placement.previous().unwrap().unwrap();
+        self.placement.place(&changes, Copies::Discard).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_before_the_first_rename_changes_nothing_and_leaves_nothing() {
+    let world = World::new();
+    world.crash(Phase::Preparing, 0);
+    world.placement.repair().unwrap();
+    assert_eq!(world.contents(), ["old", "old"]);
+    assert_eq!(world.names(), ["a", "b"]);
+    assert!(world.placement.previous().unwrap().is_none());
+}
+
+#[test]
+fn a_crash_between_the_renames_is_finished() {
+    for placed in 0..=2 {
+        let world = World::new();
+        world.crash(Phase::Placing, placed);
+        world.placement.repair().unwrap();
+        assert_eq!(world.contents(), ["new", "new"], "{placed} placed");
+        assert_eq!(world.names(), ["a", "b"]);
+        world.put_back();
+        assert_eq!(world.contents(), ["old", "old"], "{placed} placed");
+    }
+}
+
+#[test]
+fn where_a_rename_fails_the_others_are_undone() {
+    let world = World::new();
+    let journal = world.crash(Phase::Placing, 1);
+    fs::remove_file(world.path("b")).unwrap();
+    atomic::directory(&world.path("b/inside"), Access::mode(0o700)).unwrap();
+    assert!(world.placement.finish(&journal).is_err());
+    assert_eq!(fs::read(world.path("a")).unwrap(), b"old");
+    assert_eq!(world.names(), ["a", "b"]);
+    world.placement.repair().unwrap();
+}
+
+#[test]
+fn what_can_not_be_prepared_changes_nothing() {
+    let world = World::new();
+    let mut changes = world.changes();
+    changes[1].path = world.path("no/such/folder");
+    assert!(world.placement.place(&changes, Copies::Keep).is_err());
+    assert_eq!(world.contents(), ["old", "old"]);
+    assert_eq!(world.names(), ["a", "b"]);
+    assert!(!world.placement.journal_path().exists());
+}
+
+#[test]
+fn links_rights_and_absence_are_put_back_as_they_were() {
+    let world = World::new();
+    fs::remove_file(world.path("a")).unwrap();
+    symlink("elsewhere", world.path("a")).unwrap();
+    let [a, b] = world.changes();
+    let added = Change { path: world.path("c"), wanted: a.wanted.clone() };
+    world.placement.place(&[a, b, added], Copies::Keep).unwrap();
+    assert!(world.path("a").symlink_metadata().unwrap().is_file());
+    world.put_back();
+    assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
+    assert!(!world.path("c").exists());
+    let Standing::File { access, .. } = Standing::observe(&world.path("b")).unwrap() else {
+        panic!("no file")
+    };
+    assert_eq!(access.mode, 0o640);
+    // Once more: what is kept stays kept.
+    world.put_back();
+    assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
+}
+
+#[test]
+fn an_unreadable_journal_does_not_stop_the_next_install() {
+    let world = World::new();
+    world.crash(Phase::Placing, 1);
+    atomic::write(&world.placement.journal_path(), b"{", Access::mode(0o600)).unwrap();
+    world.placement.repair().unwrap();
+    world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    assert_eq!(world.contents(), ["new", "new"]);
+}
+
+#[test]
+fn copies_of_keys_are_for_nobody_else_and_only_the_last_are_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    for _ in 0..3 {
+        world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    }
+    let folder = &world.placement.folder;
+    let kept = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
+    let mut kept: Vec<_> = kept.map(|it| it.into_string().unwrap()).collect();
+    kept.sort();
+    assert!(
+        matches!(&kept[..], [copies, link] if copies.starts_with("kept-") && link == "previous")
+    );
+    for path in [world.placement.root.clone(), folder.clone(), folder.join(&kept[0])] {
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+    let copy = folder.join(&kept[0]).join("0");
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+}
