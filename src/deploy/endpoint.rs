@@ -196,6 +196,18 @@ mod tests {
     use crate::probe::test_server::{Certified, TestServer};
     use crate::sys::clock::SystemClock;
 
+    #[test]
+    fn a_certificate_that_is_shown_without_its_key_is_not_served() {
+        let Certified { leaf, .. } = Certified::new(&["example.com"]);
+        let name = "example.com".parse().unwrap();
+        let address = "127.0.0.1:443".parse().unwrap();
+        let served =
+            |key_proven| Served { leaf: leaf.clone(), chain: Vec::new(), key_proven, address };
+        let found = fault(&served(false), &name, &leaf);
+        assert!(matches!(found, Some(EndpointFault::KeyNotProven { .. })), "{found:?}");
+        assert!(fault(&served(true), &name, &leaf).is_none());
+    }
+
     #[tokio::test]
     async fn every_address_of_a_host_name_has_to_serve_it() {
         let [old, new] = [(); 2].map(|()| Certified::new(&["example.com"]));

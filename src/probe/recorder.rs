@@ -41,7 +41,8 @@ impl Recorder {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
-        // A resumed session shows no certificate.
+        // A resumed session shows no certificate. Each configuration serves one handshake, so this
+        // matters only to who shares one later.
         config.resumption = Resumption::disabled();
         Ok(config)
     }
