@@ -112,10 +112,13 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 fn router(handle: Handle, admins: Admins) -> Router {
     let guard = move |ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next| async move {
         if admins.include(&peer) {
-            tracing::debug!(user = ?peer.user, method = %request.method(), path = request.uri().path(), "control socket asked");
+            tracing::debug!(user = peer.user, method = %request.method(), path = request.uri().path(), "control socket asked");
             next.run(request).await
         } else {
-            tracing::warn!(user = ?peer.user, "control socket refused a user who is no administrator");
+            tracing::warn!(
+                user = peer.user,
+                "control socket refused a user who is no administrator"
+            );
             refusal(StatusCode::FORBIDDEN, "forbidden", "only root and renewd-admin may ask")
         }
     };
@@ -161,7 +164,7 @@ async fn work(
         Ok(Json(request)) => request,
         Err(rejection) => return rejected(&rejection),
     };
-    tracing::info!(user = ?peer.user, certificates = ?request.names, force = request.force, "asked to renew");
+    tracing::info!(user = peer.user, scope = ?request.scope, certificates = ?request.names, force = request.force, "an administrator asked for work");
     let asked = request.asked();
     match handle.work(request.names, asked).await {
         Ok(reports) => Json(reports).into_response(),
@@ -170,7 +173,7 @@ async fn work(
 }
 
 async fn reload(State(handle): State<Handle>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
-    tracing::info!(user = ?peer.user, "asked to reload");
+    tracing::info!(user = peer.user, "an administrator asked for a reload");
     match handle.reload().await {
         Ok(certificates) => Json(Reloaded { certificates }).into_response(),
         Err(refused) => refused_by_daemon(&refused),

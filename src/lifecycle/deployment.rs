@@ -81,6 +81,8 @@ impl Lifecycle {
         let result = self.hand_over(spec, held, target, &mut state).await?;
         match result {
             Ok(event) => {
+                let what = format!("{} {}", target.name, held.fingerprint());
+                self.write_history(spec, "deployed", &what).await;
                 state.attempts.succeed();
                 self.observer.observe(&event);
             }
@@ -89,6 +91,8 @@ impl Lifecycle {
                 let pause =
                     after_local_failure(state.attempts.failures.saturating_add(1), (self.jitter)());
                 state.attempts.fail(failure.clone(), error.retry(), pause);
+                let what = format!("{}: {}", target.name, failure.message);
+                self.write_history(spec, "deploy_failed", &what).await;
                 self.observer.observe(&Event::DeployFailed {
                     certificate: spec.name.clone(),
                     target: target.name.clone(),
@@ -180,10 +184,8 @@ impl Lifecycle {
             if self.deployer.test(request).await.is_err() {
                 self.deployer.install(request).await?;
             }
-            return Err(error);
         }
-        // A reader that opened key and chain on two sides of the switch may have seen one of each.
-        self.deployer.test(request).await
+        Err(error)
     }
 
     fn note(&self, held: &Held, seen: &Verified, state: &mut TargetState) {

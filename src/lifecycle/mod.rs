@@ -187,6 +187,7 @@ impl Lifecycle {
             Ok(held) => {
                 facts.state.attempts.succeed();
                 self.store.save_certificate_state(&spec.name, &facts.state).await?;
+                self.write_history(spec, "renewed", &held.leaf.sha256.to_string()).await;
                 self.observer.observe(&Event::Renewed {
                     certificate,
                     generation: held.generation.unwrap_or(crate::model::Generation(0)),
@@ -197,6 +198,7 @@ impl Lifecycle {
             }
             Err(error) => {
                 let failure = self.remember_failure(spec, facts, &error).await?;
+                self.write_history(spec, "renewal_failed", &failure.message).await;
                 let retry_at = facts.state.attempts.next_attempt_at;
                 let event =
                     Event::RenewalFailed { certificate, failure: failure.clone(), retry_at };
@@ -243,6 +245,12 @@ impl Lifecycle {
         attempts.fail(failure.clone(), error.retry(), pause);
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)
+    }
+
+    /// Adds a line to the certificate's history, for people; what can't be written is not missed.
+    pub(super) async fn write_history(&self, spec: &CertificateSpec, what: &str, detail: &str) {
+        let line = serde_json::json!({ "at": self.clock.now(), "what": what, "detail": detail });
+        drop(self.store.append_history(&spec.name, &line).await);
     }
 
     /// Removes generations that nobody needs any more.

@@ -78,6 +78,10 @@ fn what_is_not_due_is_not_asked_for_again_and_force_is() {
     assert_eq!(forced.code, 0, "{forced}");
     assert_ne!(site.served_serial(), first);
     assert_eq!(site.current().as_deref(), Some("0002"));
+    let history = site.workspace.path().join("state/private/certificates/site/history.jsonl");
+    let history = std::fs::read_to_string(history).unwrap();
+    let told: Vec<bool> = history.lines().map(|it| it.contains("\"renewed\"")).collect();
+    assert_eq!(told, [true, false, true, false], "{history}");
 }
 
 #[test]
