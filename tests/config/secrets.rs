@@ -1,0 +1,114 @@
+//! Files that others could write or read, and secrets.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use renewd::config::{self, Ca};
+
+use crate::{QUIET, TERMS, Workspace};
+
+#[test]
+fn files_that_others_may_write_are_refused() {
+    let workspace = Workspace::new();
+    workspace.write_with_mode("renewd.toml", TERMS, 0o664);
+    let faults = workspace.faults();
+    assert!(
+        faults.starts_with(
+            "renewd.toml: can be written by its group or by others (mode 0664)\n  hint: chmod go-w "
+        ),
+        "{faults}"
+    );
+    workspace.write("renewd.toml", &format!("{TERMS}include = [\"more.toml\"]\n{QUIET}"));
+    workspace.write_with_mode("more.toml", "", 0o646);
+    assert!(workspace.warnings().starts_with("more.toml: can be written"));
+    assert_eq!(workspace.load().rejected_files.len(), 1);
+}
+
+#[test]
+fn secrets_that_others_may_read_are_refused_and_credentials_are_not() {
+    let mut workspace =
+        Workspace::with(&format!("{TERMS}[alerts]\nheartbeat_url_file = \"beat\"\n"));
+    workspace.write_with_mode("beat", "https://watch.example/canary\n", 0o644);
+    assert_eq!(
+        workspace.faults(),
+        "renewd.toml:3: alerts.heartbeat_url_file: beat holds a secret that everybody can reach \
+         (mode 0644)\n  hint: chmod o-rwx beat\n"
+    );
+    let beat = workspace.path("beat");
+    fs::set_permissions(&beat, fs::Permissions::from_mode(0o640)).unwrap();
+    let config = workspace.load();
+    assert_eq!(config.alerts.heartbeat_url.unwrap().reveal(), "https://watch.example/canary");
+    assert!(config.files.contains(&beat));
+
+    workspace
+        .write("renewd.toml", &format!("{TERMS}[alerts]\nheartbeat_url_credential = \"beat\"\n"));
+    assert_eq!(
+        workspace.faults(),
+        "renewd.toml:3: alerts.heartbeat_url_credential: there is no credential \"beat\": systemd \
+         has passed none\n  hint: add `LoadCredential=beat:/path` to the unit\n"
+    );
+    fs::set_permissions(&beat, fs::Permissions::from_mode(0o444)).unwrap();
+    workspace.environment.credentials_directory = Some(workspace.directory.path().to_owned());
+    assert!(workspace.load().alerts.heartbeat_url.is_some());
+}
+
+#[test]
+fn secrets_lose_what_editors_add_and_must_not_be_empty() {
+    let workspace = Workspace::with(&format!("{TERMS}[alerts]\nheartbeat_url_file = \"beat\"\n"));
+    let fault = |text: &str| {
+        workspace.write_with_mode("beat", text, 0o600);
+        workspace.faults()
+    };
+    let begin = "renewd.toml:3: alerts.heartbeat_url_file: beat ";
+    assert_eq!(fault(""), format!("{begin}is empty\n"));
+    assert_eq!(fault("\u{feff}\n"), format!("{begin}is empty\n"));
+    assert_eq!(
+        fault("https://a\nhttps://b\n"),
+        format!("{begin}holds more than one line, or control characters\n")
+    );
+    workspace.write_with_mode("beat", "\u{feff}https://watch.example/\r\n", 0o600);
+    assert_eq!(workspace.load().alerts.heartbeat_url.unwrap().reveal(), "https://watch.example/");
+    fs::remove_file(workspace.path("beat")).unwrap();
+    assert!(workspace.faults().starts_with(&format!("{begin}cannot be read: No such file")));
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let mut workspace = Workspace::with(&format!(
+        "{TERMS}[ca.zerossl]\neab_kid = \"k\"\neab_hmac_env = \"HMAC\"\n\
+         [alerts]\nheartbeat_url = \"https://watch.example/canary\"\n\
+         [[alert]]\ntype = \"webhook\"\nurl = \"https://hook.example/canary\"\nsecret_file = \"key\"\n\
+         [[certificate]]\ndomains = [\"a.example\"]\nca = \"zerossl\"\n"
+    ));
+    workspace.environment.variables = BTreeMap::from([("HMAC".to_owned(), "canary0".to_owned())]);
+    workspace.write_with_mode("key", "whsec_canarycanary\n", 0o600);
+    let config = workspace.load();
+    let printed = format!("{config:?} {:?} {}", workspace.environment, config::show(&config, None));
+    assert!(!printed.contains("canary"), "{printed}");
+
+    // Wrong in each place that a secret can stand in.
+    workspace.environment.variables.insert("HMAC".to_owned(), "canary!".to_owned());
+    workspace.write_with_mode("key", "canary!\n", 0o600);
+    let text = fs::read_to_string(workspace.path("renewd.toml")).unwrap();
+    workspace.write("renewd.toml", &text.replace("https://", "http://"));
+    let faults = workspace.faults();
+    assert_eq!(faults.lines().filter(|it| it.starts_with("renewd.toml:")).count(), 4, "{faults}");
+    assert!(!faults.contains("canary"), "{faults}");
+}
+
+#[test]
+fn a_process_that_must_not_hold_secrets_does_without_them() {
+    let workspace = Workspace::with(&format!(
+        "{TERMS}[ca.zerossl]\neab_kid = \"k\"\neab_hmac_credential = \"hmac\"\n\
+         [alerts]\nheartbeat_url_env = \"BEAT\"\n\
+         [[alert]]\ntype = \"webhook\"\nurl_file = \"missing\"\n\
+         [[certificate]]\ndomains = [\"a.example\"]\nca = \"zerossl\"\n"
+    ));
+    let path = workspace.path("renewd.toml");
+    assert_eq!(config::load(&path, &workspace.environment).unwrap_err().len(), 3);
+    let config = config::load_without_secrets(&path, &workspace.environment).unwrap();
+    assert_eq!((config.certificates.len(), config.warnings.len()), (1, 0));
+    let Ca::Acme(ca) = &config.cas[&"zerossl".parse().unwrap()];
+    assert!(ca.external_account_binding.is_none());
+}
