@@ -23,7 +23,7 @@ use super::object::{
 use super::problem::ProblemKind;
 use super::tap::Tap;
 use super::wire::{Answer, WireError};
-use crate::model::{CaName, Identifier, Timestamp};
+use crate::model::{CaName, Identifier, Timestamp, escaped};
 
 mod wait;
 
@@ -126,31 +126,32 @@ impl Order {
         })
     }
 
-    /// Its authorizations (RFC 8555 §7.1.4), in the CA's order; each is fetched once.
+    /// Its authorizations (RFC 8555 §7.1.4), in the CA's order; fetched unless they were since the
+    /// order was last looked at.
     ///
     /// # Errors
     ///
     /// If one can't be fetched, or is for an identifier that the order is not for.
     pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
-        self.fetch_authorizations(Fetch::Missing).await?;
+        self.fetch_authorizations().await?;
         let mut found = Vec::new();
         let mut theirs = self.theirs.authorizations();
         while let Some(Ok(handle)) = theirs.next().await {
-            let Some(object) = self.authorizations.get(handle.url()) else { continue };
-            let read = authorization::read(object, &self.identifiers, &self.thumbprint);
-            found.push(read.map_err(|what| {
-                let place = Place {
+            let malformed = |what| AcmeError::Malformed {
+                place: Box::new(Place {
                     ca: self.ca.clone(),
                     step: Step::FetchAuthorization,
-                    url: handle.url().into(),
-                };
-                AcmeError::Malformed {
-                    place: Box::new(place),
-                    what,
-                    excerpt: crate::model::escaped(&object.identifier.value),
-                    source: None,
-                }
-            })?);
+                    url: handle.url().to_owned(),
+                }),
+                what,
+                excerpt: escaped(&handle.identifier().to_string()),
+                source: None,
+            };
+            let object = self.authorizations.get(handle.url());
+            // One that was not understood before has not got better.
+            let object = object.ok_or_else(|| malformed("is not an authorization"))?;
+            let read = authorization::read(object, &self.identifiers, &self.thumbprint);
+            found.push(read.map_err(malformed)?);
         }
         Ok(found)
     }
@@ -164,7 +165,7 @@ impl Order {
         if challenge.status != ChallengeStatus::Pending {
             return Ok(());
         }
-        let mut told = Ok(());
+        let mut told = Err("a challenge of another order".into());
         let mut authorizations = self.theirs.authorizations();
         while let Some(next) = authorizations.next().await {
             let mut handle = match next {
@@ -221,7 +222,12 @@ impl Order {
                 };
             };
             let not_ready = error.refusal() == Some(&ProblemKind::OrderNotReady);
-            let unknown = error.is_transient() || matches!(error, AcmeError::Malformed { .. });
+            let unknown = matches!(
+                error,
+                AcmeError::Unreachable { .. }
+                    | AcmeError::Unavailable { .. }
+                    | AcmeError::Malformed { .. }
+            );
             if !not_ready && !unknown {
                 return Err(error);
             }
@@ -275,7 +281,7 @@ impl Order {
         while let Some(Ok(mut handle)) = theirs.next().await {
             let pending = handle.status == instant_acme::AuthorizationStatus::Pending;
             if pending && let Err(error) = handle.deactivate().await {
-                let error = crate::model::escaped(&error.to_string());
+                let error = escaped(&error.to_string());
                 tracing::debug!(ca = %self.ca, error, "an authorization was not deactivated");
             }
         }
@@ -319,7 +325,7 @@ impl Order {
 
     /// The reason why the order is invalid, as the authorizations tell it.
     async fn why_invalid(&mut self) -> AcmeError {
-        if let Err(error) = self.fetch_authorizations(Fetch::All).await {
+        if let Err(error) = self.fetch_authorizations().await {
             tracing::debug!(%error, "the reason of an invalid order is not known");
         }
         let problem = self.state.problem().map(Box::new);
@@ -353,26 +359,21 @@ impl Order {
         }
     }
 
-    async fn fetch_authorizations(&mut self, which: Fetch) -> Result<(), AcmeError> {
+    /// Fetches the authorizations that were not fetched since the order was last looked at: with
+    /// each look, instant-acme forgets them.
+    async fn fetch_authorizations(&mut self) -> Result<(), AcmeError> {
         let mut stopped = None;
         let mut theirs = self.theirs.authorizations();
         while let Some(next) = theirs.next().await {
-            let mut handle = match next {
+            let handle = match next {
                 Ok(handle) => handle,
                 Err(error) => {
                     stopped = Some(self.tap.fault(error));
                     break;
                 }
             };
-            let mut answer = self.tap.take();
-            if which == Fetch::All && answer.is_none() {
-                if let Err(error) = handle.refresh().await {
-                    stopped = Some(self.tap.fault(error));
-                    break;
-                }
-                answer = self.tap.take();
-            }
-            let Some(answer) = answer else { continue };
+            // None was asked for if instant-acme still has this one.
+            let Some(answer) = self.tap.take() else { continue };
             match answer.read("is not an authorization") {
                 Ok(object) => drop(self.authorizations.insert(handle.url().to_owned(), object)),
                 Err(fault) => {
@@ -410,15 +411,6 @@ impl std::fmt::Debug for Order {
             .field("status", &self.state.status)
             .finish_non_exhaustive()
     }
-}
-
-/// Which authorizations are fetched.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fetch {
-    /// Those that were not fetched yet.
-    Missing,
-    /// All, as they are now.
-    All,
 }
 
 const NO_ANSWER: &str = "no answer was seen";

@@ -57,7 +57,6 @@ impl Order {
                 None => self.still_waiting(Step::FetchOrder),
             });
         };
-        self.retry_after = None;
         clock.sleep(wait).await;
         Ok(())
     }

@@ -81,6 +81,27 @@ async fn authorizations_are_fetched_once_and_answered_challenges_left_alone() {
     challenge.status = crate::acme::ChallengeStatus::Valid;
     order.respond(&challenge).await.unwrap();
     assert_eq!(ca.seen("/challenge/2").len(), 1);
+
+    challenge.status = crate::acme::ChallengeStatus::Pending;
+    challenge.url = ca.at("/challenge/of-another-order");
+    order.respond(&challenge).await.unwrap_err();
+    assert!(ca.seen("/challenge/of-another-order").is_empty());
+}
+
+#[tokio::test]
+async fn an_authorization_that_is_not_understood_is_never_passed_over() {
+    let ca = ScriptedCa::start().await;
+    ca.give_authorizations("pending");
+    let strange = json!({
+        "status": "pending", "identifier": { "type": "dns", "value": "example.com" },
+        "challenges": [17]
+    });
+    ca.on("/authz/1", [Reply::json(200, &strange)]);
+    let mut order = placed(&ca, "pending").await;
+    for _ in 0..2 {
+        let error = order.authorizations().await.unwrap_err();
+        assert!(matches!(error, AcmeError::Malformed { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

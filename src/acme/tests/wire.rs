@@ -60,6 +60,20 @@ async fn nine_refused_nonces_in_a_row_are_survived() {
 }
 
 #[tokio::test]
+async fn where_a_nonce_was_refused_the_kept_ones_are_not_tried() {
+    let ca = ScriptedCa::start().await;
+    ca.on("/order", [ca.placed("pending")]);
+    let (client, one) = (ca.client(), request());
+    join_all([(); 4].map(|()| client.new_order(&one))).await;
+    let before = client.traffic().nonces;
+
+    ca.on("/order", [Reply::problem(400, "badNonce"), ca.placed("pending")]);
+    client.new_order(&one).await.unwrap();
+    join_all([(); 2].map(|()| client.new_order(&one))).await;
+    assert_eq!(client.traffic().nonces, before + 1, "only the nonce of the last answer was left");
+}
+
+#[tokio::test]
 async fn a_ca_that_refuses_every_nonce_is_asked_ten_times() {
     let ca = ScriptedCa::start().await;
     ca.on("/order", [Reply::problem(400, "badNonce")]);
