@@ -1,7 +1,7 @@
 //! The ACME protocol (RFC 8555): instant-acme behind our own client and transport.
 //!
 //! [`AcmeClient`] stands for one CA, [`Order`] for one order with it. The steps of an order are
-//! instant-acme's; what it sends runs through our [`tap`], which shares nonces and the directory,
+//! instant-acme's; what it sends runs through our `tap`, which shares nonces and the directory,
 //! keeps what a CA says beside its JSON, and survives what that crate does not know.
 //!
 //! Not here: who proves control and how ([`crate::solver`]); when to ask ([`crate::plan`]).
