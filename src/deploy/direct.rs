@@ -4,7 +4,7 @@
 //! One target does one thing at a time: a test never runs beside a reload or between the renames of
 //! an install. Targets do not wait for each other.
 //!
-//! Not here: asking the servers what they serve ([`super::verify`]).
+//! Not here: asking the servers what they serve ([`super::verify()`]).
 
 use std::collections::BTreeMap;
 use std::fs;

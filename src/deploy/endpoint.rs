@@ -1,6 +1,6 @@
 //! One question to one endpoint for one name, and what its answer means.
 //!
-//! Not here: asking all of them, and again ([`super::verify`]).
+//! Not here: asking all of them, and again ([`super::verify()`]).
 
 use std::net::SocketAddr;
 use std::time::Duration;

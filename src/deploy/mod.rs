@@ -2,7 +2,7 @@
 //!
 //! The first three act on this machine and stand behind [`Deployer`], because they need rights that
 //! the daemon may not have. The fourth asks the servers over the network what they serve
-//! ([`verify`], [`look`]), which anyone may do, and which is the only proof that counts.
+//! ([`verify()`], [`look`]), which anyone may do, and which is the only proof that counts.
 //!
 //! Not here: when to do so ([`crate::plan`]), and what is remembered of it (`lifecycle`).
 

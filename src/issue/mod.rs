@@ -192,7 +192,7 @@ impl Issuer {
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
         if let Some(order_url) = order_url {
             match client.order(&order_url).await {
-                Ok(order) if !is_dead(&order) => {
+                Ok(order) if is_alive(&order, &record) => {
                     self.observer.observe(&Event::OrderResumed {
                         certificate: spec.name.clone(),
                         order_url,
@@ -336,6 +336,11 @@ fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> 
         && ordered == spec.identifier_set()
         && record.profile == spec.profile
         && record.key_type == spec.key_type
+}
+
+/// Whether `order` may still lead to what `record` says was ordered.
+fn is_alive(order: &Order, record: &OrderRecord) -> bool {
+    !is_dead(order) && order.check_identifiers(&record.identifiers).is_ok()
 }
 
 fn is_dead(order: &Order) -> bool {
