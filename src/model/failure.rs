@@ -110,7 +110,28 @@ pub struct Attempts {
     pub needs_change: bool,
 }
 
+/// How far in the future a failure may seem to lie before the clock that noted it counts as wrong.
+const MAX_STEP: Duration = Duration::from_secs(5 * 60);
+
 impl Attempts {
+    /// Until when the ladder has a try at `now` wait; `None` if it does not.
+    #[must_use]
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.next_attempt_at.filter(|it| now < *it && self.is_of_this_time(now))
+    }
+
+    /// Until when the CA forbids a try at `now`, whoever asks for it; `None` if it does not.
+    #[must_use]
+    pub fn forbidden_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.not_before.filter(|it| now < *it && self.is_of_this_time(now))
+    }
+
+    /// A failure of the future was noted by a clock that has been put right since: what was to
+    /// follow from it would come years late, so it counts for nothing.
+    fn is_of_this_time(&self, now: Timestamp) -> bool {
+        self.last.as_ref().is_none_or(|it| it.at <= now.saturating_add(MAX_STEP))
+    }
+
     /// Notes a failure; the next try comes after `pause` (the ladder's), or when `retry` says.
     pub fn fail(&mut self, failure: Failure, retry: Retry, pause: Duration) {
         let now = failure.at;
@@ -161,6 +182,21 @@ mod tests {
         let until = Timestamp::from_unix_seconds(5000);
         attempts.fail(failure(0), Retry::NotBefore(until), Duration::from_secs(60));
         assert_eq!((attempts.next_attempt_at, attempts.not_before), (Some(until), Some(until)));
+    }
+
+    #[test]
+    fn a_wait_that_a_wrong_clock_began_ends_when_it_is_put_right() {
+        let mut attempts = Attempts::default();
+        let until = Timestamp::from_unix_seconds(5000);
+        attempts.fail(failure(1000), Retry::NotBefore(until), Duration::from_secs(60));
+        let waits = |seconds| {
+            let now = Timestamp::from_unix_seconds(seconds);
+            (attempts.waits_until(now), attempts.forbidden_until(now))
+        };
+        assert_eq!(waits(1000), (Some(until), Some(until)));
+        assert_eq!(waits(700), (Some(until), Some(until)), "a small step changes nothing");
+        assert_eq!(waits(699), (None, None));
+        assert_eq!(waits(5000), (None, None));
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub fn decide(
         return look(held, state, verified, now);
     };
     let waits = asked == super::Asked::ByTime && state.attempted == fingerprint;
-    match state.attempts.next_attempt_at.filter(|it| waits && now < *it) {
+    match state.attempts.waits_until(now).filter(|_| waits) {
         Some(until) => Deployment::BackOff { until, reason },
         None => Deployment::Deploy(reason),
     }

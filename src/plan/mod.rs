@@ -15,9 +15,7 @@ mod renewal;
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, look_interval,
 };
-pub use renewal::{
-    Asked, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal, due_at,
-};
+pub use renewal::{Asked, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal};
 
 use crate::model::{TargetName, Timestamp};
 

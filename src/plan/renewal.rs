@@ -12,6 +12,9 @@
 //! 5. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
 //!    is left, whichever is earlier
 //! 6. without advice: two thirds of the life have passed, or half if it is under ten days
+//! 7. by 5 and 6 a certificate is never due before a third of what it had left when it came has
+//!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a clock that runs ahead, would
+//!    else be ordered anew as soon as it is there, for ever
 //!
 //! A reason is not yet an attempt: after failures the ladder waits. Whoever names a certificate by
 //! hand passes by the ladder, never by what the CA said (Retry-After).
@@ -31,6 +34,12 @@ use crate::model::{
 const SHORT_LIFE: Duration = Duration::from_secs(10 * 86_400);
 /// The last sixth of a life overrules the CA's advice to wait.
 const RESERVE_PARTS: u32 = 6;
+/// This part of what a certificate had left when it came passes before it is due.
+const FRESH_PARTS: u32 = 3;
+/// Where the CA advises to renew at once, as before a revocation, no more than this passes.
+const ADVISED_KEEP: Duration = Duration::from_secs(86_400);
+/// This passes in any case.
+const SHORTEST_KEEP: Duration = Duration::from_secs(10);
 
 /// What is known when a decision is made.
 #[derive(Clone, Debug)]
@@ -218,6 +227,7 @@ pub fn decide(
         return attempt(Reason::Forced, observed, asked, now);
     }
     let (renew_at, reason) = due_at(&held.leaf, observed.selected_renewal);
+    let renew_at = renew_at.max(fresh_until(held, &reason, now));
     if now < renew_at {
         return Renewal::Keep { renew_at, reason };
     }
@@ -225,8 +235,7 @@ pub fn decide(
 }
 
 /// The moment `leaf` becomes due, and the rule that says so.
-#[must_use]
-pub fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
+fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
     let lifetime = leaf.validity.lifetime();
     let reserve_at = leaf.validity.not_after.saturating_sub(lifetime / RESERVE_PARTS);
     match selected {
@@ -238,6 +247,18 @@ pub fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
             (leaf.validity.not_before.saturating_add(share), Reason::LifePassed)
         }
     }
+}
+
+/// Until when `held` is too new to be due by `reason`; the past if we do not know when it came.
+fn fresh_until(held: &Held, reason: &Reason, now: Timestamp) -> Timestamp {
+    // One that came in the future came by a clock that has been put right since.
+    let issued_at = held.origin.as_ref().map(|it| it.issued_at).filter(|it| *it <= now);
+    issued_at.map_or(Timestamp::EPOCH, |issued_at| {
+        let left = held.leaf.validity.life_left(issued_at);
+        let kept = SHORTEST_KEEP.max(left / FRESH_PARTS);
+        let kept = if *reason == Reason::SuggestedByCa { kept.min(ADVISED_KEEP) } else { kept };
+        issued_at.saturating_add(kept)
+    })
 }
 
 fn test_ca_in_the_way(observed: &Observed<'_>) -> Option<CaName> {
@@ -273,11 +294,11 @@ fn origin_difference(spec: &CertificateSpec, origin: &Origin, cas: &[WantedCa]) 
 
 fn attempt(reason: Reason, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Renewal {
     let attempts = observed.attempts;
-    if let Some(until) = attempts.not_before.filter(|it| now < *it) {
+    if let Some(until) = attempts.forbidden_until(now) {
         return Renewal::BackOff { until, reason };
     }
     let waits = asked == Asked::ByTime && observed.attempts_are_for_this;
-    match attempts.next_attempt_at.filter(|it| waits && now < *it) {
+    match attempts.waits_until(now).filter(|_| waits) {
         Some(until) if attempts.needs_change => Renewal::Blocked { until: Some(until), reason },
         Some(until) => Renewal::BackOff { until, reason },
         None => Renewal::Issue(reason),

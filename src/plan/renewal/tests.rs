@@ -57,6 +57,13 @@ fn held_for(days: u64) -> Held {
     Held { generation: Some(Generation(1)), leaf, origin: Some(origin), directory: PathBuf::new() }
 }
 
+/// As [`held_for`], and it came on day `number`.
+fn issued_on(number: u64, days: u64) -> Held {
+    let mut held = held_for(days);
+    held.origin.as_mut().unwrap().issued_at = day(number);
+    held
+}
+
 struct World {
     held: Option<Held>,
     cas: Vec<WantedCa>,
@@ -211,6 +218,33 @@ fn failed(retry: Retry, pause_days: u64) -> Attempts {
     let failure = Failure { at: day(60), code: String::new(), message: String::new(), hint: None };
     attempts.fail(failure, retry, Duration::from_secs(pause_days * 86_400));
     attempts
+}
+
+#[test]
+fn a_certificate_that_came_old_is_kept_for_a_third_of_what_it_had_left() {
+    let came_old = world(Some(issued_on(81, 90)));
+    check(&came_old, day(83), &Renewal::Keep { renew_at: day(84), reason: Reason::LifePassed });
+    check(&came_old, day(84), &issue(Reason::LifePassed));
+    // Nearly over, it is kept for ten seconds all the same.
+    let came_late = world(Some(issued_on(90, 90)));
+    let seconds = |count| day(90).saturating_add(Duration::from_secs(count));
+    let keep = Renewal::Keep { renew_at: seconds(10), reason: Reason::LifePassed };
+    check(&came_late, seconds(9), &keep);
+    check(&came_late, seconds(10), &issue(Reason::LifePassed));
+}
+
+#[test]
+fn advice_to_renew_at_once_is_followed_once_a_day() {
+    let mut world = world(Some(issued_on(30, 90)));
+    world.selected_renewal = Some(day(1));
+    check(&world, day(30), &Renewal::Keep { renew_at: day(31), reason: Reason::SuggestedByCa });
+    check(&world, day(31), &issue(Reason::SuggestedByCa));
+}
+
+#[test]
+fn a_certificate_that_came_in_the_future_is_due_by_its_life() {
+    check(&world(Some(issued_on(85, 90))), day(60), &issue(Reason::LifePassed));
+    check(&world(Some(issued_on(60, 90))), day(70), &issue(Reason::LifePassed));
 }
 
 #[test]
