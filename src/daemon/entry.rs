@@ -72,8 +72,13 @@ impl Schedule {
         due.into_iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// How long to sleep from `now` until the next entry is due; never longer than `longest`.
-    pub(super) fn sleep(&self, now: Timestamp, longest: Duration) -> Duration {
+    /// How long to sleep from `now` until the next entry can begin; never longer than `longest`.
+    ///
+    /// While no slot is free, nothing can: the end of what runs wakes the scheduler.
+    pub(super) fn sleep(&self, now: Timestamp, longest: Duration, free_slots: usize) -> Duration {
+        if free_slots == 0 {
+            return longest;
+        }
         let idle = self.entries.values().filter(|it| !it.is_running);
         let next = idle.filter_map(|it| it.wake_at).min();
         next.map_or(longest, |it| it.since(now).min(longest))
@@ -143,7 +148,7 @@ mod tests {
         schedule.get_mut(&name("a")).unwrap().begin();
         assert_eq!(schedule.due(at(0)), [name("b")]);
         schedule.get_mut(&name("b")).unwrap().begin();
-        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
+        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30), 1), Duration::from_secs(30));
     }
 
     #[test]
@@ -154,10 +159,17 @@ mod tests {
             entry.begin();
             entry.end(&report(of), at(wake_at));
         }
-        assert_eq!(schedule.sleep(at(95), Duration::from_secs(30)), Duration::from_secs(5));
-        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
-        assert_eq!(schedule.sleep(at(200), Duration::from_secs(30)), Duration::ZERO);
+        assert_eq!(schedule.sleep(at(95), Duration::from_secs(30), 1), Duration::from_secs(5));
+        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30), 1), Duration::from_secs(30));
+        assert_eq!(schedule.sleep(at(200), Duration::from_secs(30), 1), Duration::ZERO);
         assert_eq!(schedule.due(at(100)), [name("a")]);
+    }
+
+    #[test]
+    fn what_is_due_and_finds_no_slot_does_not_keep_the_scheduler_awake() {
+        let schedule = schedule(&["a"]);
+        assert_eq!(schedule.sleep(at(5), Duration::from_secs(30), 0), Duration::from_secs(30));
+        assert_eq!(schedule.sleep(at(5), Duration::from_secs(30), 1), Duration::ZERO);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Scheduler {
     }
 
     fn sleep(&self) -> Duration {
-        self.schedule.sleep(self.now(), LONGEST_SLEEP)
+        self.schedule.sleep(self.now(), LONGEST_SLEEP, self.slots.available_permits())
     }
 
     /// Repairs, sweeps and puts placeholders down for all certificates before the first order:
