@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::acme::{AcmeClient, AcmeError};
 use crate::config::{Ca, Config};
-use crate::deploy::DirectDeployer;
+use crate::deploy::{Deployer, DirectDeployer};
 use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
 use crate::model::{
@@ -114,16 +114,11 @@ pub fn build(
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };
-    let settings = &config.store;
-    let deployer = DirectDeployer::new(
-        settings.certs_dir(),
-        settings.private_dir().join("previous"),
-        config.targets.clone(),
-    );
+    let deployer = deployer(&config, previous);
     let lifecycle = Lifecycle {
         store: base.store.clone(),
         issuer: Arc::new(issuer),
-        deployer: Arc::new(deployer),
+        deployer,
         targets: config.targets.clone(),
         cas: wanted_cas(&config),
         digests: digests(&config),
@@ -136,6 +131,21 @@ pub fn build(
     let alerts = previous.map_or_else(|| alerts(&config, base), |it| it.alerts.clone());
     let notices = notices(&config, base.clock.now());
     Ok(Agent { config, lifecycle: Arc::new(lifecycle), alerts, notices })
+}
+
+/// The deployer of `previous` where it does the same: it knows what is being done to each target.
+fn deployer(config: &Config, previous: Option<&Agent>) -> Arc<dyn Deployer> {
+    let is_same =
+        |it: &&Agent| it.config.targets == config.targets && it.config.store == config.store;
+    if let Some(previous) = previous.filter(is_same) {
+        return previous.lifecycle.deployer.clone();
+    }
+    let settings = &config.store;
+    Arc::new(DirectDeployer::new(
+        settings.certs_dir(),
+        settings.private_dir().join("previous"),
+        config.targets.clone(),
+    ))
 }
 
 fn alerts(config: &Config, base: &Base) -> Arc<Alerts> {

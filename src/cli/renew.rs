@@ -98,6 +98,7 @@ async fn do_it(
 ) -> Result<Vec<WorkReport>, Ended> {
     let specs = selected(&context.config, &request.names)?;
     let (base, agent) = context.open(wait).await?;
+    agent.lifecycle.repair_targets().await;
     let mut reports = work_on(&agent, &base, &specs, request.asked()).await;
     let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
     reports.sort_by_key(|it| order(&it.name));

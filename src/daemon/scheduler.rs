@@ -62,7 +62,7 @@ pub(super) async fn run(
     let herald = herald::start(&daemon.base, &daemon.agent, status.subscribe());
     let mut watch = Watch::start(&daemon.base, &daemon.agent.config);
     let mut scheduler = Scheduler::new(daemon, status, herald);
-    scheduler.put_all_in_order().await;
+    scheduler.recover().await;
 
     loop {
         scheduler.begin_due();
@@ -139,6 +139,12 @@ impl Scheduler {
 
     fn sleep(&self) -> Duration {
         self.schedule.sleep(self.now(), LONGEST_SLEEP, self.slots.available_permits())
+    }
+
+    /// Puts right what the last process may have left half done.
+    async fn recover(&self) {
+        self.daemon.agent.lifecycle.repair_targets().await;
+        self.put_all_in_order().await;
     }
 
     /// Repairs, sweeps and puts placeholders down for all certificates before the first order:

@@ -67,25 +67,6 @@ impl DirectDeployer {
         Self { certs_dir, previous_dir, targets }
     }
 
-    /// Finishes or undoes every install that a crash interrupted; for the start of the process.
-    ///
-    /// # Errors
-    ///
-    /// The first [`DeployError::Install`], after all others were repaired too.
-    pub async fn repair(&self) -> Result<(), DeployError> {
-        let mut result = Ok(());
-        for (name, target) in &self.targets {
-            let at_work = Arc::clone(&target.at_work).lock_owned().await;
-            let (previous_dir, target) = (self.previous_dir.clone(), name.clone());
-            let repaired = blocking(at_work, move || repair_all(&previous_dir, &target)).await;
-            if result.is_ok() {
-                let failed = |source| DeployError::Install { target: name.clone(), source };
-                result = repaired.map_err(failed);
-            }
-        }
-        result
-    }
-
     fn target(&self, request: &DeployRequest) -> Result<&Target, DeployError> {
         let name = &request.target;
         self.targets.get(name).ok_or_else(|| DeployError::UnknownTarget { target: name.clone() })
@@ -112,6 +93,21 @@ impl DirectDeployer {
 
 #[async_trait]
 impl Deployer for DirectDeployer {
+    /// The first error is told, after all others were repaired too.
+    async fn repair(&self) -> Result<(), DeployError> {
+        let mut result = Ok(());
+        for (name, target) in &self.targets {
+            let at_work = Arc::clone(&target.at_work).lock_owned().await;
+            let (previous_dir, target) = (self.previous_dir.clone(), name.clone());
+            let repaired = blocking(at_work, move || repair_all(&previous_dir, &target)).await;
+            if result.is_ok() {
+                let failed = |source| DeployError::Install { target: name.clone(), source };
+                result = repaired.map_err(failed);
+            }
+        }
+        result
+    }
+
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
         let target = self.target(request)?;
         if target.settings.install.is_empty() {

@@ -56,10 +56,14 @@ pub enum Installed {
     Changed,
 }
 
-/// The four verbs. Each may be repeated at any time, and may be given up half-way: whoever comes
+/// The four verbs, and the repair of the first. Each may be repeated at any time, and may be given up half-way: whoever comes
 /// next finds the files whole, or repairs them.
 #[async_trait]
 pub trait Deployer: Send + Sync {
+    /// Finishes or undoes every install that a crash interrupted. For the start of the process:
+    /// an install that is under way must not run beside it.
+    async fn repair(&self) -> Result<(), DeployError>;
+
     /// Puts the target's files in place: all of them or, after an error, none.
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError>;
 

@@ -134,6 +134,16 @@ impl Lifecycle {
         Ok(Outcome { failures, renewed, ..outcome })
     }
 
+    /// Finishes or undoes what a crash left half installed at any target. For the start of the
+    /// process, before any work; what can't be repaired is told, and tried again with the next
+    /// install.
+    pub async fn repair_targets(&self) {
+        if let Err(error) = self.deployer.repair().await {
+            let failure = error.failure(self.clock.now());
+            self.observer.observe(&Event::Degraded { failure });
+        }
+    }
+
     /// Puts right what a crash or somebody else's hand left, and puts a placeholder where servers
     /// would find nothing. [`Lifecycle::work`] begins with it.
     ///
