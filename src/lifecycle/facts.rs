@@ -24,6 +24,9 @@ pub(super) struct Facts {
     pub(super) targets: Vec<(TargetName, TargetState)>,
     /// Whether the journal knows an order for what is wanted that is not stored yet.
     pub(super) order_under_way: bool,
+    /// Whether the journal holds an order whose certificate is the held one: the process died
+    /// between storing it and closing the order.
+    pub(super) order_is_stored: bool,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
 }
@@ -42,11 +45,17 @@ impl Facts {
             targets.push((target.clone(), store.target_state(target, &spec.name).await?));
         }
         let order = store.load_order(&spec.name).await?;
+        let order_is_stored = order.as_ref().is_some_and(|(_, key)| is_stored(key, &held));
+        let mut state = store.certificate_state(&spec.name).await?;
+        if state.attempted_ca.is_some() && state.attempted_ca.as_ref() != spec.first_ca() {
+            state.attempts.not_before = None;
+        }
         Ok(Self {
-            order_under_way: order
-                .is_some_and(|(record, key)| is_under_way(&record, &key, spec, &held)),
+            order_under_way: !order_is_stored
+                && order.is_some_and(|(record, _)| is_under_way(&record, spec)),
+            order_is_stored,
             held,
-            state: store.certificate_state(&spec.name).await?,
+            state,
             targets,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         })
@@ -123,20 +132,18 @@ fn unknown(spec: &CertificateSpec, error: HeldError) -> StorageError {
     }
 }
 
-/// Whether `record` is an order at the CA that is still wanted. One whose key is already that of
-/// the held certificate was stored just before the process died.
-fn is_under_way(
-    record: &OrderRecord,
-    key: &PrivateKey,
-    spec: &CertificateSpec,
-    held: &Result<Option<Held>, String>,
-) -> bool {
+/// Whether `record` is an order at the CA that is still wanted.
+fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
     let ordered: BTreeSet<_> = record.identifiers.iter().cloned().collect();
-    let wanted = spec.cas.contains(&record.ca)
+    record.order_url.is_some()
+        && spec.cas.contains(&record.ca)
         && ordered == spec.identifier_set()
         && record.profile == spec.profile
-        && record.key_type == spec.key_type;
+        && record.key_type == spec.key_type
+}
+
+/// Whether `key`, which was made for one order, is the key of what is held.
+fn is_stored(key: &PrivateKey, held: &Result<Option<Held>, String>) -> bool {
     let held_key = held.as_ref().ok().and_then(Option::as_ref).map(|it| &it.leaf.public_key);
-    let stored = key.public_key().is_ok_and(|it| Some(&it) == held_key);
-    wanted && record.order_url.is_some() && !stored
+    key.public_key().is_ok_and(|it| Some(&it) == held_key)
 }

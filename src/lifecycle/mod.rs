@@ -20,7 +20,7 @@ use crate::deploy::{Deployer, TargetSettings};
 use crate::issue::{IssueError, Issuer, Side};
 use crate::model::{
     CaName, CertificateName, CertificateSpec, CertificateStatus, Event, Explain, Failure, Held,
-    Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
+    Journal, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
 };
 use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
@@ -116,6 +116,10 @@ impl Lifecycle {
     ) -> Result<Outcome, StorageError> {
         self.put_in_order(spec).await?;
         let mut facts = Facts::read(&self.store, spec).await?;
+        if facts.order_is_stored {
+            // Left open, it would be taken up at the next renewal, and end in the old certificate.
+            self.store.close_order(&spec.name).await?;
+        }
         let mut failures = Vec::new();
         let mut renewed = false;
 
@@ -184,18 +188,19 @@ impl Lifecycle {
         reason: &Reason,
     ) -> Result<Result<Held, Failure>, StorageError> {
         let certificate = spec.name.clone();
+        let digest = self.digests.get(&spec.name).map(String::as_str);
+        facts.state.begin(digest, spec.first_ca());
         let Some(ca) = spec.first_ca() else {
-            return Ok(Err(IssueError::NoCa.failure(self.clock.now())));
+            return Ok(Err(self.remember_failure(spec, facts, &IssueError::NoCa).await?));
         };
         let reason = reason.to_string();
         let started =
             Event::RenewalStarted { certificate: certificate.clone(), ca: ca.clone(), reason };
         self.observer.observe(&started);
-        facts.state.attempted_spec = self.digests.get(&spec.name).cloned();
 
         match self.issue_and_store(spec, ca).await {
             Ok(held) => {
-                facts.state.attempts.succeed();
+                facts.state.succeed();
                 self.store.save_certificate_state(&spec.name, &facts.state).await?;
                 self.write_history(spec, "renewed", &held.leaf.sha256.to_string()).await;
                 self.observer.observe(&Event::Renewed {
@@ -244,15 +249,19 @@ impl Lifecycle {
             .held()
             .filter(|it| !it.is_placeholder())
             .map(|it| it.leaf.validity.life_left(now));
-        let attempts = &mut facts.state.attempts;
-        let count = attempts.failures.saturating_add(1);
+        let state = &mut facts.state;
         let jitter = (self.jitter)();
-        let pause = match (error.side(), error.retry()) {
-            (Side::Local, Retry::BackOff) => after_local_failure(count, jitter),
-            (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
-            _ => after_ca_failure(count, life_left, jitter),
+        let rung = match error.side() {
+            Side::Local => &mut state.local_failures,
+            Side::Ca => &mut state.ca_failures,
         };
-        attempts.fail(failure.clone(), error.retry(), pause);
+        *rung = rung.saturating_add(1);
+        let pause = match (error.side(), error.retry()) {
+            (Side::Local, Retry::BackOff) => after_local_failure(*rung, jitter),
+            (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
+            _ => after_ca_failure(*rung, life_left, jitter),
+        };
+        state.attempts.fail(failure.clone(), error.retry(), pause);
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)
     }

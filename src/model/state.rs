@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempts, Fingerprint, Identifier, Timestamp};
+use super::{Attempts, CaName, Fingerprint, Identifier, Timestamp};
 
 /// `private/certificates/<name>/state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,36 @@ pub struct CertificateState {
     /// A digest of what was wanted when `attempts` failed: a changed configuration starts afresh.
     #[serde(default)]
     pub attempted_spec: Option<String>,
+    /// The CA that was asked in the last of them: what it said binds nobody who asks another.
+    #[serde(default)]
+    pub attempted_ca: Option<CaName>,
+    /// Failures of the CA's side in a row, for what was wanted then: how far its ladder is climbed.
+    #[serde(default)]
+    pub ca_failures: u32,
+    /// Failures of our own side in a row, likewise.
+    #[serde(default)]
+    pub local_failures: u32,
+}
+
+impl CertificateState {
+    /// Notes that `ca` is asked for what has the digest `spec`. If something else was wanted
+    /// before, both ladders begin anew; what another CA said is forgotten.
+    pub fn begin(&mut self, spec: Option<&str>, ca: Option<&CaName>) {
+        if self.attempted_spec.as_deref() != spec {
+            self.attempted_spec = spec.map(str::to_owned);
+            (self.ca_failures, self.local_failures) = (0, 0);
+        }
+        if self.attempted_ca.as_ref() != ca {
+            self.attempted_ca = ca.cloned();
+            self.attempts.not_before = None;
+        }
+    }
+
+    /// Notes a success: nothing is left of the failures before it.
+    pub fn succeed(&mut self) {
+        self.attempts.succeed();
+        (self.ca_failures, self.local_failures) = (0, 0);
+    }
 }
 
 /// `private/targets/<target>/<name>.json`: how far one certificate has come at one target.
@@ -84,4 +114,27 @@ pub enum EndpointCondition {
     Failed,
     /// Never seen serving this name.
     Unproven,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_wish_begins_the_ladders_anew_and_another_ca_is_bound_by_nothing() {
+        let until = Some(Timestamp::from_unix_seconds(5000));
+        let (one, other): (CaName, CaName) = ("one".parse().unwrap(), "other".parse().unwrap());
+        let mut state = CertificateState::default();
+        state.begin(Some("a"), Some(&one));
+        (state.ca_failures, state.local_failures) = (3, 2);
+        (state.attempts.failures, state.attempts.not_before) = (5, until);
+
+        state.begin(Some("a"), Some(&one));
+        assert_eq!((state.ca_failures, state.local_failures), (3, 2));
+        state.begin(Some("b"), Some(&one));
+        assert_eq!((state.ca_failures, state.local_failures, state.attempts.failures), (0, 0, 5));
+        assert_eq!(state.attempts.not_before, until, "the same CA's word holds for any wish");
+        state.begin(Some("b"), Some(&other));
+        assert_eq!(state.attempts.not_before, None);
+    }
 }
