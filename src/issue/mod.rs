@@ -26,7 +26,8 @@ pub use error::{IssueError, Side};
 pub use crate::local_ca::placeholder;
 
 use crate::acme::{
-    AcmeClient, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest, OrderStatus,
+    AcmeClient, AcmeError, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest,
+    OrderStatus,
 };
 use crate::model::{
     CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
@@ -85,11 +86,14 @@ impl Issuer {
         ca: &CaName,
     ) -> Result<IssuedCertificate, IssueError> {
         let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
-        self.check_solvers(spec).await?;
+        let journalled = self.journal.load_order(&spec.name).await?;
+        if journalled.is_none() {
+            self.check_solvers(spec).await?;
+        }
         client.account_url().await?;
         crash::point("issue.account");
 
-        let mut work = match self.resume(spec, client).await? {
+        let mut work = match self.resume(spec, client, journalled).await? {
             Some(work) => work,
             None => self.place(spec, client).await?,
         };
@@ -182,10 +186,9 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         client: &AcmeClient,
+        journalled: Option<(OrderRecord, PrivateKey)>,
     ) -> Result<Option<Work>, IssueError> {
-        let Some((mut record, key)) = self.journal.load_order(&spec.name).await? else {
-            return Ok(None);
-        };
+        let Some((mut record, key)) = journalled else { return Ok(None) };
         self.clean_up_leftovers(&record).await;
         record.presented.clear();
 
@@ -205,6 +208,8 @@ impl Issuer {
             }
         }
         self.journal.close_order(&spec.name).await?;
+        // Not asked before: an order that needs no proof any more needs no solver.
+        self.check_solvers(spec).await?;
         Ok(None)
     }
 
@@ -350,6 +355,10 @@ fn is_dead(order: &Order) -> bool {
 /// Whether the same order may still succeed, so that it is worth keeping.
 fn is_passing(result: &Result<(), IssueError>) -> bool {
     match result {
+        // The CA is slow, or wants to be left in peace: no reason to send it more.
+        Err(IssueError::Acme(AcmeError::StillWaiting { .. } | AcmeError::RateLimited { .. })) => {
+            true
+        }
         Err(IssueError::Acme(error)) => error.is_transient(),
         Err(IssueError::NotPresented { .. } | IssueError::Storage(_)) | Ok(()) => true,
         Err(_) => false,

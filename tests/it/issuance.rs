@@ -1,6 +1,14 @@
 //! A certificate is ordered, stored, served and proven, on a CA with its faults switched on.
 
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use renewd::model::{Journal, OrderRecord, Origin, PrivateKey};
+use renewd::store::{Store, StoreSettings};
+use renewd::sys::clock::SystemClock;
+use serde_json::Value;
 
 use crate::site::{NAME, ProofBy, Site, SiteOptions};
 use crate::support::{Endpoint, PebbleOptions};
@@ -101,6 +109,66 @@ fn changed_names_and_keys_are_ordered_anew() {
     crate::support::write(&site.workspace.config_file(), &key);
     check_served(&site);
     assert_eq!(site.current().as_deref(), Some("0003"));
+}
+
+/// Puts the order of the held certificate back into the journal, as a process leaves it that dies
+/// just after storing.
+fn reopen_order(site: &Site) {
+    let held = site.workspace.certificate(NAME).join("current");
+    let meta: Value =
+        serde_json::from_slice(&std::fs::read(held.join("meta.json")).unwrap()).unwrap();
+    let origin: Origin = serde_json::from_value(meta["origin"].clone()).unwrap();
+    let key = PrivateKey::from_pem(&std::fs::read(held.join("privkey.pem")).unwrap()).unwrap();
+    let record = OrderRecord {
+        ca: origin.ca,
+        directory: origin.directory,
+        order_url: origin.order_url,
+        identifiers: vec!["site.example".parse().unwrap()],
+        profile: origin.profile,
+        key_type: origin.key_type,
+        placed_at: origin.issued_at,
+        presented: Vec::new(),
+    };
+    let [state_dir, run_dir] = ["state", "run"].map(|it| site.workspace.path().join(it));
+    let name = NAME.parse().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let settings = StoreSettings { state_dir, run_dir };
+        let clock = Arc::new(SystemClock::new());
+        let store = Store::open(&settings, clock, Duration::from_secs(10)).await.unwrap();
+        store.save_pending_key(&name, &key).await.unwrap();
+        store.save_order(&name, &record).await.unwrap();
+    });
+}
+
+#[test]
+fn the_order_of_a_stored_certificate_is_not_taken_up_again() {
+    let site = Site::start();
+    check_served(&site);
+    let first = site.served_serial();
+    reopen_order(&site);
+    let forced = site.renewd(&["renew", "--force", NAME]);
+    assert_eq!(forced.code, 0, "{forced}");
+    assert_ne!(site.served_serial(), first, "the old certificate was downloaded again");
+
+    reopen_order(&site);
+    check_served(&site);
+    let journal = site.workspace.path().join("state/private/certificates").join(NAME);
+    assert!(!journal.join("order.json").exists(), "an order that is over is in the journal");
+}
+
+#[test]
+fn a_filled_order_is_downloaded_although_its_solver_can_not_work_any_more() {
+    let site = Site::with(&SiteOptions { proof: ProofBy::Listener, ..SiteOptions::default() });
+    check_served(&site);
+    let first = site.served_serial();
+    let orders = site.pebble.requests().count(Endpoint::NewOrder);
+    reopen_order(&site);
+    std::fs::remove_dir_all(site.workspace.certificate(NAME)).unwrap();
+
+    let _in_the_way = TcpListener::bind(("127.0.0.1", site.pebble.http_port())).unwrap();
+    check_served(&site);
+    assert_eq!(site.served_serial(), first);
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), orders);
 }
 
 #[test]
