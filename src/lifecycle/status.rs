@@ -27,7 +27,7 @@ pub(super) fn describe(
         .map(|((name, state), (_, deployment))| target_status(name, state, deployment, held))
         .collect();
     let condition = condition(held, &targets, now);
-    let trouble = trouble(&facts.state.attempts, &facts.targets);
+    let trouble = trouble(&facts.state.attempts, &plan.renewal, &targets);
     let health = health(lifecycle, facts, condition, &targets, now);
     let (renew_at, reason) = renewal_words(plan);
     CertificateStatus {
@@ -43,15 +43,18 @@ pub(super) fn describe(
         serial: certificate.map(|it| it.leaf.serial_text()),
         sha256: certificate.map(Held::fingerprint),
         issuer: certificate.map(|it| it.leaf.issuer.clone()),
-        ca: certificate.and_then(|it| it.origin.as_ref()).map(|it| it.ca.clone()),
+        ca: match certificate {
+            Some(held) => held.origin.as_ref().map(|it| it.ca.clone()),
+            None => spec.first_ca().cloned(),
+        },
         generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
         renew_at,
         next_attempt_at: Some(plan.wake_at().max(now)).filter(|it| *it < Timestamp::MAX),
-        failures: facts.state.attempts.failures,
-        since: trouble.and_then(|it| it.since),
-        last_error: trouble.and_then(|it| it.last.as_ref()).map(|it| it.message.clone()),
-        error_code: trouble.and_then(|it| it.last.as_ref()).map(|it| it.code.clone()),
-        hint: trouble.and_then(|it| it.last.as_ref()).and_then(|it| it.hint.clone()),
+        failures: trouble.failures,
+        since: trouble.since,
+        last_error: trouble.last_error,
+        error_code: trouble.error_code,
+        hint: trouble.hint,
         targets,
     }
 }
@@ -66,13 +69,39 @@ fn share_left(held: &Held, now: Timestamp) -> f64 {
     (share * 10_000.0).round() / 10_000.0
 }
 
-/// The failures that operators should see first: the renewal's, else the first target's.
-fn trouble<'a>(
-    renewal: &'a Attempts,
-    targets: &'a [(TargetName, TargetState)],
-) -> Option<&'a Attempts> {
-    let all = std::iter::once(renewal).chain(targets.iter().map(|(_, state)| &state.attempts));
-    all.into_iter().find(|it| it.failures > 0)
+/// What operators should see first.
+#[derive(Default)]
+struct Trouble {
+    failures: u32,
+    since: Option<Timestamp>,
+    last_error: Option<String>,
+    error_code: Option<String>,
+    hint: Option<String>,
+}
+
+/// The renewal's failures, else the first failing target's.
+///
+/// Failures of a renewal that is not wanted any more, since what was wanted has changed back, are
+/// nobody's trouble.
+fn trouble(attempts: &Attempts, renewal: &Renewal, targets: &[TargetStatus]) -> Trouble {
+    if attempts.failures > 0 && !matches!(renewal, Renewal::Keep { .. }) {
+        let last = attempts.last.as_ref();
+        return Trouble {
+            failures: attempts.failures,
+            since: attempts.since,
+            last_error: last.map(|it| it.message.clone()),
+            error_code: last.map(|it| it.code.clone()),
+            hint: last.and_then(|it| it.hint.clone()),
+        };
+    }
+    let target = targets.iter().find(|it| it.failures > 0);
+    target.map_or_else(Trouble::default, |target| Trouble {
+        failures: target.failures,
+        since: target.since,
+        last_error: target.last_error.clone(),
+        error_code: target.error_code.clone(),
+        hint: target.hint.clone(),
+    })
 }
 
 fn target_status(
@@ -199,5 +228,81 @@ fn renewal_words(plan: &Plan) -> (Option<Timestamp>, String) {
         Renewal::Issue(reason)
         | Renewal::BackOff { reason, .. }
         | Renewal::Blocked { reason, .. } => (None, reason.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Failure, Retry};
+    use crate::plan::Reason;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
+
+    /// A renewal that has been failing since 100.
+    fn failing() -> Attempts {
+        let failure = |at, code: &str| Failure {
+            at,
+            code: code.into(),
+            message: format!("{code} failed"),
+            hint: Some("look".into()),
+        };
+        let mut attempts = Attempts::default();
+        attempts.fail(failure(at(100), "acme.first"), Retry::BackOff, Duration::ZERO);
+        attempts.fail(failure(at(200), "acme.last"), Retry::BackOff, Duration::ZERO);
+        attempts
+    }
+
+    fn target(name: &str, failures: u32) -> TargetStatus {
+        TargetStatus {
+            name: name.parse().unwrap(),
+            state: EndpointCondition::Failed,
+            next_attempt_at: None,
+            last_error: Some(format!("{name} failed")),
+            error_code: Some(format!("deploy.{name}")),
+            hint: None,
+            failures,
+            since: Some(at(50)),
+            endpoints: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(
+        attempts: &Attempts,
+        renewal: &Renewal,
+        targets: &[TargetStatus],
+        expected: (u32, Option<i64>, Option<&str>),
+    ) {
+        let found = trouble(attempts, renewal, targets);
+        let since = expected.1.map(at);
+        assert_eq!((found.failures, found.since, found.error_code.as_deref()), {
+            (expected.0, since, expected.2)
+        });
+        assert_eq!(found.last_error.is_some(), expected.0 > 0);
+    }
+
+    #[test]
+    fn the_first_trouble_is_the_renewals_else_that_of_a_target_and_never_a_mixture() {
+        let keep = Renewal::Keep { renew_at: at(900), reason: Reason::LifePassed };
+        let waiting = Renewal::BackOff { until: at(300), reason: Reason::LifePassed };
+        let due = Renewal::Issue(Reason::LifePassed);
+        let targets = [target("a", 0), target("b", 4)];
+        for renewal in [&waiting, &due] {
+            check(&failing(), renewal, &targets, (2, Some(100), Some("acme.last")));
+            check(&Attempts::default(), renewal, &targets, (4, Some(50), Some("deploy.b")));
+        }
+        check(&Attempts::default(), &keep, &targets, (4, Some(50), Some("deploy.b")));
+        check(&Attempts::default(), &keep, &[], (0, None, None));
+    }
+
+    #[test]
+    fn what_failed_and_is_wanted_no_more_is_no_trouble() {
+        let keep = Renewal::Keep { renew_at: at(900), reason: Reason::LifePassed };
+        check(&failing(), &keep, &[], (0, None, None));
     }
 }

@@ -267,10 +267,22 @@ impl<'a> Facts<'a> {
         waited || (self.is_failing() && self.shared_cause().is_none())
     }
 
+    /// Whether the renewal is failing.
     fn is_failing(&self) -> bool {
-        self.status.failures > 0
-            || self.is_blocked()
+        self.is_blocked()
             || self.status.renewal == RenewalCondition::BackingOff
+            || (self.status.failures > 0 && !self.tells_of_a_target())
+    }
+
+    /// Whether the failures that the status tells of are a target's: those of the renewal come
+    /// first there, and a target's where it has none.
+    fn tells_of_a_target(&self) -> bool {
+        let status = self.status;
+        status.targets.iter().any(|it| {
+            it.failures == status.failures
+                && it.since == status.since
+                && it.error_code == status.error_code
+        })
     }
 
     fn is_blocked(&self) -> bool {
@@ -343,7 +355,7 @@ fn of_notice(notice: &Notice, host: &str) -> Option<Trouble> {
         kind,
         severity: notice.health,
         key,
-        title: wording::of_notice(kind, notice),
+        title: wording::of_notice(notice),
         host: host.to_owned(),
         certificate: None,
         target: None,

@@ -71,14 +71,8 @@ pub(super) fn of_ca(
 }
 
 /// The line for a notice.
-pub(super) fn of_notice(kind: AlertType, notice: &Notice) -> String {
-    let message = cut(&notice.message);
-    match kind {
-        AlertType::ConfigRejected => {
-            format!("the configuration was refused, the old one stays: {message}")
-        }
-        _ => message,
-    }
+pub(super) fn of_notice(notice: &Notice) -> String {
+    cut(&notice.message)
 }
 
 /// A short word for the cause that a notice names, which is the same while only numbers in its

@@ -198,3 +198,22 @@ fn notices_are_troubles_of_the_agent_but_silence_is_told_to_nobody() {
     document.notices[3].message = "the disk has 11 kB left".into();
     assert_eq!(keys(&document), before);
 }
+
+#[test]
+fn a_failing_target_is_no_failing_renewal() {
+    let target = failing_target("nginx", DAY);
+    for renewal in [RenewalCondition::Idle, RenewalCondition::Due, RenewalCondition::Running] {
+        let certificate = CertificateStatus {
+            renewal,
+            failures: target.failures,
+            since: target.since,
+            last_error: target.last_error.clone(),
+            error_code: target.error_code.clone(),
+            targets: vec![target.clone()],
+            ..served("a", DAY, 90 * DAY)
+        };
+        let found = troubles(&status(vec![certificate]), &AlertSettings::default(), start());
+        let kinds: Vec<AlertType> = found.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [AlertType::DeployFailed], "{renewal:?}");
+    }
+}
