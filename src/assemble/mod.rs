@@ -222,12 +222,14 @@ fn notices(config: &Config, since: Timestamp) -> Vec<Notice> {
             hint: Some("add an [[alert]] to the configuration".to_owned()),
         });
     }
-    if !config.rejected.is_empty() {
-        let names: Vec<String> = config.rejected.iter().map(ToString::to_string).collect();
+    let entries = config.rejected.iter().map(ToString::to_string);
+    let files = config.rejected_files.iter().map(|it| it.display().to_string());
+    let refused: Vec<String> = entries.chain(files).collect();
+    if !refused.is_empty() {
         notices.push(Notice {
             code: "config.rejected".to_owned(),
             health: Health::Warning,
-            message: format!("entries of included files were refused: {}", names.join(", ")),
+            message: format!("parts of included files were refused: {}", refused.join(", ")),
             since,
             hint: Some("run `renewd check`".to_owned()),
         });

@@ -2,12 +2,12 @@
 
 use crate::assemble::{self, Agent};
 use crate::config::{self, Config};
-use crate::model::{CertificateName, chain_text};
+use crate::model::{CertificateSpec, chain_text};
 
 use super::Daemon;
 
 /// Reads the configuration file again and builds what it stands for; nothing of the old one is
-/// touched. Certificates whose included entry has faults keep their last good version.
+/// touched. Certificates whose included entry or file has faults keep their last good version.
 ///
 /// All faults, as one text, where it can't be put in force.
 pub(super) fn load(daemon: &Daemon) -> Result<Agent, String> {
@@ -22,11 +22,18 @@ pub(super) fn load(daemon: &Daemon) -> Result<Agent, String> {
     assemble::build(config, &daemon.base, Some(&daemon.agent)).map_err(|error| chain_text(&error))
 }
 
-/// Takes over from `old` each certificate that `config` rejected, with the targets, solvers and CAs
-/// that it needs and `config` has lost with it.
+/// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the
+/// targets, solvers and CAs that it needs and `config` has lost with it.
 fn keep_rejected(config: &mut Config, old: &Config) {
-    let rejected: Vec<CertificateName> = config.rejected.clone();
-    for spec in old.certificates.iter().filter(|it| rejected.contains(&it.name)) {
+    let is_rejected = |it: &&CertificateSpec| {
+        config.rejected.contains(&it.name) || config.rejected_files.contains(&it.source)
+    };
+    // One that another file brings by now needs no older version.
+    let is_there =
+        |it: &CertificateSpec| config.certificates.iter().any(|other| other.name == it.name);
+    let kept = old.certificates.iter().filter(is_rejected).filter(|it| !is_there(it)).cloned();
+    let kept: Vec<CertificateSpec> = kept.collect();
+    for spec in kept {
         for name in &spec.targets {
             if let Some(target) = old.targets.get(name) {
                 config.targets.entry(name.clone()).or_insert_with(|| target.clone());
@@ -42,6 +49,73 @@ fn keep_rejected(config: &mut Config, old: &Config) {
                 config.cas.entry(name.clone()).or_insert_with(|| ca.clone());
             }
         }
-        config.certificates.push(spec.clone());
+        config.certificates.push(spec);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Environment;
+    use crate::sys::atomic::{self, Access};
+
+    const MAIN: &str = "terms_of_service_agreed = true\ninclude = [\"conf.d/*.toml\"]\n\
+                        [[certificate]]\ndomains = [\"main.example\"]\n";
+    const TENANT: &str = "[solver.own]\ntype = \"http-01\"\nwebroot = \"/srv/tenant\"\n\
+                          [ca.own]\ndirectory = \"https://ca.example/\"\n\
+                          [target.own]\ntype = \"command\"\nreload = { command = [\"tell\"] }\n\
+                          [[certificate]]\ndomains = [\"tenant.example\"]\nsolver = \"own\"\n\
+                          ca = \"own\"\ntargets = [\"own\"]\n";
+
+    fn load(folder: &Path, tenant: &str) -> Config {
+        for (file, text) in [("renewd.toml", MAIN), ("conf.d/tenant.toml", tenant)] {
+            let path = folder.join(file);
+            atomic::directory(path.parent().unwrap(), Access::mode(0o755)).unwrap();
+            atomic::write(&path, text.as_bytes(), Access::mode(0o644)).unwrap();
+        }
+        config::load(&folder.join("renewd.toml"), &Environment::default()).unwrap()
+    }
+
+    fn names(config: &Config) -> Vec<&str> {
+        config.certificates.iter().map(|it| it.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_an_included_file_brought_stays_while_the_file_or_the_entry_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = load(folder.path(), TENANT);
+        for broken in ["[[certificate]\n".to_owned(), TENANT.replace("ca = ", "cas = ")] {
+            let mut old = good.clone();
+            // Each time, what was kept is the old one of the next reload.
+            for _ in 0..2 {
+                let mut config = load(folder.path(), &broken);
+                assert_eq!(names(&config), ["main.example"], "{broken}");
+                keep_rejected(&mut config, &old);
+                assert_eq!(names(&config), ["main.example", "tenant.example"], "{broken}");
+                let kept = config.certificates.last().unwrap();
+                assert!(kept.targets.iter().all(|it| config.targets.contains_key(it)));
+                assert!(kept.solvers.values().all(|it| config.solvers.contains_key(it)));
+                assert!(kept.cas.iter().all(|it| config.cas.contains_key(it)));
+                old = config;
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_taken_out_is_forgotten_and_what_moved_is_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = load(folder.path(), TENANT);
+        let mut config = load(folder.path(), "");
+        keep_rejected(&mut config, &old);
+        assert_eq!(names(&config), ["main.example"]);
+
+        let other = folder.path().join("conf.d/other.toml");
+        atomic::write(&other, TENANT.as_bytes(), Access::mode(0o644)).unwrap();
+        let mut config = load(folder.path(), "[[certificate]\n");
+        keep_rejected(&mut config, &old);
+        assert_eq!(names(&config), ["main.example", "tenant.example"]);
+        assert_eq!(config.certificates.last().unwrap().source, other);
     }
 }
