@@ -104,6 +104,8 @@ struct Scheduler {
     at_work: HashMap<Id, CertificateName>,
     passes: JoinSet<Vec<Worked>>,
     ticks: u32,
+    /// Whether a pass was begun since the start.
+    had_pass: bool,
     status: channel::Sender<StatusDocument>,
     is_changed: bool,
     notices: Vec<Notice>,
@@ -125,6 +127,7 @@ impl Scheduler {
             at_work: HashMap::new(),
             passes: JoinSet::new(),
             ticks: 0,
+            had_pass: false,
             status,
             is_changed: true,
             notices: Vec::new(),
@@ -204,6 +207,10 @@ impl Scheduler {
         }
         self.schedule.set_known(&names(&self.daemon.agent));
         self.is_changed = true;
+        // The first heartbeat need not wait for a tick.
+        if !self.had_pass && self.schedule.iter().all(|(_, it)| it.status.is_some()) {
+            self.begin_pass();
+        }
     }
 
     /// A panic is counted and shown, waits by the local ladder, and ends nothing else.
@@ -333,9 +340,16 @@ impl Scheduler {
     /// Now and then looks at everything afresh, in case a wake-up was lost or a file was changed.
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        if !self.ticks.is_multiple_of(TICKS_A_PASS) || !self.passes.is_empty() {
+        if self.ticks.is_multiple_of(TICKS_A_PASS) {
+            self.begin_pass();
+        }
+    }
+
+    fn begin_pass(&mut self) {
+        if !self.passes.is_empty() {
             return;
         }
+        self.had_pass = true;
         let agent = self.daemon.agent.clone();
         self.passes.spawn(async move {
             let mut pass = Vec::new();

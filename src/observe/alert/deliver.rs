@@ -179,10 +179,13 @@ impl Alerts {
 
     /// Fetches the heartbeat's URL, if one is configured; the observer hears of a failure. Only for
     /// the end of a whole pass over all certificates with a writable store: what watches for it
-    /// takes its silence for trouble.
+    /// takes its silence for trouble. That the store is writable is seen by writing to it.
     pub async fn heartbeat(&self) {
         let settings = self.settings();
         let Some(url) = &settings.heartbeat_url else { return };
+        if !self.is_kept_anew().await {
+            return;
+        }
         if let Err(error) = channel::get(url, self.exchange_timeout).await {
             self.undelivered("heartbeat", error.failure(self.clock.now()), None);
         }
@@ -328,6 +331,15 @@ impl Alerts {
             Ok(()) => state.saved = Some(document),
             Err(error) => self.degraded("alerts.not_kept", &error),
         }
+    }
+
+    /// Writes the book once more; whether that went well.
+    async fn is_kept_anew(&self) -> bool {
+        let mut guard = self.state.lock().await;
+        let state = self.loaded(&mut guard).await;
+        state.saved = None;
+        self.save(state).await;
+        state.saved.is_some()
     }
 
     fn degraded(&self, code: &str, error: &dyn std::error::Error) {

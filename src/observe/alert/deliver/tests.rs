@@ -565,6 +565,18 @@ async fn the_heartbeat_is_a_get_and_its_failure_is_heard() {
     assert_eq!(watcher.received()[0].path, "/canary");
 }
 
+#[tokio::test]
+async fn without_a_writable_store_the_heartbeat_stops() {
+    let watcher = Receiver::answering(&[]).await;
+    let outbox = Memory { document: Mutex::default(), is_full: true };
+    let world = world(Vec::new(), Arc::new(outbox));
+    let heartbeat_url = Some(Secret::new(format!("http://{}/", watcher.address)));
+    world.alerts.reconfigure(AlertSettings { heartbeat_url, ..AlertSettings::default() });
+    world.alerts.heartbeat().await;
+    assert!(watcher.received().is_empty());
+    assert_eq!(world.heard.failures()[0].code, "alerts.not_kept");
+}
+
 /// Waits until `holds`, for ten seconds at most.
 async fn eventually(mut holds: impl FnMut() -> bool) {
     for _ in 0..1000 {
