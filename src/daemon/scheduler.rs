@@ -409,7 +409,10 @@ impl Scheduler {
                 self.note(Notice {
                     code: code.to_owned(),
                     health: Health::Warning,
-                    message: format!("the configuration was refused, the old one stays: {faults}"),
+                    message: format!(
+                        "the configuration was refused, the old one stays: {}",
+                        faults.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+                    ),
                     since: self.now(),
                     hint: Some(
                         "run `renewd check`, mend what it names, and run `renewd reload`"
