@@ -75,7 +75,7 @@ impl Lifecycle {
             return Ok(state);
         }
         if state.attempted != Some(held.fingerprint()) {
-            state.attempts.succeed();
+            state.attempts.begin_anew();
             state.attempted = Some(held.fingerprint());
         }
         let result = self.hand_over(spec, held, target, &mut state).await?;

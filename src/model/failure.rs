@@ -149,6 +149,12 @@ impl Attempts {
         self.last = Some(failure);
     }
 
+    /// Counts from nothing again, for what is tried is another thing by now; that there is trouble,
+    /// and since when, is still so.
+    pub fn begin_anew(&mut self) {
+        *self = Self { since: self.since, ..Self::default() };
+    }
+
     /// Notes a success: nothing is left of the failures before it.
     pub fn succeed(&mut self) {
         *self = Self::default();
@@ -162,6 +168,17 @@ mod tests {
     fn failure(at: u64) -> Failure {
         let at = Timestamp::EPOCH.saturating_add(Duration::from_secs(at));
         Failure { at, code: "test.failed".into(), message: "failed".into(), hint: None }
+    }
+
+    #[test]
+    fn what_begins_anew_counts_from_nothing_and_has_been_in_trouble_for_as_long() {
+        let mut attempts = Attempts::default();
+        attempts.fail(failure(10), Retry::AfterChange, Duration::from_secs(60));
+        attempts.begin_anew();
+        assert_eq!((attempts.failures, attempts.next_attempt_at), (0, None));
+        attempts.fail(failure(100), Retry::BackOff, Duration::from_secs(60));
+        assert_eq!(attempts.failures, 1);
+        assert_eq!(attempts.since, Some(Timestamp::from_unix_seconds(10)));
     }
 
     #[test]
