@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::assemble::Agent;
+use crate::config::Severity;
 use crate::deploy::{ReloadSettings, TargetSettings};
 use crate::model::{Explain, chain_text};
 use crate::sys::process::SEARCH_PATH;
@@ -23,10 +24,12 @@ struct Finding {
     hint: Option<String>,
 }
 
-/// Checks everything; exit code 3 for faults of the configuration, 1 for those of the world.
+/// Checks everything; exit code 3 for faults of the configuration, also where only an entry of an
+/// included file is refused, 1 for those of the world.
 pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
     let context = Context::load(global)?;
-    let warnings: Vec<String> = context.config.warnings.iter().map(ToString::to_string).collect();
+    let faults = context.config.warnings.clone();
+    let is_rejected = faults.iter().any(|it| it.severity == Severity::Rejection);
     let certificates = context.config.certificates.len();
     let file = context.config_file.clone();
     let (_base, agent) = context.open_read_only()?;
@@ -34,22 +37,29 @@ pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
     if global.json {
         output::json(&serde_json::json!({
             "certificates": certificates,
-            "warnings": warnings,
+            "warnings": faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "findings": findings,
         }));
     } else {
-        warnings.iter().for_each(|it| output::data(&format!("warning: {it}")));
+        for fault in &faults {
+            let word = if fault.severity == Severity::Rejection { "refused" } else { "warning" };
+            output::data(&format!("{word}: {fault}"));
+        }
         for finding in &findings {
             output::data(&format!("{}: {}", finding.subject, finding.message));
             if let Some(hint) = &finding.hint {
                 output::data(&format!("  hint: {hint}"));
             }
         }
-        if findings.is_empty() {
+        if findings.is_empty() && !is_rejected {
             output::data(&format!("{}: {certificates} certificates, no faults", file.display()));
         }
     }
-    Ok(if findings.is_empty() { Exit::AsWanted } else { Exit::Failed })
+    Ok(match (is_rejected, findings.is_empty()) {
+        (true, _) => Exit::Configuration,
+        (false, false) => Exit::Failed,
+        (false, true) => Exit::AsWanted,
+    })
 }
 
 async fn findings(agent: &Agent) -> Vec<Finding> {

@@ -21,8 +21,8 @@ shape! {
         state_dir: FilePath = "/var/lib/renewd",
         /// Sockets, the status file, challenge files.
         run_dir: FilePath = "/run/renewd",
-        /// Who installs and reloads: `auto` is the deployer's socket if it is there, else this
-        /// process; `socket` and `direct` insist on one of them.
+        /// Who installs and reloads: `direct` is this process, and so is `auto` for now; `socket`
+        /// comes with a later version.
         deployer: DeployerChoice = "auto",
         /// Who the CA writes to (RFC 8555 §7.3).
         contact: OneOrMany<String> as ["mailto:ops@example.com"],

@@ -147,6 +147,16 @@ fn what_comes_later_is_refused_and_never_ignored() {
 }
 
 #[test]
+fn a_deployer_that_is_not_there_yet_is_refused_and_not_passed_over() {
+    check(
+        "deployer = \"socket\"",
+        "renewd.toml:2: deployer: the deployer's socket comes with a later version\n  \
+           hint: write \"direct\", or \"auto\", which is the same for now\n",
+    );
+    loads("deployer = \"auto\"");
+}
+
+#[test]
 fn keys_in_the_wrong_place_and_slips_get_a_hint() {
     check(
         "[[certificate]]\ndomain = \"a.example\"\ntargest = []\ncontact = [\"a\"]\n\
