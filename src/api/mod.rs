@@ -108,7 +108,7 @@ impl PlanTarget {
         use crate::plan::Deployment;
 
         let (word, reason, at) = match deployment {
-            Deployment::Served { look_at } => ("served", None, *look_at),
+            Deployment::Served { look_at } => ("served", None, Some(*look_at)),
             Deployment::Nothing => ("nothing", None, None),
             Deployment::Look => ("look", None, None),
             Deployment::Deploy(reason) => ("deploy", Some(reason.to_string()), None),

@@ -69,8 +69,10 @@ impl Lifecycle {
         deployment: Deployment,
         mut state: TargetState,
     ) -> Result<TargetState, StorageError> {
-        if deployment == Deployment::Look && self.still_serves(spec, held, target, &mut state).await
-        {
+        let is_fine = deployment == Deployment::Look
+            && self.still_installed(spec, held, target).await
+            && self.still_serves(spec, held, target, &mut state).await;
+        if is_fine {
             self.store.save_target_state(&target.name, &spec.name, &state).await?;
             return Ok(state);
         }
@@ -105,6 +107,24 @@ impl Lifecycle {
         Ok(state)
     }
 
+    /// Whether the files that were installed for `target` are as they were put there. What somebody
+    /// changed is put right on the way, and told; the server is to load it then.
+    async fn still_installed(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+    ) -> bool {
+        let Some(request) = request(spec, held, &target.name) else { return true };
+        let Ok(Installed::Changed) = self.deployer.install(&request).await else {
+            // What can't be put in place shows when it is handed over, with its reason.
+            return true;
+        };
+        let what = format!("the files of the target {} were not as they had been put", target.name);
+        self.observer.observe(&Event::DriftRepaired { certificate: spec.name.clone(), what });
+        false
+    }
+
     /// Whether the endpoints serve what they served before; asked twice before a reload is thought
     /// of, since one lost connection is no reason for it.
     async fn still_serves(
@@ -114,6 +134,10 @@ impl Lifecycle {
         target: &TargetSettings,
         state: &mut TargetState,
     ) -> bool {
+        if verified(spec, target) == Proof::NotAtAll {
+            state.checked_at = Some(self.clock.now());
+            return true;
+        }
         let names = deploy::names_to_ask(spec);
         for _ in 0..2 {
             let seen =
@@ -134,13 +158,8 @@ impl Lifecycle {
         target: &TargetSettings,
         state: &mut TargetState,
     ) -> Result<Result<Event, DeployError>, StorageError> {
-        let Some(generation) = held.generation else {
+        let Some(request) = request(spec, held, &target.name) else {
             return Ok(Ok(installed_event(spec, &target.name)));
-        };
-        let request = DeployRequest {
-            certificate: spec.name.clone(),
-            generation,
-            target: target.name.clone(),
         };
         if let Err(error) = self.install_and_test(&request).await {
             return Ok(Err(error));
@@ -156,6 +175,7 @@ impl Lifecycle {
         self.store.save_target_state(&target.name, &spec.name, state).await?;
 
         if verified(spec, target) == Proof::NotAtAll {
+            state.checked_at = Some(self.clock.now());
             return Ok(Ok(installed_event(spec, &target.name)));
         }
         let names = deploy::names_to_ask(spec);
@@ -194,6 +214,12 @@ impl Lifecycle {
         let serves = seen.state == EndpointCondition::Served;
         state.served = serves.then(|| held.fingerprint());
     }
+}
+
+/// What the deployer is asked for; nothing for a placeholder.
+fn request(spec: &CertificateSpec, held: &Held, target: &TargetName) -> Option<DeployRequest> {
+    let generation = held.generation?;
+    Some(DeployRequest { certificate: spec.name.clone(), generation, target: target.clone() })
 }
 
 fn installed_event(spec: &CertificateSpec, target: &TargetName) -> Event {

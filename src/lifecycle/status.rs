@@ -2,8 +2,8 @@
 //! this moment, never from flags that say that a job was done.
 
 use crate::model::{
-    Attempts, CertificateSpec, CertificateStatus, Condition, EndpointCondition, EndpointState,
-    Health, Held, RenewalCondition, TargetName, TargetState, Timestamp,
+    Attempts, CertificateSpec, CertificateStatus, Condition, EndpointCondition, Health, Held,
+    RenewalCondition, TargetName, TargetState, Timestamp,
 };
 use crate::plan::{DeployReason, Deployment, Plan, Renewal};
 
@@ -115,12 +115,12 @@ fn target_status(
     let last = state.attempts.last.as_ref().filter(|_| failing);
     let next_attempt_at = match deployment {
         Deployment::BackOff { until, .. } => Some(*until),
-        Deployment::Served { look_at } => *look_at,
+        Deployment::Served { look_at } => Some(*look_at),
         Deployment::Nothing | Deployment::Look | Deployment::Deploy(_) => None,
     };
     TargetStatus {
         name: name.clone(),
-        state: target_condition(deployment, failing, &state.endpoints),
+        state: target_condition(deployment, failing, state),
         next_attempt_at,
         last_error: last.map(|it| it.message.clone()),
         error_code: last.map(|it| it.code.clone()),
@@ -134,15 +134,18 @@ fn target_status(
 fn target_condition(
     deployment: &Deployment,
     failing: bool,
-    endpoints: &[EndpointState],
+    state: &TargetState,
 ) -> EndpointCondition {
     match deployment {
-        Deployment::Served { look_at: None } => EndpointCondition::Installed,
-        Deployment::Served { look_at: Some(_) } | Deployment::Look => EndpointCondition::Served,
+        // Only what was seen is called served: where nobody is asked, there is nothing to see.
+        Deployment::Served { .. } | Deployment::Look if state.served.is_none() => {
+            EndpointCondition::Installed
+        }
+        Deployment::Served { .. } | Deployment::Look => EndpointCondition::Served,
         Deployment::Nothing => EndpointCondition::Waiting,
         Deployment::Deploy(reason) | Deployment::BackOff { reason, .. } => {
-            let unproven = !endpoints.is_empty()
-                && endpoints.iter().all(|it| it.state == EndpointCondition::Unproven);
+            let unproven = !state.endpoints.is_empty()
+                && state.endpoints.iter().all(|it| it.state == EndpointCondition::Unproven);
             match reason {
                 DeployReason::NotServed if failing && unproven => EndpointCondition::Unproven,
                 _ if failing => EndpointCondition::Failed,

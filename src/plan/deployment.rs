@@ -5,7 +5,8 @@
 //! 1. a placeholder is handed to nobody: it lies where servers look for it
 //! 2. the files of the held certificate are not in place, or the server was not told, or it was not
 //!    seen to serve it: deploy, after failures by the ladder
-//! 3. it was seen, but not lately: look again
+//! 3. it was seen, but not lately: look again, at what it serves and at the files that were
+//!    installed for it, which somebody else may have changed
 //!
 //! # Not here
 //!
@@ -28,12 +29,12 @@ const LOOKS_A_LIFE: u32 = 20;
 pub enum Deployment {
     /// It serves what is held, or was told to where nobody is to be asked.
     Served {
-        /// When to look again; `None` where nobody is to be asked.
-        look_at: Option<Timestamp>,
+        /// When to look again.
+        look_at: Timestamp,
     },
     /// There is nothing to hand over.
     Nothing,
-    /// Ask it now what it serves.
+    /// Look now whether its files are in place, and ask it what it serves.
     Look,
     /// Install, test, reload and verify now.
     Deploy(DeployReason),
@@ -92,7 +93,7 @@ pub fn decide(
     } else if asked.redeploys() {
         DeployReason::Forced
     } else {
-        return look(held, state, verified, now);
+        return look(held, state, now);
     };
     let waits = asked == super::Asked::ByTime && state.attempted == fingerprint;
     match state.attempts.waits_until(now).filter(|_| waits) {
@@ -110,15 +111,12 @@ pub enum Verified {
     NotAtAll,
 }
 
-fn look(held: &Held, state: &TargetState, verified: Verified, now: Timestamp) -> Deployment {
-    if verified == Verified::NotAtAll {
-        return Deployment::Served { look_at: None };
-    }
+fn look(held: &Held, state: &TargetState, now: Timestamp) -> Deployment {
     // A check in the future is one that a stepped clock made: it counts as none.
     let looked_at = state.checked_at.filter(|it| *it <= now);
     let look_at = looked_at.map(|it| it.saturating_add(look_interval(held)));
     match look_at {
-        Some(moment) if now < moment => Deployment::Served { look_at: Some(moment) },
+        Some(moment) if now < moment => Deployment::Served { look_at: moment },
         _ => Deployment::Look,
     }
 }
@@ -179,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_lately_is_served_and_looked_at_again() {
-        check(&served_at(1000), at(1299), &Deployment::Served { look_at: Some(at(1300)) });
+        check(&served_at(1000), at(1299), &Deployment::Served { look_at: at(1300) });
         check(&served_at(1000), at(1300), &Deployment::Look);
         check(&served_at(1000), at(10), &Deployment::Look);
     }
@@ -212,9 +210,10 @@ mod tests {
 
     #[test]
     fn where_nobody_is_asked_told_is_enough() {
-        let state = TargetState { served: None, checked_at: None, ..served_at(0) };
-        let decided = decide(Some(&held()), &state, Verified::NotAtAll, Asked::ByTime, at(5000));
-        assert_eq!(decided, Deployment::Served { look_at: None });
+        let state = TargetState { served: None, ..served_at(5000) };
+        let decided = |now| decide(Some(&held()), &state, Verified::NotAtAll, Asked::ByTime, now);
+        assert_eq!(decided(at(5000)), Deployment::Served { look_at: at(5300) });
+        assert_eq!(decided(at(5300)), Deployment::Look, "its files may have been changed");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Plan {
             Renewal::Blocked { until, .. } => until.unwrap_or(Timestamp::MAX),
         };
         let deployments = self.deployments.iter().map(|(_, deployment)| match deployment {
-            Deployment::Served { look_at } => look_at.unwrap_or(Timestamp::MAX),
+            Deployment::Served { look_at } => *look_at,
             Deployment::Nothing => Timestamp::MAX,
             Deployment::Look | Deployment::Deploy(_) => Timestamp::EPOCH,
             Deployment::BackOff { until, .. } => *until,
@@ -71,7 +71,7 @@ mod tests {
         let keep = Renewal::Keep { renew_at: at(500), reason: Reason::LifePassed };
         let target = |name: &str, deployment| (name.parse().unwrap(), deployment);
         let waiting = Deployment::BackOff { until: at(30), reason: DeployReason::NotServed };
-        let served = Deployment::Served { look_at: Some(at(90)) };
+        let served = Deployment::Served { look_at: at(90) };
         let plan = |deployments| Plan { renewal: keep.clone(), deployments };
 
         let quiet = plan(vec![target("a", served), target("b", waiting)]);

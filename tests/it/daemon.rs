@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls, target};
-use crate::support::{Endpoint, eventually, served_certificate, write};
+use crate::support::{Endpoint, PebbleOptions, eventually, served_certificate, write};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
@@ -213,4 +213,49 @@ fn the_control_socket_refuses_what_it_does_not_know() {
         Value::Null => Err(()),
         _ => Ok(()),
     });
+}
+
+#[test]
+fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
+    let installed = crate::support::Workspace::new();
+    let (chain, key) = (installed.path().join("site.pem"), installed.path().join("site.key"));
+    let tables = format!(
+        "[target.files]\ntype = \"command\"\nverify = []\n\
+         reload = {{ command = [\"/bin/sh\", \"-c\", \"echo reloaded >> {}/reloads\"] }}\n\
+         install = [{{ file = \"fullchain\", path = {chain:?} }}, {{ file = \"privkey\", path = {key:?} }}]\n",
+        installed.path().display()
+    );
+    // Looked at every 30 seconds, and not renewed meanwhile.
+    let pebble = PebbleOptions {
+        profiles: vec![("default".into(), Duration::from_mins(10))],
+        ..PebbleOptions::default()
+    };
+    let site =
+        Site::with(&SiteOptions { tls: Tls::Later, pebble, tables, ..SiteOptions::default() });
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    write(&site.workspace.config_file(), config.replace("targets = []", "targets = [\"files\"]"));
+    let mut nobody = site;
+    nobody.start_nginx(Some(nobody.pebble.http_port()));
+    let site = nobody;
+
+    let daemon = site.daemon();
+    site.await_condition("held");
+    let reloads = || {
+        std::fs::read_to_string(installed.path().join("reloads"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    let before = reloads();
+    assert!(before > 0, "{}", daemon.log());
+    write(&chain, "edited by hand");
+    eventually(LIMIT, "the chain is put right", || {
+        let content = std::fs::read_to_string(&chain).unwrap();
+        if content.contains("BEGIN CERTIFICATE") { Ok(()) } else { Err(daemon.log()) }
+    });
+    eventually(LIMIT, "the server was told", || {
+        if reloads() > before { Ok(()) } else { Err(daemon.log()) }
+    });
+    let log = daemon.log();
+    assert!(log.contains("the files of the target files were not as they had been put"), "{log}");
 }
