@@ -13,6 +13,7 @@ pub mod support;
 mod alerts;
 mod daemon;
 mod deploy;
+mod expiry;
 mod issuance;
 mod peers;
 mod site;
