@@ -1,0 +1,293 @@
+//! The documents, held to the program: what they name is there, and what they show works.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory};
+use renewd::cli::arguments::Arguments;
+use renewd::config::{self, Config, Environment};
+use renewd::sys::atomic::{self, Access};
+
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+const NOT_IMPLEMENTED: &str = "not implemented";
+
+#[test]
+fn each_row_of_the_rfc_map_names_files_and_tests_that_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let tests = test_names();
+    let rows = rows(section(&architecture, "## RFC map"));
+    assert!(rows.len() > 30, "the RFC map has {} rows only", rows.len());
+    for row in rows {
+        let [section, _, files, test] =
+            <[String; 4]>::try_from(row).unwrap_or_else(|row| panic!("not four cells: {row:?}"));
+        if test == NOT_IMPLEMENTED {
+            assert_eq!(files, "–", "{section} is not implemented and has a file");
+            continue;
+        }
+        let (files, named) = (quoted(&files), quoted(&test));
+        assert!(!files.is_empty() && !named.is_empty(), "{section} has no file or no test");
+        for file in files {
+            assert!(root().join(file).is_file(), "{section}: there is no {file}");
+        }
+        for test in named {
+            assert!(tests.contains(test), "{section}: there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn each_row_of_the_threat_model_names_tests_that_exist() {
+    let tests = test_names();
+    let security = read("SECURITY.md");
+    let rows = rows(section(&security, "## Who is not trusted"));
+    assert!(rows.len() > 10, "{} rows only", rows.len());
+    for row in rows {
+        let named = quoted(row.last().unwrap());
+        assert!(!named.is_empty(), "no test in {row:?}");
+        for test in named {
+            assert!(tests.contains(test), "there is no test {test}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_map_has_every_module_in_the_order_of_its_layers() {
+    let lib = read("src/lib.rs");
+    let modules: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let architecture = read("ARCHITECTURE.md");
+    let mapped: Vec<&str> = architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
+    assert_eq!(mapped, modules);
+}
+
+#[test]
+fn the_smallest_configuration_of_the_readme_is_the_example_and_loads() {
+    let readme = read("README.md");
+    let smallest = blocks(section(&readme, "## The smallest configuration"), "toml").remove(0);
+    let example = read("examples/minimal.toml");
+    let example: Vec<&str> = example.lines().filter(|it| !it.starts_with('#')).collect();
+    assert_eq!(smallest.trim(), example.join("\n").trim());
+
+    let config = load(&smallest);
+    let [certificate] = config.certificates.as_slice() else { panic!("not one certificate") };
+    assert_eq!(certificate.name.as_str(), "example.com");
+    assert_eq!(certificate.first_ca().unwrap().as_str(), "letsencrypt");
+    assert_eq!(certificate.key_type.to_string(), "p256");
+    assert!(certificate.placeholder && certificate.verify);
+    let solver = certificate.solvers.values().next().unwrap();
+    assert_eq!(solver.as_str(), "web");
+    let target = config.targets.values().next().unwrap();
+    let addresses: Vec<&str> = target.verify.iter().map(|it| it.address.as_str()).collect();
+    assert_eq!(addresses, ["127.0.0.1:443", "[::1]:443"]);
+}
+
+#[test]
+fn every_configuration_in_the_readme_loads() {
+    let readme = read("README.md");
+    let blocks = blocks(&readme, "toml");
+    assert!(blocks.len() >= 3, "{} blocks only", blocks.len());
+    let smallest = blocks.first().unwrap().clone();
+    for block in &blocks {
+        let is_whole = block.contains("[[certificate]]");
+        load(&if is_whole { block.clone() } else { format!("{smallest}\n{block}") });
+    }
+}
+
+#[test]
+fn every_command_and_option_of_the_help_is_in_the_readme() {
+    let readme = read("README.md");
+    let commands = section(&readme, "## Commands");
+    let program = Arguments::command();
+    check_command(&program, "renewd", commands);
+}
+
+#[track_caller]
+fn check_command(command: &Command, words: &str, text: &str) {
+    for argument in command.get_arguments() {
+        if let Some(long) = argument.get_long().filter(|it| !["help", "version"].contains(it)) {
+            assert!(text.contains(&format!("--{long}")), "`{words} --{long}` is not in the README");
+        }
+    }
+    let below: Vec<&Command> =
+        command.get_subcommands().filter(|it| it.get_name() != "help").collect();
+    if below.is_empty() {
+        assert!(text.contains(&format!("`{words}")), "`{words}` is not in the README");
+    }
+    for sub in below {
+        check_command(sub, &format!("{words} {}", sub.get_name()), text);
+    }
+}
+
+#[test]
+fn every_exit_code_of_the_help_is_in_the_readme() {
+    let help = Arguments::command().get_after_help().unwrap().to_string();
+    let listed = help.strip_prefix("Exit codes: ").unwrap().split("; ");
+    let codes: Vec<&str> = listed.filter_map(|it| it.split_whitespace().next()).collect();
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "5", "6"]);
+    let readme = read("README.md");
+    let commands = rows(section(&readme, "## Commands"));
+    let explained: Vec<&str> =
+        commands.iter().map(|it| it.first().unwrap().as_str()).filter(|it| it.len() == 1).collect();
+    assert_eq!(explained, codes);
+}
+
+#[test]
+fn every_error_code_in_the_readme_is_one_that_the_program_gives() {
+    let readme = read("README.md");
+    let rows = rows(section(&readme, "## Where to look when it fails"));
+    assert!(rows.len() >= 10, "{} errors only", rows.len());
+    let source: String =
+        files(&root().join("src"), "rs").iter().map(|it| fs::read_to_string(it).unwrap()).collect();
+    for row in rows {
+        let code = quoted(row.first().unwrap()).remove(0);
+        // Codes of the CA's problem types are put together from `acme.` and their word.
+        let word = code.strip_prefix("acme.").unwrap_or(code);
+        let given = [code, word].iter().any(|it| source.contains(&format!("\"{it}\"")));
+        assert!(given, "nothing gives the code {code}");
+    }
+}
+
+#[test]
+fn every_example_is_named_in_a_document() {
+    let text: String = DOCUMENTS.iter().map(|it| read(it)).collect();
+    for file in fs::read_dir(root().join("examples")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(text.contains(&format!("examples/{name}")), "no document names {name}");
+    }
+}
+
+#[test]
+fn every_file_that_a_document_links_to_is_there() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for link in text.split("](").skip(1).filter_map(|it| it.split(')').next()) {
+            let is_ours = !link.starts_with("http") && !link.starts_with('#');
+            assert!(!is_ours || root().join(link).exists(), "{document}: there is no {link}");
+        }
+    }
+}
+
+#[test]
+fn every_source_file_that_a_document_names_is_there() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let words = text.split(|it: char| it.is_whitespace() || "`(),".contains(it));
+        for path in words.filter(|it| ["src/", "tests/"].iter().any(|top| it.starts_with(top))) {
+            let path = path.trim_end_matches(['.', ':', ';']);
+            let is_pattern = path.contains('*');
+            assert!(is_pattern || root().join(path).exists(), "{document}: there is no {path}");
+        }
+    }
+}
+
+/// Loads `text` as a main file, with the secret files that the README names beside it.
+#[track_caller]
+fn load(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("renewd.toml");
+    atomic::write(&main, text.as_bytes(), Access::mode(0o644)).unwrap();
+    let secret = folder.path().join("webhook.key");
+    atomic::write(&secret, b"whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ=", Access::mode(0o600)).unwrap();
+    config::load(&main, &Environment::default()).unwrap_or_else(|faults| panic!("{text}\n{faults}"))
+}
+
+/// The part of `text` from the heading that begins with `heading` to the next of its level.
+#[track_caller]
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n{heading}")).unwrap_or_else(|| panic!("no {heading}")) + 1;
+    let rest = text.get(start..).unwrap();
+    let level = heading.split(' ').next().unwrap();
+    let end = rest.find(&format!("\n{level} ")).unwrap_or(rest.len());
+    rest.get(..end).unwrap()
+}
+
+/// The cells of each row of the tables in `text`, without heads and rules.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_rule = |line: &&str| line.starts_with("|---");
+    let is_head = |at: usize| lines.get(at + 1).is_some_and(is_rule);
+    let table = lines
+        .iter()
+        .enumerate()
+        .filter(|(at, line)| line.starts_with('|') && !is_rule(line) && !is_head(*at));
+    table
+        .map(|(_, line)| {
+            let line = line.replace("\\|", "/");
+            let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
+            inner.split('|').map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect()
+}
+
+/// What stands in backticks in `text`.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The contents of the fenced blocks of `language` in `text`, without their indentation.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        open = match open.take() {
+            Some((_, block)) if line.trim() == "```" => {
+                blocks.push(block);
+                None
+            }
+            Some((indent, block)) => {
+                Some((indent, format!("{block}{}\n", line.get(indent..).unwrap_or_default())))
+            }
+            None if line.trim() == format!("```{language}") => Some((indent, String::new())),
+            None => None,
+        };
+    }
+    blocks
+}
+
+/// The names of all functions that stand under a test attribute.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in ["src", "tests"].iter().flat_map(|it| files(&root().join(it), "rs")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            is_test |= line.starts_with("#[test") || line.starts_with("#[tokio::test");
+            let name = line.trim_start_matches("async ").strip_prefix("fn ");
+            if let Some(name) = name.and_then(|it| it.split('(').next()).filter(|_| is_test) {
+                names.insert(name.to_owned());
+                is_test = false;
+            }
+        }
+    }
+    names
+}
+
+/// All files below `folder` that end in `extension`.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
