@@ -126,6 +126,31 @@ fn check_command(command: &Command, words: &str, text: &str) {
 }
 
 #[test]
+fn no_hint_names_a_command_or_option_that_is_not_there() {
+    let program = Arguments::command();
+    let mut seen = 0;
+    for file in files(&root().join("src"), "rs") {
+        let text = fs::read_to_string(&file).unwrap();
+        // Documentation may speak of later versions; what operators read may not.
+        let lines = text.lines().filter(|it| !it.trim_start().starts_with("//"));
+        let text: String =
+            lines.map(|it| format!("{} ", it.trim().trim_end_matches('\\'))).collect();
+        for named in text.split("`renewd ").skip(1).filter_map(|it| it.split('`').next()) {
+            let mut words = named.split_whitespace();
+            let command = words.next().and_then(|it| program.find_subcommand(it));
+            let command = command.unwrap_or_else(|| panic!("{}: {named}", file.display()));
+            for option in words.filter_map(|it| it.strip_prefix("--")) {
+                let all = command.get_arguments().chain(program.get_arguments());
+                let is_there = all.filter_map(|it| it.get_long()).any(|it| it == option);
+                assert!(is_there, "{}: {named}", file.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "{seen} commands seen in hints");
+}
+
+#[test]
 fn every_exit_code_of_the_help_is_in_the_readme() {
     let help = Arguments::command().get_after_help().unwrap().to_string();
     let listed = help.strip_prefix("Exit codes: ").unwrap().split("; ");

@@ -93,12 +93,12 @@ fn webroot_hint(directory: &std::path::Path, error: &io::Error) -> Option<String
              or links"
         )),
         ErrorKind::PermissionDenied => Some(format!(
-            "let the user that renewd runs as write to {directory}; under systemd the unit needs \
-             ReadWritePaths= for it, which `renewd check --systemd` prints"
+            "let the user that renewd runs as write to {directory}; a systemd unit with \
+             ProtectSystem= needs ReadWritePaths= for it"
         )),
         ErrorKind::ReadOnlyFilesystem => Some(format!(
-            "under systemd the unit needs ReadWritePaths= for {directory}, which \
-             `renewd check --systemd` prints; else the file system is mounted read-only"
+            "a systemd unit with ProtectSystem= needs ReadWritePaths= for {directory}; else the \
+             file system is mounted read-only"
         )),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Some(format!("free space where {directory} is: see `df -h` and `df -i` of it"))
@@ -116,8 +116,8 @@ fn listen_hint(address: SocketAddr, error: &io::Error) -> Option<String> {
              port"
         )),
         ErrorKind::PermissionDenied => Some(format!(
-            "port {port} needs the capability CAP_NET_BIND_SERVICE: `renewd check --systemd` \
-             prints the setting; or listen on a port above 1023 and let the web server forward \
+            "port {port} needs the capability CAP_NET_BIND_SERVICE (in a systemd unit: \
+             AmbientCapabilities=); or listen on a port above 1023 and let the web server forward \
              /.well-known/acme-challenge/ to it"
         )),
         ErrorKind::AddrNotAvailable => Some(format!(
