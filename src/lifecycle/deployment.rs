@@ -8,7 +8,7 @@ use crate::model::{
     TargetState,
 };
 use crate::plan::backoff::after_local_failure;
-use crate::plan::{Asked, Deployment, Verified as Proof};
+use crate::plan::{Asked, DeployReason, Deployment, Verified as Proof, is_told_again};
 use crate::sys::crash;
 
 use super::Lifecycle;
@@ -31,7 +31,14 @@ impl Lifecycle {
             let deployment = facts.deployment(spec, Some(target), state, asked, now);
             if matches!(deployment, Deployment::Deploy(_) | Deployment::Look) {
                 due.push(index);
-                under_way.push(self.serve(spec, &held, target, deployment, state.clone()));
+                let look_first = match deployment {
+                    Deployment::Look => true,
+                    // It was told: perhaps it only took its time, or the operator helped it.
+                    Deployment::Deploy(DeployReason::NotServed) => asked == Asked::ByTime,
+                    _ => false,
+                };
+                let first = if look_first { First::Look } else { First::HandOver };
+                under_way.push(self.serve(spec, &held, target, first, state.clone()));
             }
         }
         let mut failures = Vec::new();
@@ -60,27 +67,42 @@ impl Lifecycle {
         }
     }
 
-    /// Looks at or deploys to one target, and remembers how it went.
+    /// Makes one target serve `held`, beginning with `first`, and remembers how it went.
     async fn serve(
         &self,
         spec: &CertificateSpec,
         held: &Held,
         target: &TargetSettings,
-        deployment: Deployment,
+        first: First,
         mut state: TargetState,
     ) -> Result<TargetState, StorageError> {
-        let is_fine = deployment == Deployment::Look
-            && self.still_installed(spec, held, target).await
-            && self.still_serves(spec, held, target, &mut state).await;
-        if is_fine {
-            self.store.save_target_state(&target.name, &spec.name, &state).await?;
-            return Ok(state);
-        }
         if state.attempted != Some(held.fingerprint()) {
             state.attempts.begin_anew();
             state.attempted = Some(held.fingerprint());
         }
-        let result = self.hand_over(spec, held, target, &mut state).await?;
+        let was_fine =
+            state.served == Some(held.fingerprint()) || verified(spec, target) == Proof::NotAtAll;
+        let looked = match first {
+            First::Look if self.still_installed(spec, held, target).await => {
+                Some(self.look_twice(spec, held, target, &mut state).await)
+            }
+            First::Look => {
+                // The files are other ones than the server has loaded, also after a crash here.
+                state.reloaded = None;
+                self.store.save_target_state(&target.name, &spec.name, &state).await?;
+                None
+            }
+            First::HandOver => None,
+        };
+        let result = match looked {
+            Some(Ok(_)) if was_fine => {
+                self.store.save_target_state(&target.name, &spec.name, &state).await?;
+                return Ok(state);
+            }
+            Some(Err(error)) if !is_told_again(&state) => Err(error),
+            Some(Ok(event)) => Ok(event),
+            Some(Err(_)) | None => self.hand_over(spec, held, target, &mut state).await?,
+        };
         match result {
             Ok(event) => {
                 let what = format!("{} {}", target.name, held.fingerprint());
@@ -125,29 +147,27 @@ impl Lifecycle {
         false
     }
 
-    /// Whether the endpoints serve what they served before; asked twice before a reload is thought
-    /// of, since one lost connection is no reason for it.
-    async fn still_serves(
+    /// Asks the endpoints what they serve; twice before a reload is thought of, since one lost
+    /// connection is no reason for it.
+    async fn look_twice(
         &self,
         spec: &CertificateSpec,
         held: &Held,
         target: &TargetSettings,
         state: &mut TargetState,
-    ) -> bool {
+    ) -> Result<Event, DeployError> {
         if verified(spec, target) == Proof::NotAtAll {
             state.checked_at = Some(self.clock.now());
-            return true;
+            return Ok(installed_event(spec, &target.name));
         }
         let names = deploy::names_to_ask(spec);
-        for _ in 0..2 {
-            let seen =
-                deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
-            self.note(held, &seen, state);
-            if seen.state == EndpointCondition::Served {
-                return true;
-            }
+        let look = || deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock);
+        let mut seen = look().await;
+        if seen.error.is_some() {
+            seen = look().await;
         }
-        false
+        self.note(held, &seen, state);
+        seen.error.map_or_else(|| Ok(served_event(spec, target, held)), Err)
     }
 
     /// Install, test, reload, verify; each step that was made is remembered before the next.
@@ -183,11 +203,7 @@ impl Lifecycle {
         self.note(held, &seen, state);
         Ok(match seen.error {
             Some(error) => Err(error),
-            None => Ok(Event::Served {
-                certificate: spec.name.clone(),
-                target: target.name.clone(),
-                sha256: held.fingerprint(),
-            }),
+            None => Ok(served_event(spec, target, held)),
         })
     }
 
@@ -220,6 +236,23 @@ impl Lifecycle {
 fn request(spec: &CertificateSpec, held: &Held, target: &TargetName) -> Option<DeployRequest> {
     let generation = held.generation?;
     Some(DeployRequest { certificate: spec.name.clone(), generation, target: target.clone() })
+}
+
+/// With what the work on a target begins.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    /// It may serve the certificate already.
+    Look,
+    /// It does not, or is to be told whatever it serves.
+    HandOver,
+}
+
+fn served_event(spec: &CertificateSpec, target: &TargetSettings, held: &Held) -> Event {
+    Event::Served {
+        certificate: spec.name.clone(),
+        target: target.name.clone(),
+        sha256: held.fingerprint(),
+    }
 }
 
 fn installed_event(spec: &CertificateSpec, target: &TargetName) -> Event {

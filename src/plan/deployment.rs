@@ -7,6 +7,8 @@
 //!    seen to serve it: deploy, after failures by the ladder
 //! 3. it was seen, but not lately: look again, at what it serves and at the files that were
 //!    installed for it, which somebody else may have changed
+//! 4. a server that was told and never seen to serve the name is told again three times, and then
+//!    only looked at: telling it for ever may cost it more than the certificate is worth
 //!
 //! # Not here
 //!
@@ -15,12 +17,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Held, TargetState, Timestamp};
+use crate::model::{EndpointCondition, EndpointState, Held, TargetState, Timestamp};
 
 /// What is served is looked at this often, at least.
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(300);
 /// What is served is looked at this often, at most.
 const SHORTEST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A server that was never seen to serve the name is told to load it this often.
+const TELLS_UNPROVEN: u32 = 4;
 /// A life is looked at this many times.
 const LOOKS_A_LIFE: u32 = 20;
 
@@ -100,6 +104,14 @@ pub fn decide(
         Some(until) => Deployment::BackOff { until, reason },
         None => Deployment::Deploy(reason),
     }
+}
+
+/// Whether the server of a target with `state`, which was told already, is to be told again.
+#[must_use]
+pub fn is_told_again(state: &TargetState) -> bool {
+    let is_unproven = |it: &EndpointState| it.state == EndpointCondition::Unproven;
+    let never_seen = state.endpoints.iter().all(is_unproven);
+    !never_seen || state.attempts.failures < TELLS_UNPROVEN
 }
 
 /// How a target is known to serve a certificate.
@@ -206,6 +218,28 @@ mod tests {
         assert_eq!(by_hand, Deployment::Deploy(DeployReason::NotServed));
         state.attempted = Some(Fingerprint::of(b"old"));
         check(&state, at(1001), &Deployment::Deploy(DeployReason::NotServed));
+    }
+
+    #[test]
+    fn a_server_that_never_served_the_name_is_not_told_for_ever() {
+        let endpoint = |state| EndpointState {
+            address: "127.0.0.1:443".to_owned(),
+            name: "example.com".parse().unwrap(),
+            state,
+            served_serial: None,
+            served_sha256: None,
+            checked_at: at(0),
+            ever_served: false,
+            last_error: None,
+        };
+        let unproven = endpoint(EndpointCondition::Unproven);
+        let mut state = TargetState { endpoints: vec![unproven], ..TargetState::default() };
+        state.attempts.failures = 3;
+        assert!(is_told_again(&state));
+        state.attempts.failures = 4;
+        assert!(!is_told_again(&state));
+        state.endpoints.push(endpoint(EndpointCondition::Failed));
+        assert!(is_told_again(&state), "one of them once served it");
     }
 
     #[test]

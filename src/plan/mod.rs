@@ -13,7 +13,7 @@ mod deployment;
 mod renewal;
 
 pub use deployment::{
-    DeployReason, Deployment, Verified, decide as decide_deployment, look_interval,
+    DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
 };
 pub use renewal::{Asked, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal};
 
