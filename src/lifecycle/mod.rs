@@ -15,12 +15,14 @@ mod status;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::deploy::{Deployer, TargetSettings};
 use crate::issue::{IssueError, Issuer, Side};
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, CertificateStatus, Event, Explain, Failure, Held,
-    Journal, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
+    CaName, CertificateName, CertificateSpec, CertificateState, CertificateStatus, Event, Explain,
+    Failure, Held, Journal, Observer, Retry, Share, StorageError, TargetName, TargetStatus,
+    chain_text,
 };
 use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
@@ -251,16 +253,7 @@ impl Lifecycle {
             .map(|it| it.leaf.validity.life_left(now));
         let state = &mut facts.state;
         let jitter = (self.jitter)();
-        let rung = match error.side() {
-            Side::Local => &mut state.local_failures,
-            Side::Ca => &mut state.ca_failures,
-        };
-        *rung = rung.saturating_add(1);
-        let pause = match (error.side(), error.retry()) {
-            (Side::Local, Retry::BackOff) => after_local_failure(*rung, jitter),
-            (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
-            _ => after_ca_failure(*rung, life_left, jitter),
-        };
+        let pause = pause(state, error.side(), error.retry(), life_left, jitter);
         state.attempts.fail(failure.clone(), error.retry(), pause);
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)
@@ -296,9 +289,45 @@ impl Lifecycle {
     }
 }
 
+/// The pause after one more failure in `state`, by the ladder of its `side`.
+fn pause(
+    state: &mut CertificateState,
+    side: Side,
+    retry: Retry,
+    life_left: Option<Duration>,
+    jitter: Jitter,
+) -> Duration {
+    let rung = match side {
+        Side::Local => &mut state.local_failures,
+        Side::Ca => &mut state.ca_failures,
+    };
+    *rung = rung.saturating_add(1);
+    match (side, retry) {
+        (Side::Local, Retry::BackOff) => after_local_failure(*rung, jitter),
+        (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
+        _ => after_ca_failure(*rung, life_left, jitter),
+    }
+}
+
 /// A digest of `parts`: what was wanted when a renewal failed, so that a changed wish is tried at
 /// once. Nothing secret may be among them.
 #[must_use]
 pub fn digest(parts: &[String]) -> String {
     crate::model::Fingerprint::of(parts.join("\n").as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_of_our_own_does_not_climb_the_cas_ladder() {
+        let mut state = CertificateState::default();
+        let mut seconds =
+            |side| pause(&mut state, side, Retry::BackOff, None, Jitter::NONE).as_secs();
+        let local = [(); 4].map(|()| seconds(Side::Local));
+        assert_eq!(local, [5, 30, 120, 300]);
+        assert_eq!([(); 2].map(|()| seconds(Side::Ca)), [60, 600]);
+        assert_eq!(seconds(Side::Local), 300);
+    }
 }
