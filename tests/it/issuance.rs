@@ -172,6 +172,18 @@ fn a_filled_order_is_downloaded_although_its_solver_can_not_work_any_more() {
 }
 
 #[test]
+fn an_install_that_a_crash_interrupted_is_repaired_at_the_next_start() {
+    let site = Site::start();
+    check_served(&site);
+    let folder = site.workspace.path().join("state/private/previous/nginx").join(NAME);
+    std::fs::create_dir_all(&folder).unwrap();
+    let journal = folder.join("journal.json");
+    crate::support::write(&journal, "broken");
+    check_served(&site);
+    assert!(!journal.exists(), "nothing was repaired");
+}
+
+#[test]
 fn nothing_secret_is_readable_by_others() {
     let site = Site::start();
     check_served(&site);
