@@ -1,6 +1,6 @@
 //! `renewd alert test`.
 
-use crate::model::chain_text;
+use crate::model::{Explain, chain_text};
 
 use super::arguments::Global;
 use super::context::{Context, Ended};
@@ -24,7 +24,8 @@ pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
             Ok(()) => output::data(&format!("{receiver}: delivered")),
             Err(error) => {
                 exit = Exit::Failed;
-                output::problem(&format!("{receiver}: {}", chain_text(&error)), None);
+                let message = format!("{receiver}: {}", chain_text(&error));
+                output::problem(&message, error.hint().as_deref());
             }
         }
     }

@@ -121,12 +121,17 @@ impl Context {
 ///
 /// # Errors
 ///
-/// Exit code 2 if one is not in the configuration.
+/// Exit code 2 if one is not in the configuration, 3 if its entry was refused.
 pub(super) fn selected(
     config: &Config,
     names: &[CertificateName],
 ) -> Result<Vec<CertificateSpec>, Ended> {
     for name in names {
+        if config.rejected.contains(name) {
+            let message = format!("the entry of {name} was refused");
+            output::problem(&message, Some("run `renewd check`, and mend what it names"));
+            return Err(Ended(Exit::Configuration));
+        }
         if !config.certificates.iter().any(|it| it.name == *name) {
             let known: Vec<_> = config.certificates.iter().map(|it| it.name.as_str()).collect();
             let hint = format!("the configuration has: {}", known.join(", "));
