@@ -19,6 +19,21 @@ pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
         return Ok(Exit::Failed);
     }
     let mut exit = Exit::AsWanted;
+    if global.json {
+        let shown: Vec<_> = results
+            .iter()
+            .map(|(receiver, it)| {
+                serde_json::json!({
+                    "receiver": receiver,
+                    "delivered": it.is_ok(),
+                    "error": it.as_ref().err().map(|it| chain_text(it)),
+                })
+            })
+            .collect();
+        output::json(&shown);
+        let all = results.iter().all(|(_, it)| it.is_ok());
+        return Ok(if all { Exit::AsWanted } else { Exit::Failed });
+    }
     for (receiver, result) in results {
         match result {
             Ok(()) => output::data(&format!("{receiver}: delivered")),

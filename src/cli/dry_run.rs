@@ -41,22 +41,26 @@ pub(super) async fn dry_run(global: &Global, names: &[CertificateName]) -> Resul
     make_trial(&mut context.config, &trials);
     let (base, agent) = context.open(None).await?;
     let mut failed = !without_twin.is_empty();
+    let mut reports = Vec::new();
     for (spec, _) in &trials {
         let Some(trial) = agent.spec(&spec.name) else { continue };
         let bar = super::renew::spinner(spec.name.as_str());
         let result = agent.lifecycle.work(trial, Asked::Forced).await;
         bar.finish_and_clear();
         let report = report(&spec.name, result, base.clock.now());
-        if report.renewed {
+        failed |= !report.renewed;
+        if report.renewed && !global.json {
             output::data(&format!("{}: the trial went well", spec.name));
             say_what_is_not_proven(spec);
-        } else {
-            failed = true;
         }
         for failure in &report.failures {
             let message = format!("{}: {}", spec.name, failure.message);
             output::problem(&message, failure.hint.as_deref());
         }
+        reports.push(report);
+    }
+    if global.json {
+        output::json(&reports);
     }
     Ok(if failed { Exit::Failed } else { Exit::AsWanted })
 }
