@@ -30,7 +30,7 @@ pub enum ApiError {
     #[error("cannot reach the daemon")]
     Unreachable(#[source] HttpError),
     /// It did not answer in time.
-    #[error("the daemon is still at work after the time given to wait")]
+    #[error("the daemon did not answer within the time given to wait")]
     TimedOut,
     /// It refused.
     #[error("{message}")]

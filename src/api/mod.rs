@@ -16,7 +16,7 @@ use crate::model::{CertificateName, Timestamp};
 use crate::plan::{Asked, Plan};
 
 pub use client::{ApiError, Client};
-pub use server::{ServeError, serve};
+pub use server::{ControlSocket, ServeError};
 
 /// What to work on, and how much it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,43 +35,76 @@ pub struct ServeError {
     source: io::Error,
 }
 
-/// Serves `handle` on the Unix socket `path` until `end` is done; the socket is gone then.
-///
-/// A socket that another process left is replaced: its caller holds the lock of the state
-/// directory, so nobody can be listening there.
-///
-/// # Errors
-///
-/// If the socket can't be made.
-pub async fn serve(
-    path: &Path,
-    handle: Handle,
-    end: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let failed = |step| move |source| ServeError { step, path: path.to_owned(), source };
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove the old socket")(source));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
-    // Who may connect is decided by this mode and group first, and by the credentials of each peer
-    // in any case.
-    let group = user::group_id(ADMIN_GROUP).ok();
-    if let Some(group) = group {
-        // Without the right to change it, members of the group are let in by nobody but the mode.
-        drop(std::os::unix::fs::chown(path, None, Some(group)));
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-        .map_err(failed("set the mode of"))?;
+/// The control socket, bound and not yet served. It is gone when this is dropped, or served to its
+/// end.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    admins: Admins,
+    path: Removed,
+}
 
-    let admins = Admins { own: rustix::process::geteuid().as_raw(), group };
-    let service = router(handle, admins).into_make_service_with_connect_info::<Peer>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(end);
-    let result = serving.await.map_err(failed("serve on"));
-    drop(std::fs::remove_file(path));
-    result
+/// A path that is removed with this.
+#[derive(Debug)]
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+impl ControlSocket {
+    /// Makes the Unix socket `path`, for root, the present user and the administrators' group.
+    ///
+    /// A socket that another process left is replaced: its caller holds the lock of the state
+    /// directory, so nobody can be listening there.
+    ///
+    /// # Errors
+    ///
+    /// If the socket can't be made.
+    pub fn bind(path: &Path) -> Result<Self, ServeError> {
+        let failed = |step| move |source| ServeError { step, path: path.to_owned(), source };
+        match std::fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove the old socket")(source));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+        // Who may connect is decided by this mode and group first, and by the credentials of each
+        // peer in any case.
+        let group = user::group_id(ADMIN_GROUP).ok();
+        if let Some(group) = group {
+            // Without the right to change it, members of the group are let in by nobody but the
+            // mode.
+            drop(std::os::unix::fs::chown(path, None, Some(group)));
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+            .map_err(failed("set the mode of"))?;
+        let admins = Admins { own: rustix::process::geteuid().as_raw(), group };
+        Ok(Self { listener, admins, path: Removed(path.to_owned()) })
+    }
+
+    /// Answers for `handle` until `end` is done.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to go on.
+    pub async fn serve(
+        self,
+        handle: Handle,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let service = router(handle, self.admins).into_make_service_with_connect_info::<Peer>();
+        let serving = axum::serve(self.listener, service).with_graceful_shutdown(end);
+        let path = self.path;
+        serving.await.map_err(|source| ServeError {
+            step: "serve on",
+            path: path.0.clone(),
+            source,
+        })
+    }
 }
 
 /// Who may ask for things.
@@ -188,6 +221,7 @@ fn refused_by_daemon(refused: &Refused) -> Response {
     let (status, code) = match refused {
         Refused::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_certificate"),
         Refused::Faulty(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_rejected"),
+        Refused::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         Refused::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
     };
     refusal(status, code, &refused.to_string())
@@ -196,4 +230,35 @@ fn refused_by_daemon(refused: &Refused) -> Response {
 fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     let body = ErrorBody { code: code.to_owned(), message: message.to_owned() };
     (status, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::atomic::{self, Access};
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_is_replaced_and_ours_goes_away_with_us() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        // As a process that was killed leaves it.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let socket = ControlSocket::bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_made_is_an_error_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        atomic::directory(&path, Access::mode(0o700)).unwrap();
+        assert!(ControlSocket::bind(&path).is_err());
+        let missing = ControlSocket::bind(&folder.path().join("run/control.sock"));
+        assert!(missing.is_err());
+        let long = folder.path().join("x".repeat(200));
+        let error = ControlSocket::bind(&long).unwrap_err();
+        assert!(error.to_string().starts_with("cannot listen on"), "{error}");
+    }
 }

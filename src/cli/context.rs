@@ -20,6 +20,9 @@ use super::output;
 
 /// How long another process that writes the state directory is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to answer what costs it no work: one that is stuck is no reason to
+/// learn nothing.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long a daemon's work is waited for: an order may take five minutes, and again to be issued.
 const WORK_WAIT: Duration = Duration::from_secs(15 * 60);
 
@@ -56,12 +59,22 @@ impl Context {
         }
     }
 
-    /// A client for the daemon that runs on this configuration, if one listens.
+    /// A client for the daemon that runs on this configuration, if one listens: for questions.
     #[must_use]
-    pub(super) fn daemon(&self, wait: Option<Duration>) -> Option<Client> {
+    pub(super) fn daemon(&self) -> Option<Client> {
+        self.client(ANSWER_WAIT)
+    }
+
+    /// As [`Context::daemon`], for work that may take as long as `wait` says.
+    #[must_use]
+    pub(super) fn daemon_at_work(&self, wait: Option<Duration>) -> Option<Client> {
+        self.client(wait.unwrap_or(WORK_WAIT))
+    }
+
+    fn client(&self, wait: Duration) -> Option<Client> {
         let socket = self.config.store.control_socket();
         std::os::unix::net::UnixStream::connect(&socket).ok()?;
-        Client::new(&socket, wait.unwrap_or(WORK_WAIT)).ok()
+        Client::new(&socket, wait).ok()
     }
 
     /// Opens the store to write, and builds everything on it.

@@ -13,7 +13,7 @@ use super::{output, renew};
 pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result<Exit, Ended> {
     let context = Context::load(global)?;
     let specs = selected(&context.config, &names)?;
-    let entries = match context.daemon(None) {
+    let entries = match context.daemon() {
         Some(daemon) => {
             let request = WorkRequest { names, ..WorkRequest::default() };
             daemon.plan(&request).await.map_err(|error| renew::ended(&error))?

@@ -8,7 +8,7 @@ use super::{output, renew};
 /// Asks for a reload; a configuration with faults is refused here already.
 pub(super) async fn reload(global: &Global) -> Result<Exit, Ended> {
     let context = Context::load(global)?;
-    let Some(daemon) = context.daemon(None) else {
+    let Some(daemon) = context.daemon() else {
         let socket = context.config.store.control_socket();
         let message = format!("no daemon listens on {}", socket.display());
         output::problem(&message, Some("start it with `renewd run`"));

@@ -50,7 +50,7 @@ async fn work(
 ) -> Result<Exit, Ended> {
     let context = Context::load(global)?;
     selected(&context.config, &request.names)?;
-    let reports = match context.daemon(wait) {
+    let reports = match context.daemon_at_work(wait) {
         Some(daemon) => ask(&daemon, &request).await?,
         None => do_it(context, &request, wait).await?,
     };
@@ -73,6 +73,9 @@ async fn ask(daemon: &Client, request: &WorkRequest) -> Result<Vec<WorkReport>, 
 /// Tells why the daemon did not do what was asked.
 pub(super) fn ended(error: &ApiError) -> Ended {
     let (exit, hint) = match error {
+        ApiError::Refused { code, .. } if code == "busy" || code == "ending" => {
+            (Exit::Waited, "try again in a moment")
+        }
         ApiError::TimedOut => (Exit::Waited, "it goes on; see `renewd status`, or raise --wait"),
         ApiError::Unreachable(_) => (Exit::Failed, "see the daemon's log"),
         ApiError::Refused { code, .. } if code == "forbidden" => {

@@ -1,10 +1,11 @@
 //! `renewd run`: the daemon in the foreground.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::api;
+use crate::api::ControlSocket;
 use crate::daemon::Daemon;
 use crate::model::{Event, chain_text};
 use crate::sys::atomic::{self, Access};
@@ -14,6 +15,9 @@ use super::arguments::Global;
 use super::context::{Context, Ended};
 use super::exit::Exit;
 use super::output;
+
+/// How long those who asked something may take to fetch their answers when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to end.
 pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
@@ -32,24 +36,33 @@ pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
         output::problem(&chain_text(&error), Some("make the run directory writable"));
         return Err(Ended(Exit::State));
     }
+    // A daemon that no command can reach is no use to anybody who has to mend something.
+    let socket = ControlSocket::bind(&settings.control_socket()).map_err(|error| {
+        let hint = "make the run directory writable, or choose another run_dir (with a short path)";
+        output::problem(&chain_text(&error), Some(hint));
+        Ended(Exit::State)
+    })?;
     base.observer.observe(&Event::ConfigLoaded { certificates: agent.config.certificates.len() });
 
     let daemon = Daemon { base, agent: Arc::new(agent), config_file, environment };
     let (running, handle) = daemon.prepare();
     let (end, ended) = oneshot::channel::<()>();
-    let socket = settings.control_socket();
-    let serving = tokio::spawn(async move {
-        let until = async { drop(ended.await) };
-        api::serve(&socket, handle, until).await
-    });
+    let until = async { drop(ended.await) };
+    let mut serving = tokio::spawn(socket.serve(handle, until));
     running.run(signals).await;
     drop(end);
-    match tokio::time::timeout(std::time::Duration::from_secs(2), serving).await {
+    match tokio::time::timeout(LAST_ANSWERS, &mut serving).await {
         Ok(Ok(Err(error))) => {
             output::problem(&chain_text(&error), Some("commands could not reach this daemon"));
             Ok(Exit::Failed)
         }
-        _ => Ok(Exit::AsWanted),
+        Ok(_) => Ok(Exit::AsWanted),
+        Err(_late) => {
+            // A peer that holds its connection must not keep the socket's file here.
+            serving.abort();
+            drop(serving.await);
+            Ok(Exit::AsWanted)
+        }
     }
 }
 

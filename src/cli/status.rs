@@ -38,7 +38,7 @@ pub(super) async fn status(global: &Global, arguments: &StatusArguments) -> Resu
 
 /// How everything stands, by whoever can tell.
 pub(super) async fn document(context: Context, probe: bool) -> Result<StatusDocument, Ended> {
-    if let Some(daemon) = context.daemon(None).filter(|_| !probe) {
+    if let Some(daemon) = context.daemon().filter(|_| !probe) {
         match daemon.status().await {
             Ok(document) => return Ok(document),
             Err(error) => {

@@ -1,27 +1,65 @@
 //! What the scheduler knows of each certificate: when to wake for it, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::assemble::WorkReport;
-use crate::model::{CertificateName, CertificateStatus, RenewalCondition, Timestamp};
+use crate::model::{CertificateName, CertificateStatus, Failure, RenewalCondition, Timestamp};
 use crate::plan::Asked;
+
+/// How far one certificate is in the daemon's hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It was never looked at: what it left is to be put in order first.
+    #[default]
+    New,
+    /// It is put in order, and looked at, now.
+    Entering,
+    /// Nothing runs for it.
+    Idle,
+    /// Its work runs now.
+    Working,
+}
+
+/// Why the work on a certificate came to nothing at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breakdown {
+    /// It panicked.
+    Panic,
+    /// The state directory can't be used.
+    Storage,
+}
+
+/// What keeps the work on a certificate from being done at all, until a run goes through.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    /// Of which kind.
+    pub(super) kind: Breakdown,
+    /// How many runs in a row.
+    pub(super) count: u32,
+    /// The last of them.
+    pub(super) failure: Failure,
+    /// Since when.
+    pub(super) since: Timestamp,
+}
 
 /// One certificate's place in the schedule.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     /// When there may be something to do.
     pub(super) wake_at: Option<Timestamp>,
-    /// Whether its work runs now.
-    pub(super) is_running: bool,
+    /// What happens to it now.
+    pub(super) stage: Stage,
     /// What a human asked for and was not begun yet.
     pub(super) asked: Option<Asked>,
     /// How it stood when last looked at.
     pub(super) status: Option<CertificateStatus>,
-    /// Panics in a row.
-    pub(super) panics: u32,
+    /// What keeps its work from being done at all.
+    pub(super) broken: Option<Broken>,
+    /// Whether something changed since the present run began, which that run may have missed.
+    changed_meanwhile: bool,
     /// Who waits for the next run to end.
     waiting: Vec<oneshot::Sender<WorkReport>>,
     /// Who waits for the present run to end.
@@ -36,16 +74,16 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Takes `names` in, to be looked at at once, and forgets all others but those at work.
-    pub(super) fn set_names(&mut self, names: &[CertificateName]) {
-        self.set_known(names);
+    pub(super) fn set_names(&mut self, names: &BTreeSet<CertificateName>) {
+        self.entries.retain(|name, entry| names.contains(name) || entry.is_running());
         for name in names {
-            self.entries.entry(name.clone()).or_default().wake_at = Some(Timestamp::EPOCH);
+            self.entries.entry(name.clone()).or_default().wake();
         }
     }
 
-    /// Forgets what is neither in `names` nor at work.
-    pub(super) fn set_known(&mut self, names: &[CertificateName]) {
-        self.entries.retain(|name, entry| names.contains(name) || entry.is_running);
+    /// Forgets `name`, unless its work runs.
+    pub(super) fn forget(&mut self, name: &CertificateName) {
+        self.entries.retain(|known, entry| known != name || entry.is_running());
     }
 
     /// The entry of `name`.
@@ -58,10 +96,30 @@ impl Schedule {
         self.entries.iter()
     }
 
-    /// The names whose work is to begin now: what humans asked for first, then what ends soonest.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<CertificateName> {
+    /// At most `count` names that were never looked at.
+    pub(super) fn new_ones(&self, count: usize) -> Vec<CertificateName> {
+        let new = self.entries.iter().filter(|(_, entry)| entry.stage == Stage::New);
+        new.take(count).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether every certificate was looked at since it came in.
+    pub(super) fn is_whole(&self) -> bool {
+        self.entries.values().all(|it| !matches!(it.stage, Stage::New | Stage::Entering))
+    }
+
+    /// Whether the work on every certificate was done since it last was to be looked at.
+    pub(super) fn had_a_round(&self) -> bool {
+        self.entries.values().all(|it| it.wake_at.is_some_and(|at| at > Timestamp::EPOCH))
+    }
+
+    /// At most `count` names whose work is to begin now: what humans asked for first, then what
+    /// ends soonest.
+    pub(super) fn due(&self, now: Timestamp, count: usize) -> Vec<CertificateName> {
+        if count == 0 {
+            return Vec::new();
+        }
         let is_due = |entry: &Entry| {
-            !entry.is_running
+            entry.stage == Stage::Idle
                 && (entry.asked.is_some() || entry.wake_at.is_some_and(|it| it <= now))
         };
         let mut due: Vec<_> = self.entries.iter().filter(|(_, entry)| is_due(entry)).collect();
@@ -69,23 +127,36 @@ impl Schedule {
             let not_after = entry.status.as_ref().and_then(|it| it.not_after);
             (entry.asked.is_none(), not_after.unwrap_or(Timestamp::EPOCH))
         });
-        due.into_iter().map(|(name, _)| name.clone()).collect()
+        due.into_iter().take(count).map(|(name, _)| name.clone()).collect()
     }
 
-    /// How long to sleep from `now` until the next entry can begin; never longer than `longest`.
+    /// How long to sleep from `now` until the next entry is due; never longer than `longest`.
     ///
-    /// While no slot is free, nothing can: the end of what runs wakes the scheduler.
-    pub(super) fn sleep(&self, now: Timestamp, longest: Duration, free_slots: usize) -> Duration {
-        if free_slots == 0 {
-            return longest;
-        }
-        let idle = self.entries.values().filter(|it| !it.is_running);
-        let next = idle.filter_map(|it| it.wake_at).min();
+    /// What is due already and was not begun waits for other work to end, which wakes by itself.
+    pub(super) fn sleep(&self, now: Timestamp, longest: Duration) -> Duration {
+        let idle = self.entries.values().filter(|it| it.stage == Stage::Idle);
+        let next = idle.filter_map(|it| it.wake_at).filter(|it| *it > now).min();
         next.map_or(longest, |it| it.since(now).min(longest))
     }
 }
 
 impl Entry {
+    /// Whether something runs for it.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Entering | Stage::Working)
+    }
+
+    /// Whether somebody waits for the present run to end.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.served.is_empty()
+    }
+
+    /// Has it looked at at once; after the present run, if there is one.
+    pub(super) fn wake(&mut self) {
+        self.wake_at = Some(Timestamp::EPOCH);
+        self.changed_meanwhile = self.is_running();
+    }
+
     /// Has `reply` told of the next run, which is to do what is `asked`; the stronger wish counts.
     pub(super) fn ask(&mut self, asked: Asked, reply: oneshot::Sender<WorkReport>) {
         self.asked = self.asked.max(Some(asked));
@@ -95,28 +166,44 @@ impl Entry {
     /// How it stands, with the renewal that runs now said so.
     pub(super) fn running_status(&self) -> Option<CertificateStatus> {
         let mut status = self.status.clone()?;
-        if self.is_running && status.renewal == RenewalCondition::Due {
+        if self.stage == Stage::Working && status.renewal == RenewalCondition::Due {
             status.renewal = RenewalCondition::Running;
         }
         Some(status)
     }
 
+    /// Begins to put it in order.
+    pub(super) fn enter(&mut self) {
+        self.stage = Stage::Entering;
+    }
+
     /// Begins a run: what was asked for, and for whom, is taken.
     pub(super) fn begin(&mut self) -> Asked {
-        self.is_running = true;
+        self.stage = Stage::Working;
         self.wake_at = None;
         self.served.append(&mut self.waiting);
         self.asked.take().unwrap_or(Asked::ByTime)
     }
 
-    /// Ends a run: whoever waited for it is told.
+    /// Ends what ran: the next look comes at `wake_at`, or at once if something changed meanwhile.
+    /// Whoever waited for it is told.
     pub(super) fn end(&mut self, report: &WorkReport, wake_at: Timestamp) {
-        self.is_running = false;
-        self.wake_at = Some(wake_at);
+        self.stage = Stage::Idle;
+        let changed = std::mem::take(&mut self.changed_meanwhile);
+        self.wake_at = Some(if changed { Timestamp::EPOCH } else { wake_at });
         for reply in self.served.drain(..) {
             // Who asked may have gone away.
             drop(reply.send(report.clone()));
         }
+    }
+
+    /// Takes note that a run came to nothing; returns how many did in a row.
+    pub(super) fn break_down(&mut self, kind: Breakdown, failure: Failure) -> u32 {
+        let known = self.broken.take().filter(|it| it.kind == kind);
+        let (count, since) = known.map_or((0, failure.at), |it| (it.count, it.since));
+        let count = count.saturating_add(1);
+        self.broken = Some(Broken { kind, count, failure, since });
+        count
     }
 }
 
@@ -134,7 +221,12 @@ mod tests {
 
     fn schedule(names: &[&str]) -> Schedule {
         let mut schedule = Schedule::default();
-        schedule.set_names(&names.iter().map(|it| name(it)).collect::<Vec<_>>());
+        schedule.set_names(&names.iter().map(|it| name(it)).collect());
+        for it in names {
+            let entry = schedule.get_mut(&name(it)).unwrap();
+            entry.enter();
+            entry.end(&report(it), at(0));
+        }
         schedule
     }
 
@@ -146,9 +238,9 @@ mod tests {
     fn what_runs_is_not_begun_again_and_wakes_nobody() {
         let mut schedule = schedule(&["a", "b"]);
         schedule.get_mut(&name("a")).unwrap().begin();
-        assert_eq!(schedule.due(at(0)), [name("b")]);
+        assert_eq!(schedule.due(at(0), 9), [name("b")]);
         schedule.get_mut(&name("b")).unwrap().begin();
-        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30), 1), Duration::from_secs(30));
+        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
     }
 
     #[test]
@@ -159,17 +251,9 @@ mod tests {
             entry.begin();
             entry.end(&report(of), at(wake_at));
         }
-        assert_eq!(schedule.sleep(at(95), Duration::from_secs(30), 1), Duration::from_secs(5));
-        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30), 1), Duration::from_secs(30));
-        assert_eq!(schedule.sleep(at(200), Duration::from_secs(30), 1), Duration::ZERO);
-        assert_eq!(schedule.due(at(100)), [name("a")]);
-    }
-
-    #[test]
-    fn what_is_due_and_finds_no_slot_does_not_keep_the_scheduler_awake() {
-        let schedule = schedule(&["a"]);
-        assert_eq!(schedule.sleep(at(5), Duration::from_secs(30), 0), Duration::from_secs(30));
-        assert_eq!(schedule.sleep(at(5), Duration::from_secs(30), 1), Duration::ZERO);
+        assert_eq!(schedule.sleep(at(95), Duration::from_secs(30)), Duration::from_secs(5));
+        assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
+        assert_eq!(schedule.due(at(100), 9), [name("a")]);
     }
 
     #[test]
@@ -183,7 +267,7 @@ mod tests {
         entry.ask(Asked::ByName, second);
         entry.end(&report("a"), at(1000));
         assert!(answer.try_recv().is_err());
-        assert_eq!(schedule.due(at(0)), [name("a")]);
+        assert_eq!(schedule.due(at(0), 9), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         assert_eq!(entry.begin(), Asked::Forced, "the stronger wish counts");
         entry.end(&report("a"), at(1000));
@@ -194,8 +278,76 @@ mod tests {
     fn a_certificate_that_is_wanted_no_more_is_forgotten_when_its_work_ends() {
         let mut schedule = schedule(&["a", "b"]);
         schedule.get_mut(&name("a")).unwrap().begin();
-        schedule.set_names(&[name("c")]);
+        schedule.set_names(&BTreeSet::from([name("c")]));
         let left: Vec<_> = schedule.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(left, ["a", "c"]);
+        let entry = schedule.get_mut(&name("a")).unwrap();
+        entry.end(&report("a"), at(1000));
+        schedule.forget(&name("a"));
+        assert!(schedule.get_mut(&name("a")).is_none());
+    }
+
+    #[test]
+    fn what_is_due_and_finds_no_slot_sleeps_instead_of_spinning() {
+        let schedule = schedule(&["a", "b"]);
+        assert_eq!(schedule.due(at(200), 0), []);
+        assert_eq!(schedule.due(at(200), 1), [name("a")]);
+        assert_eq!(schedule.sleep(at(200), Duration::from_secs(30)), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_round_is_done_when_all_work_is() {
+        let mut schedule = schedule(&["a", "b"]);
+        for it in ["a", "b"] {
+            assert!(!schedule.had_a_round());
+            let entry = schedule.get_mut(&name(it)).unwrap();
+            entry.begin();
+            assert!(!schedule.had_a_round());
+            schedule.get_mut(&name(it)).unwrap().end(&report(it), at(1000));
+        }
+        assert!(schedule.had_a_round());
+    }
+
+    #[test]
+    fn a_change_during_a_run_is_looked_at_when_the_run_ends() {
+        let mut schedule = schedule(&["a"]);
+        let entry = schedule.get_mut(&name("a")).unwrap();
+        entry.begin();
+        entry.wake();
+        entry.end(&report("a"), at(1000));
+        assert_eq!(schedule.due(at(1), 9), [name("a")]);
+        let entry = schedule.get_mut(&name("a")).unwrap();
+        entry.begin();
+        entry.end(&report("a"), at(1000));
+        assert_eq!(schedule.due(at(1), 9), []);
+    }
+
+    #[test]
+    fn a_new_certificate_is_put_in_order_before_its_work_and_once() {
+        let mut schedule = Schedule::default();
+        schedule.set_names(&BTreeSet::from([name("a"), name("b")]));
+        assert_eq!(schedule.due(at(0), 9), []);
+        assert_eq!(schedule.new_ones(1), [name("a")]);
+        let entry = schedule.get_mut(&name("a")).unwrap();
+        entry.enter();
+        assert!(!schedule.is_whole());
+        assert_eq!(schedule.new_ones(9), [name("b")]);
+        for it in ["a", "b"] {
+            schedule.get_mut(&name(it)).unwrap().end(&report(it), at(0));
+        }
+        assert!(schedule.is_whole());
+        assert_eq!(schedule.due(at(0), 9), [name("a"), name("b")]);
+        schedule.set_names(&BTreeSet::from([name("a"), name("b")]));
+        assert_eq!(schedule.new_ones(9), []);
+    }
+
+    #[test]
+    fn breakdowns_of_one_kind_are_counted_in_a_row() {
+        let mut entry = Entry::default();
+        let failure = |at| Failure { at, code: String::new(), message: String::new(), hint: None };
+        assert_eq!(entry.break_down(Breakdown::Panic, failure(at(1))), 1);
+        assert_eq!(entry.break_down(Breakdown::Panic, failure(at(2))), 2);
+        assert_eq!(entry.broken.as_ref().map(|it| it.since), Some(at(1)));
+        assert_eq!(entry.break_down(Breakdown::Storage, failure(at(3))), 1);
     }
 }

@@ -12,9 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::assemble::{Agent, Base};
-use crate::model::{Event, Failure, Observer, StatusDocument, chain_text};
+use crate::model::{Event, Failure, Observer, chain_text};
 use crate::observe::{Alerts, status_file};
 use crate::sys::clock::Clock;
+
+use super::Shown;
 
 /// Changes within this time are told together.
 const QUIET: Duration = Duration::from_millis(300);
@@ -30,11 +32,7 @@ pub(super) struct Herald {
 }
 
 /// Starts the herald for `agent`; it tells of everything that comes through `status`.
-pub(super) fn start(
-    base: &Base,
-    agent: &Agent,
-    status: channel::Receiver<StatusDocument>,
-) -> Herald {
+pub(super) fn start(base: &Base, agent: &Agent, status: channel::Receiver<Shown>) -> Herald {
     let (passes, whole) = mpsc::channel(1);
     let (end, ended) = oneshot::channel::<()>();
     let alerts = agent.alerts.clone();
@@ -74,11 +72,7 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(
-        self,
-        mut status: channel::Receiver<StatusDocument>,
-        mut passes: mpsc::Receiver<()>,
-    ) {
+    async fn run(self, mut status: channel::Receiver<Shown>, mut passes: mpsc::Receiver<()>) {
         self.tell(&mut status).await;
         loop {
             tokio::select! {
@@ -100,19 +94,27 @@ impl Teller {
     }
 
     /// Writes the status file and decides about alerts; whether the file could be written.
-    async fn tell(&self, status: &mut channel::Receiver<StatusDocument>) -> bool {
-        let document = status.borrow_and_update().clone();
-        let written = status_file::write(&self.file, &document);
-        if let Err(error) = &written {
+    async fn tell(&self, status: &mut channel::Receiver<Shown>) -> bool {
+        let shown = status.borrow_and_update().clone();
+        let (file, document) = (self.file.clone(), shown.document.clone());
+        let writing = tokio::task::spawn_blocking(move || status_file::write(&file, &document));
+        let written = match writing.await {
+            Ok(written) => written.map_err(|error| chain_text(&error)),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(message) = &written {
             let failure = Failure {
                 at: self.clock.now(),
                 code: "agent.degraded".to_owned(),
-                message: chain_text(error),
+                message: message.clone(),
                 hint: Some("make the run directory writable and see that it has room".to_owned()),
             };
             self.observer.observe(&Event::Degraded { failure });
         }
-        self.alerts.pass(&document).await;
+        // Trouble that was told before a restart is not over because nobody has looked yet.
+        if shown.is_whole {
+            self.alerts.pass(&shown.document).await;
+        }
         written.is_ok()
     }
 }

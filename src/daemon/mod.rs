@@ -11,10 +11,15 @@
 
 mod entry;
 mod herald;
+mod notices;
 mod reload;
+mod requests;
 mod scheduler;
 mod tick;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +34,11 @@ use crate::plan::{Asked, Plan};
 use crate::sys::signals::Signals;
 
 /// How long work that is under way may go on after the request to end.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
-/// Requests that wait for the scheduler at most; more are refused by whoever carries them.
+///
+/// With what the herald and the control socket may take after it (2 s thrice), less than the 20 s
+/// in which the process is to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(12);
+/// Requests that wait for the scheduler at most; more are refused.
 const COMMAND_QUEUE: usize = 64;
 
 /// What a daemon is started with.
@@ -50,7 +58,16 @@ pub struct Daemon {
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
-    status: channel::Receiver<StatusDocument>,
+    status: channel::Receiver<Shown>,
+}
+
+/// What the scheduler shows.
+#[derive(Clone, Debug)]
+struct Shown {
+    document: StatusDocument,
+    /// Whether every certificate was looked at since it came in: before that, what is missing from
+    /// the document says nothing.
+    is_whole: bool,
 }
 
 /// One request to the scheduler.
@@ -70,7 +87,10 @@ pub enum Refused {
     /// The new configuration has faults; the old one stays in force.
     #[error("the configuration was refused, the old one stays in force:\n{0}")]
     Faulty(String),
-    /// It is ending, or has too much to do.
+    /// Too many requests wait already.
+    #[error("the daemon has too many requests to answer")]
+    Busy,
+    /// It is ending, or the answer was lost.
     #[error("the daemon is ending")]
     Ending,
 }
@@ -79,14 +99,14 @@ impl Handle {
     /// How everything stands, as last found out.
     #[must_use]
     pub fn status(&self) -> StatusDocument {
-        self.status.borrow().clone()
+        self.status.borrow().document.clone()
     }
 
     /// What would be done now for `names`, or for all.
     ///
     /// # Errors
     ///
-    /// If the daemon is ending.
+    /// If the daemon is ending or has too much to do.
     pub async fn plan(
         &self,
         names: Vec<CertificateName>,
@@ -98,7 +118,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If a name is unknown or the daemon is ending.
+    /// If a name is unknown, or the daemon is ending or has too much to do.
     pub async fn work(
         &self,
         names: Vec<CertificateName>,
@@ -121,7 +141,10 @@ impl Handle {
         command: impl FnOnce(oneshot::Sender<Reply>) -> Command,
     ) -> Result<Reply, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_ended| Refused::Ending)?;
+        self.commands.try_send(command(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy,
+            mpsc::error::TrySendError::Closed(_) => Refused::Ending,
+        })?;
         answer.await.map_err(|_ended| Refused::Ending)
     }
 }
@@ -132,7 +155,7 @@ impl Daemon {
     pub fn prepare(self) -> (Running, Handle) {
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let document = scheduler::empty_document(&self.base, &self.agent);
-        let (status_writer, status) = channel::channel(document);
+        let (status_writer, status) = channel::channel(Shown { document, is_whole: false });
         (
             Running { daemon: self, commands: received, status: status_writer },
             Handle { commands, status },
@@ -145,7 +168,7 @@ impl Daemon {
 pub struct Running {
     daemon: Daemon,
     commands: mpsc::Receiver<Command>,
-    status: channel::Sender<StatusDocument>,
+    status: channel::Sender<Shown>,
 }
 
 impl Running {

@@ -1,25 +1,86 @@
 //! Puts a changed configuration in force, or says why not.
+//!
+//! Reading one takes as long as the disk does, so it happens beside the scheduler; one at a time,
+//! and requests that come meanwhile are answered by one more reading after it.
 
-use crate::assemble::{self, Agent};
-use crate::config::{self, Config};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::assemble::{self, Agent, Base};
+use crate::config::{self, Config, Environment};
 use crate::model::{CertificateSpec, chain_text};
 
 use super::Daemon;
 
-/// Reads the configuration file again and builds what it stands for; nothing of the old one is
+/// Hears how many certificates are in force, or all faults as one text.
+pub(super) type Reply = oneshot::Sender<Result<usize, String>>;
+
+/// The reading of configurations that is under way or waited for.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    task: JoinSet<Result<Agent, String>>,
+    waiting: Vec<Reply>,
+    next: Option<Vec<Reply>>,
+}
+
+impl Reloads {
+    /// Has the configuration of `daemon` read again; `reply` hears of it.
+    pub(super) fn ask(&mut self, daemon: &Daemon, reply: Option<Reply>) {
+        if self.task.is_empty() {
+            self.waiting.extend(reply);
+            self.begin(daemon);
+        } else {
+            // What is being read may be older than what is asked for.
+            self.next.get_or_insert_default().extend(reply);
+        }
+    }
+
+    fn begin(&mut self, daemon: &Daemon) {
+        let (base, agent) = (daemon.base.clone(), daemon.agent.clone());
+        let (file, environment) = (daemon.config_file.clone(), daemon.environment.clone());
+        self.task.spawn_blocking(move || load(&base, &agent, &file, &environment));
+    }
+
+    /// Waits for the reading that is under way; `None` if none is.
+    pub(super) async fn ended(&mut self) -> Option<Result<Agent, String>> {
+        let ended = self.task.join_next().await?;
+        Some(ended.unwrap_or_else(|error| Err(format!("reading it panicked: {error}"))))
+    }
+
+    /// Tells all who waited for the reading that ended; begins the next one if it was asked for.
+    pub(super) fn answer(&mut self, result: &Result<usize, String>, daemon: &Daemon) {
+        for reply in self.waiting.drain(..) {
+            // Who asked may have gone away.
+            drop(reply.send(result.clone()));
+        }
+        if let Some(next) = self.next.take() {
+            self.waiting = next;
+            self.begin(daemon);
+        }
+    }
+}
+
+/// Reads the configuration `file` again and builds what it stands for; nothing of the `old` one is
 /// touched. Certificates whose included entry or file has faults keep their last good version.
 ///
 /// All faults, as one text, where it can't be put in force.
-pub(super) fn load(daemon: &Daemon) -> Result<Agent, String> {
-    let mut config = config::load(&daemon.config_file, &daemon.environment)
-        .map_err(|faults| faults.to_string())?;
-    if config.store != daemon.agent.config.store {
+fn load(
+    base: &Base,
+    old: &Arc<Agent>,
+    file: &Path,
+    environment: &Environment,
+) -> Result<Agent, String> {
+    let mut config = config::load(file, environment).map_err(|faults| faults.to_string())?;
+    if config.store != old.config.store {
         return Err(
             "state_dir and run_dir can't be changed while the daemon runs: restart it".to_owned()
         );
     }
-    keep_rejected(&mut config, &daemon.agent.config);
-    assemble::build(config, &daemon.base, Some(&daemon.agent)).map_err(|error| chain_text(&error))
+    keep_rejected(&mut config, &old.config);
+    assemble::build(config, base, Some(old)).map_err(|error| chain_text(&error))
 }
 
 /// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the
@@ -55,10 +116,7 @@ fn keep_rejected(config: &mut Config, old: &Config) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::Environment;
     use crate::sys::atomic::{self, Access};
 
     const MAIN: &str = "terms_of_service_agreed = true\ninclude = [\"conf.d/*.toml\"]\n\

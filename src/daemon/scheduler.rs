@@ -1,30 +1,38 @@
 //! The loop that decides when: see the module's header.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch as channel};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::lifecycle::Outcome;
 use crate::model::{
-    CertificateName, Event, Failure, Health, Notice, STATUS_FORMAT, StatusDocument, StorageError,
+    CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
     Timestamp, chain_text, escaped,
 };
+use crate::plan::Asked;
 use crate::plan::backoff::{Jitter, after_local_failure};
-use crate::plan::{Asked, Plan};
 use crate::sys::signals::{Signal, Signals};
 
-use super::entry::Schedule;
-use super::watch::Watch;
-use super::{Command, Daemon, Refused, SHUTDOWN_GRACE, herald, reload, tick};
+use super::entry::{Breakdown, Schedule, Stage};
+use super::reload::{Reloads, Reply};
+use super::watch::{Changed, Watch};
+use super::{Command, Daemon, SHUTDOWN_GRACE, Shown, herald, notices, tick};
 
 /// The longest sleep: a clock that was stepped, or a tick that was lost, costs no more than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Every so many ticks a whole pass over all certificates is made, and the heartbeat sent.
 const TICKS_A_PASS: u32 = 5;
+/// How many new certificates are put in order at once. It is work for the disk alone, and has
+/// slots of its own: servers that wait for a placeholder need not wait for a CA.
+const ENTERING: usize = 4;
+/// To show how everything stands costs so much for each certificate that it is not done more often
+/// than this times their number, unless somebody waits for it.
+const SHOWING: Duration = Duration::from_micros(200);
+/// What is still due after its work has just been tried: a breath, and no hot loop.
+const BREATH: Duration = Duration::from_millis(200);
 
 /// A status document with nothing looked at yet.
 pub(super) fn empty_document(base: &Base, agent: &Agent) -> StatusDocument {
@@ -41,7 +49,7 @@ pub(super) fn empty_document(base: &Base, agent: &Agent) -> StatusDocument {
 pub(super) async fn run(
     daemon: Daemon,
     mut commands: mpsc::Receiver<Command>,
-    status: channel::Sender<StatusDocument>,
+    status: channel::Sender<Shown>,
     mut signals: Signals,
 ) {
     let clock = daemon.base.clock.clone();
@@ -62,7 +70,8 @@ pub(super) async fn run(
     let herald = herald::start(&daemon.base, &daemon.agent, status.subscribe());
     let mut watch = Watch::start(&daemon.base, &daemon.agent.config);
     let mut scheduler = Scheduler::new(daemon, status, herald);
-    scheduler.recover().await;
+    // What the last process may have left half done.
+    scheduler.daemon.agent.lifecycle.repair_targets().await;
 
     loop {
         scheduler.begin_due();
@@ -72,20 +81,15 @@ pub(super) async fn run(
             () = clock.sleep(sleep) => {}
             Some(done) = scheduler.work.join_next_with_id() => scheduler.end(done),
             Some(pass) = scheduler.passes.join_next() => scheduler.end_pass(pass),
-            Some(command) = commands.recv() => {
-                if let Command::Reload(reply) = command {
-                    drop(reply.send(scheduler.reload(&mut watch).await));
-                } else {
-                    scheduler.take(command);
-                }
-            }
+            Some(loaded) = scheduler.reloads.ended() => scheduler.end_reload(loaded, &watch),
+            Some(command) = commands.recv() => scheduler.take(command),
             Some(()) = ticks.recv() => scheduler.tick(),
             Some(changed) = watch.changed() => match changed {
-                super::watch::Changed::Config => drop(scheduler.reload(&mut watch).await),
-                super::watch::Changed::Certificates(names) => scheduler.wake(&names),
+                Changed::Config => scheduler.reload(None),
+                Changed::Certificates(names) => scheduler.wake(&names),
             },
             signal = signals.next() => match signal {
-                Signal::Reload => drop(scheduler.reload(&mut watch).await),
+                Signal::Reload => scheduler.reload(None),
                 Signal::End => break,
             },
         }
@@ -93,44 +97,43 @@ pub(super) async fn run(
     scheduler.finish().await;
 }
 
-/// Which configuration a piece of work was begun under matters to nobody but itself.
+/// What came of the look at a certificate or the work on it.
 type Worked = (CertificateName, Result<Outcome, StorageError>);
 
-struct Scheduler {
-    daemon: Daemon,
-    schedule: Schedule,
-    slots: Arc<Semaphore>,
+pub(super) struct Scheduler {
+    pub(super) daemon: Daemon,
+    pub(super) schedule: Schedule,
     work: JoinSet<Worked>,
-    at_work: HashMap<Id, CertificateName>,
+    at_work: HashMap<Id, (CertificateName, Stage)>,
     passes: JoinSet<Vec<Worked>>,
+    reloads: Reloads,
+    rejected: Option<Notice>,
     ticks: u32,
     /// Whether a pass was begun since the start.
     had_pass: bool,
-    status: channel::Sender<StatusDocument>,
+    status: channel::Sender<Shown>,
     is_changed: bool,
-    notices: Vec<Notice>,
+    /// When what changed is to be shown, by the monotonic clock.
+    show_at: Duration,
     herald: herald::Herald,
 }
 
 impl Scheduler {
-    fn new(
-        daemon: Daemon,
-        status: channel::Sender<StatusDocument>,
-        herald: herald::Herald,
-    ) -> Self {
+    fn new(daemon: Daemon, status: channel::Sender<Shown>, herald: herald::Herald) -> Self {
         let mut schedule = Schedule::default();
         schedule.set_names(&names(&daemon.agent));
         Self {
-            slots: Arc::new(Semaphore::new(daemon.agent.config.parallel.max(1))),
             schedule,
             work: JoinSet::new(),
             at_work: HashMap::new(),
             passes: JoinSet::new(),
+            reloads: Reloads::default(),
+            rejected: None,
             ticks: 0,
             had_pass: false,
             status,
             is_changed: true,
-            notices: Vec::new(),
+            show_at: Duration::ZERO,
             herald,
             daemon,
         }
@@ -141,198 +144,150 @@ impl Scheduler {
     }
 
     fn sleep(&self) -> Duration {
-        self.schedule.sleep(self.now(), LONGEST_SLEEP, self.slots.available_permits())
+        let longest = if self.is_changed {
+            self.show_at.saturating_sub(self.daemon.base.clock.monotonic())
+        } else {
+            LONGEST_SLEEP
+        };
+        self.schedule.sleep(self.now(), longest)
     }
 
-    /// Puts right what the last process may have left half done.
-    async fn recover(&self) {
-        self.daemon.agent.lifecycle.repair_targets().await;
-        self.put_all_in_order().await;
-    }
-
-    /// Repairs, sweeps and puts placeholders down for all certificates before the first order:
-    /// servers that wait for their files need not wait for the CA.
-    async fn put_all_in_order(&self) {
-        let agent = &self.daemon.agent;
-        for spec in &agent.config.certificates {
-            if let Err(error) = agent.lifecycle.put_in_order(spec).await {
-                let failure =
-                    report(&spec.name, Err(error), self.now()).failures.into_iter().next();
-                if let Some(failure) = failure {
-                    self.daemon.base.observer.observe(&Event::Degraded { failure });
-                }
-            }
-        }
+    /// How many of `limit` slots are free for what is at `stage`. Also work that began under an
+    /// older configuration counts.
+    fn free(&self, stage: Stage, limit: usize) -> usize {
+        limit.saturating_sub(self.at_work.values().filter(|(_, it)| *it == stage).count())
     }
 
     /// Begins the work of every certificate that is due; what finds no slot waits for one.
     fn begin_due(&mut self) {
-        for name in self.schedule.due(self.now()) {
-            let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
-            let agent = self.daemon.agent.clone();
-            let Some(spec) = agent.spec(&name).cloned() else { continue };
-            let Some(entry) = self.schedule.get_mut(&name) else { continue };
-            let asked = entry.begin();
-            let lifecycle = agent.lifecycle.clone();
-            let task = self.work.spawn(async move {
-                let result = lifecycle.work(&spec, asked).await;
-                drop(slot);
-                (spec.name, result)
-            });
-            self.at_work.insert(task.id(), name);
+        for name in self.schedule.new_ones(self.free(Stage::Entering, ENTERING)) {
+            self.begin(name, Stage::Entering);
+        }
+        let limit = self.daemon.agent.config.parallel.max(1);
+        for name in self.schedule.due(self.now(), self.free(Stage::Working, limit)) {
+            self.begin(name, Stage::Working);
         }
     }
 
-    fn end(&mut self, done: Result<(Id, Worked), JoinError>) {
-        match done {
-            Ok((id, (name, result))) => {
-                self.at_work.remove(&id);
-                let now = self.now();
-                let wake_at = match &result {
-                    Ok(outcome) => outcome.plan.wake_at(),
-                    Err(_) => now.saturating_add(after_local_failure(4, Jitter::NONE)),
-                };
-                let report = report(&name, result, now);
-                if let Some(entry) = self.schedule.get_mut(&name) {
-                    entry.panics = 0;
-                    if report.status.is_some() {
-                        entry.status.clone_from(&report.status);
-                    }
-                    // What is still due at once has just been tried: a breath, and no hot loop.
-                    entry.end(&report, wake_at.max(now.saturating_add(Duration::from_millis(200))));
-                }
-                self.note_storage(&report);
+    fn begin(&mut self, name: CertificateName, stage: Stage) {
+        let agent = self.daemon.agent.clone();
+        let Some(spec) = agent.spec(&name).cloned() else {
+            self.schedule.forget(&name);
+            return;
+        };
+        let Some(entry) = self.schedule.get_mut(&name) else { return };
+        self.is_changed = true;
+        let asked = match stage {
+            Stage::Working => Some(entry.begin()),
+            _ => {
+                entry.enter();
+                None
             }
-            Err(error) => self.end_in_panic(&error),
+        };
+        let lifecycle = agent.lifecycle.clone();
+        let task = self.work.spawn(async move {
+            let result = match asked {
+                Some(asked) => lifecycle.work(&spec, asked).await,
+                None => match lifecycle.put_in_order(&spec).await {
+                    Ok(()) => lifecycle.look(&spec, Asked::ByTime).await,
+                    Err(error) => Err(error),
+                },
+            };
+            (spec.name, result)
+        });
+        self.at_work.insert(task.id(), (name, stage));
+    }
+
+    /// Takes the end of what [`Self::begin`] began.
+    fn end(&mut self, done: Result<(Id, Worked), JoinError>) {
+        let (id, result) = match done {
+            Ok((id, (_, result))) => (id, Ok(result)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let Some((name, stage)) = self.at_work.remove(&id) else { return };
+        if self.schedule.get_mut(&name).is_some_and(|it| it.is_awaited()) {
+            // Who asked for it and hears that it is done must see so.
+            self.show_at = Duration::ZERO;
         }
-        self.schedule.set_known(&names(&self.daemon.agent));
+        match result {
+            Ok(Ok(outcome)) => self.end_well(&name, stage, outcome),
+            Ok(Err(error)) => {
+                let failures = report(&name, Err(error), self.now()).failures;
+                let event = |failure| Event::Degraded { failure };
+                self.break_down(&name, Breakdown::Storage, failures, event);
+            }
+            Err(error) => {
+                let message = escaped(&error.to_string());
+                let (certificate, text) = (name.clone(), message.clone());
+                let failure = Failure {
+                    at: self.now(),
+                    code: "agent.panicked".to_owned(),
+                    message,
+                    hint: Some(notices::PANIC_HINT.to_owned()),
+                };
+                let event = |_| Event::Panicked { certificate, message: text };
+                self.break_down(&name, Breakdown::Panic, vec![failure], event);
+            }
+        }
+        if self.daemon.agent.spec(&name).is_none() {
+            self.schedule.forget(&name);
+        }
         self.is_changed = true;
         // The first heartbeat need not wait for a tick.
-        if !self.had_pass && self.schedule.iter().all(|(_, it)| it.status.is_some()) {
+        if !self.had_pass && self.schedule.had_a_round() {
             self.begin_pass();
         }
     }
 
-    /// A panic is counted and shown, waits by the local ladder, and ends nothing else.
-    fn end_in_panic(&mut self, error: &JoinError) {
-        let Some(name) = self.at_work.remove(&error.id()) else { return };
-        let message = escaped(&error.to_string());
-        let event = Event::Panicked { certificate: name.clone(), message: message.clone() };
-        self.daemon.base.observer.observe(&event);
+    fn end_well(&mut self, name: &CertificateName, stage: Stage, outcome: Outcome) {
         let now = self.now();
-        let Some(entry) = self.schedule.get_mut(&name) else { return };
-        entry.panics = entry.panics.saturating_add(1);
-        let pause = after_local_failure(entry.panics, Jitter::NONE);
-        let panics = entry.panics;
-        let failure = Failure { at: now, code: "agent.panicked".to_owned(), message, hint: None };
-        let report = WorkReport {
-            name: name.clone(),
-            renewed: false,
-            failures: vec![failure],
-            status: None,
+        let wake_at = match stage {
+            Stage::Working => outcome.plan.wake_at().max(now.saturating_add(BREATH)),
+            _ => Timestamp::EPOCH,
         };
+        let report = report(name, Ok(outcome), now);
+        let Some(entry) = self.schedule.get_mut(name) else { return };
+        entry.broken = None;
+        entry.status.clone_from(&report.status);
+        entry.end(&report, wake_at);
+    }
+
+    /// What came to nothing is counted, told and shown, waits by the local ladder, and ends nothing
+    /// else.
+    fn break_down(
+        &mut self,
+        name: &CertificateName,
+        kind: Breakdown,
+        failures: Vec<Failure>,
+        event: impl FnOnce(Failure) -> Event,
+    ) {
+        let Some(failure) = failures.first().cloned() else { return };
+        self.daemon.base.observer.observe(&event(failure.clone()));
+        let now = self.now();
+        let Some(entry) = self.schedule.get_mut(name) else { return };
+        let pause = after_local_failure(entry.break_down(kind, failure), Jitter::NONE);
+        let report = WorkReport { name: name.clone(), renewed: false, failures, status: None };
         entry.end(&report, now.saturating_add(pause));
-        self.note(Notice {
-            code: "agent.degraded".to_owned(),
-            health: Health::Warning,
-            message: format!("the work on {name} panicked {panics} times in a row"),
-            since: now,
-            hint: Some("report this with the log: it is a fault of renewd".to_owned()),
-        });
-    }
-
-    /// Shows that the state directory can't be used, until it can again.
-    fn note_storage(&mut self, report: &WorkReport) {
-        let code = "agent.storage";
-        match report.failures.iter().find(|it| report.status.is_none() && it.code == "store.failed")
-        {
-            Some(failure) => self.note(Notice {
-                code: code.to_owned(),
-                health: Health::Critical,
-                message: failure.message.clone(),
-                since: failure.at,
-                hint: failure.hint.clone(),
-            }),
-            None => self.notices.retain(|it| it.code != code),
-        }
-    }
-
-    fn note(&mut self, notice: Notice) {
-        let known = self.notices.iter_mut().find(|it| it.code == notice.code);
-        match known {
-            Some(known) => *known = Notice { since: known.since, ..notice },
-            None => self.notices.push(notice),
-        }
-        self.is_changed = true;
     }
 
     fn take(&mut self, command: Command) {
         match command {
             Command::Plan(names, reply) => self.plan(names, reply),
             Command::Work(names, asked, reply) => self.ask(names, asked, reply),
-            Command::Reload(_) => {}
+            Command::Reload(reply) => self.reload(Some(reply)),
         }
     }
 
-    fn plan(
-        &mut self,
-        wanted: Vec<CertificateName>,
-        reply: oneshot::Sender<Vec<(CertificateName, Plan)>>,
-    ) {
-        let agent = self.daemon.agent.clone();
-        tokio::spawn(async move {
-            let mut plans = Vec::new();
-            for spec in &agent.config.certificates {
-                if !wanted.is_empty() && !wanted.contains(&spec.name) {
-                    continue;
-                }
-                if let Ok(outcome) = agent.lifecycle.look(spec, Asked::ByTime).await {
-                    plans.push((spec.name.clone(), outcome.plan));
-                }
-            }
-            drop(reply.send(plans));
-        });
-    }
-
-    fn ask(
-        &mut self,
-        wanted: Vec<CertificateName>,
-        asked: Asked,
-        reply: oneshot::Sender<Result<Vec<WorkReport>, Refused>>,
-    ) {
-        let known = names(&self.daemon.agent);
-        if let Some(unknown) = wanted.iter().find(|it| !known.contains(it)) {
-            drop(reply.send(Err(Refused::Unknown(unknown.clone()))));
-            return;
-        }
-        let wanted = if wanted.is_empty() { known } else { wanted };
-        let mut answers = Vec::new();
-        for name in wanted {
-            if let Some(entry) = self.schedule.get_mut(&name) {
-                let (reply, answer) = oneshot::channel();
-                entry.ask(asked, reply);
-                answers.push(answer);
-            }
-        }
-        tokio::spawn(async move {
-            let mut reports = Vec::new();
-            for answer in answers {
-                match answer.await {
-                    Ok(report) => reports.push(report),
-                    Err(_ended) => {
-                        drop(reply.send(Err(Refused::Ending)));
-                        return;
-                    }
-                }
-            }
-            drop(reply.send(Ok(reports)));
-        });
-    }
-
+    /// Looks at `names`, whose files somebody touched.
+    ///
+    /// Not while their work runs: then it is nearly always our own writing that is seen. Nor while
+    /// they wait after a breakdown, since a write that fails touches files as well, and would so
+    /// wake itself for ever.
     fn wake(&mut self, names: &[CertificateName]) {
         for name in names {
-            if let Some(entry) = self.schedule.get_mut(name).filter(|it| !it.is_running) {
-                entry.wake_at = Some(Timestamp::EPOCH);
+            let entry = self.schedule.get_mut(name);
+            if let Some(entry) = entry.filter(|it| !it.is_running() && it.broken.is_none()) {
+                entry.wake();
             }
         }
     }
@@ -362,12 +317,24 @@ impl Scheduler {
     }
 
     fn end_pass(&mut self, pass: Result<Vec<Worked>, JoinError>) {
-        let Ok(pass) = pass else { return };
+        let pass = match pass {
+            Ok(pass) => pass,
+            Err(error) => {
+                let failure = Failure {
+                    at: self.now(),
+                    code: "agent.panicked".to_owned(),
+                    message: format!("the look at all certificates panicked: {error}"),
+                    hint: Some(notices::PANIC_HINT.to_owned()),
+                };
+                self.daemon.base.observer.observe(&Event::Degraded { failure });
+                return;
+            }
+        };
         let mut is_whole = true;
         for (name, looked) in pass {
             let Some(entry) = self.schedule.get_mut(&name) else { continue };
             match looked {
-                Ok(outcome) if !entry.is_running => {
+                Ok(outcome) if entry.stage == Stage::Idle => {
                     let earlier =
                         entry.wake_at.unwrap_or(Timestamp::MAX).min(outcome.plan.wake_at());
                     entry.wake_at = Some(earlier);
@@ -378,60 +345,53 @@ impl Scheduler {
             }
         }
         self.is_changed = true;
+        self.show_at = Duration::ZERO;
         self.publish();
         if is_whole {
             self.herald.whole_pass();
         }
     }
 
-    async fn reload(&mut self, watch: &mut Watch) -> Result<usize, String> {
-        let code = "config.rejected";
-        match reload::load(&self.daemon) {
-            Ok(agent) => {
-                let agent = Arc::new(agent);
-                self.notices.retain(|it| it.code != code);
-                self.slots = Arc::new(Semaphore::new(agent.config.parallel.max(1)));
-                self.schedule.set_names(&names(&agent));
-                agent.alerts.reconfigure(agent.config.alerts.clone());
-                watch.follow(&agent.config);
-                let certificates = agent.config.certificates.len();
-                self.daemon.agent = agent;
-                self.daemon.base.observer.observe(&Event::ConfigLoaded { certificates });
-                self.put_all_in_order().await;
-                self.is_changed = true;
-                Ok(certificates)
-            }
-            Err(faults) => {
-                self.daemon
-                    .base
-                    .observer
-                    .observe(&Event::ConfigRejected { faults: faults.clone() });
-                self.note(Notice {
-                    code: code.to_owned(),
-                    health: Health::Warning,
-                    message: format!(
-                        "the configuration was refused, the old one stays: {}",
-                        faults.lines().map(str::trim).collect::<Vec<_>>().join("; ")
-                    ),
-                    since: self.now(),
-                    hint: Some(
-                        "run `renewd check`, mend what it names, and run `renewd reload`"
-                            .to_owned(),
-                    ),
-                });
-                Err(faults)
-            }
+    fn reload(&mut self, reply: Option<Reply>) {
+        self.reloads.ask(&self.daemon, reply);
+    }
+
+    /// Puts what was read in force, or tells why not.
+    fn end_reload(&mut self, loaded: Result<Agent, String>, watch: &Watch) {
+        let result = loaded.map(|agent| self.put_in_force(agent, watch));
+        if let Err(faults) = &result {
+            let event = Event::ConfigRejected { faults: faults.clone() };
+            self.daemon.base.observer.observe(&event);
+            let since = self.rejected.as_ref().map_or_else(|| self.now(), |it| it.since);
+            self.rejected = Some(notices::rejected(faults, since));
         }
+        self.is_changed = true;
+        self.show_at = Duration::ZERO;
+        self.reloads.answer(&result, &self.daemon);
+    }
+
+    fn put_in_force(&mut self, agent: Agent, watch: &Watch) -> usize {
+        self.rejected = None;
+        self.schedule.set_names(&names(&agent));
+        agent.alerts.reconfigure(agent.config.alerts.clone());
+        watch.follow(&agent.config);
+        let certificates = agent.config.certificates.len();
+        self.daemon.agent = agent.into();
+        self.daemon.base.observer.observe(&Event::ConfigLoaded { certificates });
+        certificates
     }
 
     /// Shows how everything stands, if anything changed.
     fn publish(&mut self) {
-        if !std::mem::take(&mut self.is_changed) {
+        let now = self.daemon.base.clock.monotonic();
+        if !self.is_changed || now < self.show_at {
             return;
         }
+        self.is_changed = false;
         let agent = &self.daemon.agent;
         let mut document = empty_document(&self.daemon.base, agent);
-        document.notices.extend(self.notices.iter().cloned());
+        document.notices.extend(self.rejected.clone());
+        document.notices.extend(notices::of(&self.schedule));
         let order: HashMap<_, _> =
             agent.config.certificates.iter().zip(0..).map(|(spec, at)| (&spec.name, at)).collect();
         let mut certificates: Vec<_> = self
@@ -441,7 +401,9 @@ impl Scheduler {
             .collect();
         certificates.sort_by_key(|(at, _): &(i32, _)| *at);
         document.certificates = certificates.into_iter().map(|(_, status)| status).collect();
-        self.status.send_replace(document);
+        let count = u32::try_from(document.certificates.len()).unwrap_or(u32::MAX);
+        self.show_at = now.saturating_add(SHOWING.saturating_mul(count));
+        self.status.send_replace(Shown { document, is_whole: self.schedule.is_whole() });
     }
 
     /// Lets work under way end for a while, then ends it; its journals say how to go on.
@@ -455,11 +417,12 @@ impl Scheduler {
         self.work.shutdown().await;
         self.passes.shutdown().await;
         self.is_changed = true;
+        self.show_at = Duration::ZERO;
         self.publish();
         self.herald.finish().await;
     }
 }
 
-fn names(agent: &Agent) -> Vec<CertificateName> {
+fn names(agent: &Agent) -> BTreeSet<CertificateName> {
     agent.config.certificates.iter().map(|it| it.name.clone()).collect()
 }

@@ -259,3 +259,45 @@ fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
     let log = daemon.log();
     assert!(log.contains("the files of the target files were not as they had been put"), "{log}");
 }
+
+#[test]
+fn the_end_is_in_time_and_clean_during_an_order_with_a_peer_on_the_socket() {
+    let options = SiteOptions {
+        pebble: crate::support::PebbleOptions {
+            validation_sleep: 8,
+            ..crate::support::PebbleOptions::default()
+        },
+        ..SiteOptions::default()
+    };
+    let site = Site::with(&options);
+    let mut daemon = site.daemon();
+    eventually(LIMIT, "an order is under way", || {
+        match site.pebble.requests().count(Endpoint::NewOrder) {
+            0 => Err(daemon.log()),
+            _ => Ok(()),
+        }
+    });
+    let socket = site.workspace.path().join("run/control.sock");
+    // It never finishes its request.
+    let mut idler = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    std::io::Write::write_all(&mut idler, b"GET /v1/sta").unwrap();
+
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+    assert!(!socket.exists());
+    let proofs = site.workspace.path().join("run/acme-challenge/.well-known/acme-challenge");
+    let left = std::fs::read_dir(proofs).map(Iterator::count).unwrap_or_default();
+    assert_eq!(left, 0, "a proof was left behind");
+
+    let _next = site.daemon();
+    site.await_condition("served");
+}
+
+#[test]
+fn a_daemon_whose_socket_cannot_be_made_says_so_and_ends() {
+    let site = Site::with(&SiteOptions { tls: Tls::Later, ..SiteOptions::default() });
+    let socket = site.workspace.path().join("run/control.sock");
+    std::fs::create_dir_all(socket.join("in the way")).unwrap();
+    let refused = site.renewd(&["run"]);
+    assert_eq!(refused.code, 5, "{refused}");
+    assert!(refused.stderr.contains("hint:"), "{refused}");
+}

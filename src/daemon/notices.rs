@@ -1,0 +1,91 @@
+//! What is wrong with the agent itself, as the status shows it: made afresh from what is wrong in
+//! this moment, so that nothing stays when it is over.
+//!
+//! Not here: what the configuration alone shows ([`crate::assemble`]).
+
+use crate::model::{Health, Notice, Timestamp};
+
+use super::entry::{Breakdown, Broken, Schedule};
+
+/// What to do about a panic.
+pub(super) const PANIC_HINT: &str = "report this with the log: it is a fault of renewd";
+/// Panics of so many certificates are shown singly.
+const MAX_PANICS: usize = 20;
+
+/// What keeps the work on certificates of `schedule` from being done at all.
+pub(super) fn of(schedule: &Schedule) -> Vec<Notice> {
+    let broken = |kind| {
+        schedule.iter().filter_map(move |(name, entry)| {
+            Some((name, entry.broken.as_ref().filter(|it| it.kind == kind)?))
+        })
+    };
+    let mut notices: Vec<Notice> = broken(Breakdown::Panic)
+        .take(MAX_PANICS)
+        .map(|(name, it)| Notice {
+            code: "agent.degraded".to_owned(),
+            health: Health::Warning,
+            message: format!("the work on {name} panicked {} times in a row", it.count),
+            since: it.since,
+            hint: Some(PANIC_HINT.to_owned()),
+        })
+        .collect();
+    // One cause, one notice: a full disk is a trouble of all certificates.
+    let all: Vec<&Broken> = broken(Breakdown::Storage).map(|(_, it)| it).collect();
+    notices.extend(all.first().map(|first| Notice {
+        code: "agent.storage".to_owned(),
+        health: Health::Critical,
+        message: format!("{} certificates stand still: {}", all.len(), first.failure.message),
+        since: all.iter().map(|it| it.since).fold(first.since, Timestamp::min),
+        hint: first.failure.hint.clone(),
+    }));
+    notices
+}
+
+/// A new configuration was refused for `faults`, first at `since`.
+pub(super) fn rejected(faults: &str, since: Timestamp) -> Notice {
+    Notice {
+        code: "config.rejected".to_owned(),
+        health: Health::Warning,
+        message: format!(
+            "the configuration was refused, the old one stays: {}",
+            faults.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+        ),
+        since,
+        hint: Some("run `renewd check`, mend what it names, and run `renewd reload`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::{CertificateName, Failure};
+
+    #[test]
+    fn each_panic_is_shown_singly_and_a_broken_store_once_until_they_are_over() {
+        let names: Vec<CertificateName> = ["a", "b", "c", "d"].map(|it| it.parse().unwrap()).into();
+        let mut schedule = Schedule::default();
+        schedule.set_names(&names.iter().cloned().collect::<BTreeSet<_>>());
+        let kinds = [Breakdown::Panic, Breakdown::Storage, Breakdown::Panic, Breakdown::Storage];
+        for (name, kind) in names.iter().zip(kinds) {
+            let message = format!("no room for {name}");
+            let failure =
+                Failure { at: Timestamp::EPOCH, code: "x".to_owned(), message, hint: None };
+            schedule.get_mut(name).unwrap().break_down(kind, failure);
+        }
+        let texts: Vec<_> = of(&schedule).into_iter().map(|it| it.message).collect();
+        assert_eq!(
+            texts,
+            [
+                "the work on a panicked 1 times in a row",
+                "the work on c panicked 1 times in a row",
+                "2 certificates stand still: no room for b",
+            ]
+        );
+        for name in &names {
+            schedule.get_mut(name).unwrap().broken = None;
+        }
+        assert_eq!(of(&schedule), []);
+    }
+}

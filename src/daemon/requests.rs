@@ -1,0 +1,72 @@
+//! What others ask of the scheduler, answered beside it: nobody who asks holds it up.
+//!
+//! Not here: who may ask ([`crate::api`]); reloads ([`super::reload`]).
+
+use tokio::sync::oneshot;
+
+use crate::assemble::WorkReport;
+use crate::model::CertificateName;
+use crate::plan::{Asked, Plan};
+
+use super::Refused;
+use super::scheduler::Scheduler;
+
+impl Scheduler {
+    /// Has `reply` told what would be done now for `wanted`, or for all.
+    pub(super) fn plan(
+        &self,
+        wanted: Vec<CertificateName>,
+        reply: oneshot::Sender<Vec<(CertificateName, Plan)>>,
+    ) {
+        let agent = self.daemon.agent.clone();
+        tokio::spawn(async move {
+            let mut plans = Vec::new();
+            for spec in &agent.config.certificates {
+                if !wanted.is_empty() && !wanted.contains(&spec.name) {
+                    continue;
+                }
+                if let Ok(outcome) = agent.lifecycle.look(spec, Asked::ByTime).await {
+                    plans.push((spec.name.clone(), outcome.plan));
+                }
+            }
+            drop(reply.send(plans));
+        });
+    }
+
+    /// Has the work on `wanted`, or on all, begun, and `reply` told what came of it.
+    pub(super) fn ask(
+        &mut self,
+        wanted: Vec<CertificateName>,
+        asked: Asked,
+        reply: oneshot::Sender<Result<Vec<WorkReport>, Refused>>,
+    ) {
+        let agent = self.daemon.agent.clone();
+        if let Some(unknown) = wanted.iter().find(|it| agent.spec(it).is_none()) {
+            drop(reply.send(Err(Refused::Unknown(unknown.clone()))));
+            return;
+        }
+        let all = || agent.config.certificates.iter().map(|it| it.name.clone()).collect();
+        let wanted = if wanted.is_empty() { all() } else { wanted };
+        let mut answers = Vec::new();
+        for name in wanted {
+            if let Some(entry) = self.schedule.get_mut(&name) {
+                let (reply, answer) = oneshot::channel();
+                entry.ask(asked, reply);
+                answers.push(answer);
+            }
+        }
+        tokio::spawn(async move {
+            let mut reports = Vec::new();
+            for answer in answers {
+                match answer.await {
+                    Ok(report) => reports.push(report),
+                    Err(_ended) => {
+                        drop(reply.send(Err(Refused::Ending)));
+                        return;
+                    }
+                }
+            }
+            drop(reply.send(Ok(reports)));
+        });
+    }
+}

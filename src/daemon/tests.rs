@@ -1,0 +1,213 @@
+//! The daemon as a whole, with a clock that a hand turns and a CA that nobody runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Daemon, Handle};
+use crate::assemble::{Base, build};
+use crate::config::{self, Environment};
+use crate::model::{CertificateName, Event, Observer, StatusDocument, Timestamp};
+use crate::store::Store;
+use crate::sys::atomic::{self, Access};
+use crate::sys::clock::{Clock, ManualClock};
+use crate::sys::signals::Signals;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// As [`configuration`] says.
+const PARALLEL: usize = 3;
+
+/// Counts renewals, and panics in those of certificates called `bad`.
+#[derive(Debug, Default)]
+struct Counting {
+    started: Mutex<BTreeMap<CertificateName, usize>>,
+    panics: Mutex<usize>,
+    /// Renewals that run now, and the most that ever did.
+    at_once: Mutex<(usize, usize)>,
+}
+
+impl Counting {
+    fn started(&self, name: &str) -> usize {
+        let started = self.started.lock().unwrap();
+        started.get(&name.parse().unwrap()).copied().unwrap_or_default()
+    }
+}
+
+impl Observer for Counting {
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::RenewalStarted { certificate, .. } => {
+                *self.started.lock().unwrap().entry(certificate.clone()).or_default() += 1;
+                let mut at_once = self.at_once.lock().unwrap();
+                at_once.0 += 1;
+                at_once.1 = at_once.1.max(at_once.0);
+                drop(at_once);
+                assert!(certificate.as_str() != "bad", "a fault of ours");
+            }
+            Event::RenewalFailed { .. } => self.at_once.lock().unwrap().0 -= 1,
+            Event::Panicked { .. } => *self.panics.lock().unwrap() += 1,
+            _ => {}
+        }
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    observer: Arc<Counting>,
+    handle: Handle,
+    running: JoinHandle<()>,
+}
+
+fn configuration(names: &[&str]) -> String {
+    let mut text =
+        "parallel = 3\nstate_dir = \"state\"\nrun_dir = \"run\"\nterms_of_service_agreed = true\n\
+                    default_ca = \"dead\"\n[ca.dead]\ndirectory = \"https://127.0.0.1:1/dir\"\n"
+            .to_owned();
+    for name in names {
+        text += &format!(
+            "[[certificate]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\ntargets = []\n"
+        );
+    }
+    text
+}
+
+impl World {
+    /// Runs a daemon for certificates called `names`.
+    async fn start(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config_file = folder.path().join("renewd.toml");
+        atomic::write(&config_file, configuration(names).as_bytes(), Access::mode(0o600)).unwrap();
+        atomic::directory(&folder.path().join("run"), Access::mode(0o755)).unwrap();
+        let environment = Environment::default();
+        let config = config::load(&config_file, &environment).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_800_000_000)));
+        let observer = Arc::new(Counting::default());
+        let store = Store::open(&config.store, clock.clone(), Duration::ZERO).await.unwrap();
+        let base = Base {
+            store: Arc::new(store),
+            clock: clock.clone(),
+            observer: observer.clone(),
+            host: "test".to_owned(),
+        };
+        let agent = Arc::new(build(config, &base, None).unwrap());
+        let (running, handle) = Daemon { base, agent, config_file, environment }.prepare();
+        let running = tokio::spawn(running.run(Signals::listen().unwrap()));
+        Self { folder, clock, observer, handle, running }
+    }
+
+    fn configure(&self, names: &[&str]) {
+        let file = self.folder.path().join("renewd.toml");
+        atomic::write(&file, configuration(names).as_bytes(), Access::mode(0o600)).unwrap();
+    }
+
+    /// Turns the clock until the status is as `is_right` says; shows it.
+    async fn until(&self, is_right: impl Fn(&StatusDocument) -> bool) -> StatusDocument {
+        let turning = async {
+            loop {
+                let status = self.handle.status();
+                if is_right(&status) {
+                    return status;
+                }
+                self.clock.advance(Duration::from_secs(1));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LIMIT, turning).await.unwrap_or_else(|_late| panic!("{:#?}", self.handle.status()))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn failures(status: &StatusDocument, name: &str) -> Option<u32> {
+    status.certificates.iter().find(|it| it.name.as_str() == name).map(|it| it.failures)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_ones_work_is_counted_shown_and_tried_again_and_the_others_go_on() {
+    let world = World::start(&["bad", "good"]).await;
+    let status = world.until(|it| failures(it, "good") >= Some(1)).await;
+    assert_eq!(status.certificates.len(), 2, "also the one that panics is shown: {status:#?}");
+
+    let status = world
+        .until(|it| it.notices.iter().any(|it| it.message.contains("bad panicked 3 times")))
+        .await;
+    assert!(status.notices.iter().any(|it| it.code == "agent.degraded"));
+    assert!(*world.observer.panics.lock().unwrap() >= 3);
+    assert!(world.observer.started("bad") >= 3);
+
+    // The ladder of local failures, so no hot loop: 5 s, 30 s, 2 min.
+    let begun = world.observer.started("bad");
+    let passed = world.clock.monotonic();
+    world.until(|_| world.observer.started("bad") > begun).await;
+    let pause = world.clock.monotonic().saturating_sub(passed);
+    assert!(pause >= Duration::from_secs(100), "{pause:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trouble_of_the_agent_is_over_when_its_certificate_is_gone() {
+    let world = World::start(&["bad", "good"]).await;
+    let is_degraded = |it: &StatusDocument| it.notices.iter().any(|it| it.code == "agent.degraded");
+    world.until(is_degraded).await;
+    world.configure(&["good"]);
+    assert_eq!(world.handle.reload().await, Ok(1));
+    let status = world.until(|it| !is_degraded(it)).await;
+    assert_eq!(status.certificates.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_removed_and_added_again_comes_back_and_backoff_outlives_it() {
+    let world = World::start(&["one", "two"]).await;
+    world.until(|it| failures(it, "two") >= Some(1)).await;
+    let begun = world.observer.started("two");
+    world.configure(&["one"]);
+    assert_eq!(world.handle.reload().await, Ok(1));
+    let status = world.until(|it| it.certificates.len() == 1).await;
+    assert_eq!(status.certificates[0].name.as_str(), "one");
+    world.configure(&["one", "two"]);
+    assert_eq!(world.handle.reload().await, Ok(2));
+    let status = world.until(|it| it.certificates.len() == 2).await;
+    assert!(failures(&status, "two") >= Some(1), "{status:#?}");
+    // The first pause is a minute; a reload does not shorten it.
+    assert!(world.observer.started("two") <= begun + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_reloads_is_answered_with_few_readings_and_no_more_work_than_slots() {
+    let names: Vec<String> = (0..50).map(|it| format!("c{it}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let world = World::start(&names).await;
+    let storm = (0..200).map(|_| world.handle.reload());
+    let answers = timeout(LIMIT, futures_util::future::join_all(storm)).await.unwrap();
+    let busy = answers.iter().filter(|it| **it == Err(super::Refused::Busy)).count();
+    let done = answers.iter().filter(|it| **it == Ok(50)).count();
+    assert_eq!(busy + done, 200, "{answers:?}");
+    assert!(done >= 1);
+    let tried = |it: &StatusDocument| it.certificates.iter().filter(|it| it.failures >= 1).count();
+    world.until(|it| tried(it) == 50).await;
+    let (_, most) = *world.observer.at_once.lock().unwrap();
+    assert!((1..=PARALLEL).contains(&most), "{most} at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_work_is_answered_and_sees_what_came_of_it_at_once() {
+    let world = World::start(&["one", "two"]).await;
+    world.until(|it| failures(it, "one") >= Some(1)).await;
+    for round in 2..5 {
+        let asked = world.handle.work(vec!["one".parse().unwrap()], crate::plan::Asked::ByName);
+        let reports = timeout(LIMIT, asked).await.unwrap().unwrap();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].failures.len(), 1, "{reports:?}");
+        let shown = world.until(|it| failures(it, "one") >= Some(round)).await;
+        assert_eq!(failures(&shown, "one"), Some(round));
+    }
+    let unknown = world.handle.work(vec!["none".parse().unwrap()], crate::plan::Asked::ByName);
+    assert!(matches!(unknown.await, Err(super::Refused::Unknown(_))));
+}
