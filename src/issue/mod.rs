@@ -31,7 +31,7 @@ use crate::acme::{
 };
 use crate::model::{
     CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
-    Origin, PresentedRecord, PrivateKey, Proof, SolverName,
+    Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
 };
 use crate::solver::{Presented, Solver};
 use crate::sys::clock::Clock;
@@ -93,20 +93,35 @@ impl Issuer {
         client.account_url().await?;
         crash::point("issue.account");
 
-        let mut work = match self.resume(spec, client, journalled).await? {
-            Some(work) => work,
-            None => self.place(spec, client).await?,
-        };
-        let issued = self.carry_out(spec, client, &mut work).await;
-        let is_over = match &issued {
-            Err(IssueError::Acme(error)) => error.is_end_of_order() || is_dead(&work.order),
-            Err(_) => is_dead(&work.order),
-            Ok(_) => false,
-        };
-        if is_over {
+        if let Some(mut resumed) = self.resume(spec, client, journalled).await? {
+            let issued = self.carry_out(spec, client, &mut resumed).await;
+            if !is_over(&issued, &resumed.order) {
+                return issued;
+            }
+            // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
+            // and an order that gave nothing costs nothing. The next one is on its own.
+            self.close(spec).await?;
+            self.check_solvers(spec).await?;
+        }
+        let mut placed = self.place(spec, client).await?;
+        let issued = self.carry_out(spec, client, &mut placed).await;
+        if is_over(&issued, &placed.order) {
             self.close(spec).await?;
         }
         issued
+    }
+
+    /// Takes away all that a run which died left of an order that does not go on: its certificate
+    /// is stored, or it is not wanted any more. Nothing there is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the journal can't be read or written.
+    pub async fn forget(&self, spec: &CertificateSpec) -> Result<(), StorageError> {
+        if let Some((record, _)) = self.journal.load_order(&spec.name).await? {
+            self.clean_up_leftovers(&record).await;
+        }
+        self.journal.close_order(&spec.name).await
     }
 
     /// Forgets the order of `spec`: its certificate is stored, or nobody wants it any more.
@@ -126,6 +141,8 @@ impl Issuer {
     ) -> Result<IssuedCertificate, IssueError> {
         if work.order.status() == OrderStatus::Pending {
             self.prove(spec, work).await?;
+        } else {
+            self.clean_up_leftovers(&work.record).await;
         }
         if work.order.status() == OrderStatus::Ready {
             let csr = csr::build(&spec.identifiers, &work.key)?;
@@ -188,10 +205,7 @@ impl Issuer {
         client: &AcmeClient,
         journalled: Option<(OrderRecord, PrivateKey)>,
     ) -> Result<Option<Work>, IssueError> {
-        let Some((mut record, key)) = journalled else { return Ok(None) };
-        self.clean_up_leftovers(&record).await;
-        record.presented.clear();
-
+        let Some((record, key)) = journalled else { return Ok(None) };
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
         if let Some(order_url) = order_url {
             match client.order(&order_url).await {
@@ -207,6 +221,7 @@ impl Issuer {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.clean_up_leftovers(&record).await;
         self.journal.close_order(&spec.name).await?;
         // Not asked before: an order that needs no proof any more needs no solver.
         self.check_solvers(spec).await?;
@@ -243,12 +258,17 @@ impl Issuer {
     async fn prove(&self, spec: &CertificateSpec, work: &mut Work) -> Result<(), IssueError> {
         let authorizations = work.order.authorizations().await?;
         let tasks = self.tasks(spec, &authorizations)?;
-        let presented = tasks.iter().map(|(solver, challenge)| PresentedRecord {
-            solver: solver.clone(),
-            identifier: challenge.identifier.clone(),
-            token: challenge.token.clone(),
-        });
-        work.record.presented = presented.collect();
+        // What a run that died had shown stays visible: the CA may be looking for it just now.
+        for (solver, challenge) in &tasks {
+            let presented = PresentedRecord {
+                solver: solver.clone(),
+                identifier: challenge.identifier.clone(),
+                token: challenge.token.clone(),
+            };
+            if !work.record.presented.contains(&presented) {
+                work.record.presented.push(presented);
+            }
+        }
         self.journal.save_order(&spec.name, &work.record).await?;
 
         let proven = async {
@@ -258,12 +278,13 @@ impl Issuer {
             }
             work.order.wait_until_ready(ORDER_LIMIT).await?;
             for proof in shown {
-                // What could not be taken away is in the journal, and goes with the next run.
+                // What could not be taken away is in the journal, and tried again below.
                 drop(proof.clean_up().await);
             }
             Ok(())
         };
         let proven: Result<(), IssueError> = proven.await;
+        self.clean_up_leftovers(&work.record).await;
         if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
             work.order.abandon().await;
         }
@@ -346,6 +367,15 @@ fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> 
 /// Whether `order` may still lead to what `record` says was ordered.
 fn is_alive(order: &Order, record: &OrderRecord) -> bool {
     !is_dead(order) && order.check_identifiers(&record.identifiers).is_ok()
+}
+
+/// Whether nothing can come of `order` any more.
+fn is_over(issued: &Result<IssuedCertificate, IssueError>, order: &Order) -> bool {
+    match issued {
+        Err(IssueError::Acme(error)) => error.is_end_of_order() || is_dead(order),
+        Err(_) => is_dead(order),
+        Ok(_) => false,
+    }
 }
 
 fn is_dead(order: &Order) -> bool {

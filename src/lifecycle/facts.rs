@@ -24,9 +24,6 @@ pub(super) struct Facts {
     pub(super) targets: Vec<(TargetName, TargetState)>,
     /// Whether the journal knows an order for what is wanted that is not stored yet.
     pub(super) order_under_way: bool,
-    /// Whether the journal holds an order whose certificate is the held one: the process died
-    /// between storing it and closing the order.
-    pub(super) order_is_stored: bool,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
 }
@@ -45,15 +42,14 @@ impl Facts {
             targets.push((target.clone(), store.target_state(target, &spec.name).await?));
         }
         let order = store.load_order(&spec.name).await?;
-        let order_is_stored = order.as_ref().is_some_and(|(_, key)| is_stored(key, &held));
         let mut state = store.certificate_state(&spec.name).await?;
         if state.attempted_ca.is_some() && state.attempted_ca.as_ref() != spec.first_ca() {
             state.attempts.not_before = None;
         }
         Ok(Self {
-            order_under_way: !order_is_stored
-                && order.is_some_and(|(record, _)| is_under_way(&record, spec)),
-            order_is_stored,
+            order_under_way: order.is_some_and(|(record, key)| {
+                is_under_way(&record, spec) && !is_stored(&key, &held)
+            }),
             held,
             state,
             targets,
@@ -142,7 +138,8 @@ fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
         && record.key_type == spec.key_type
 }
 
-/// Whether `key`, which was made for one order, is the key of what is held.
+/// Whether `key`, which was made for one order, is the key of what is held: the process died
+/// between storing it and closing the order.
 fn is_stored(key: &PrivateKey, held: &Result<Option<Held>, String>) -> bool {
     let held_key = held.as_ref().ok().and_then(Option::as_ref).map(|it| &it.leaf.public_key);
     key.public_key().is_ok_and(|it| Some(&it) == held_key)

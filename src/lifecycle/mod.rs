@@ -21,8 +21,7 @@ use crate::deploy::{Deployer, TargetSettings};
 use crate::issue::{IssueError, Issuer, Side};
 use crate::model::{
     CaName, CertificateName, CertificateSpec, CertificateState, CertificateStatus, Event, Explain,
-    Failure, Held, Journal, Observer, Retry, Share, StorageError, TargetName, TargetStatus,
-    chain_text,
+    Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
 };
 use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
@@ -118,9 +117,9 @@ impl Lifecycle {
     ) -> Result<Outcome, StorageError> {
         self.put_in_order(spec).await?;
         let mut facts = Facts::read(&self.store, spec).await?;
-        if facts.order_is_stored {
+        if !facts.order_under_way {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
-            self.store.close_order(&spec.name).await?;
+            self.issuer.forget(spec).await?;
         }
         let mut failures = Vec::new();
         let mut renewed = false;

@@ -11,6 +11,8 @@
 pub mod support;
 
 mod alerts;
+#[cfg(feature = "crash-points")]
+mod crash;
 mod daemon;
 mod deploy;
 mod expiry;
