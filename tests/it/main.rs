@@ -17,5 +17,8 @@ mod daemon;
 mod deploy;
 mod expiry;
 mod issuance;
+#[path = "../bench/measure.rs"]
+mod measure;
 mod peers;
+mod requests;
 mod site;
