@@ -263,10 +263,7 @@ fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
 #[test]
 fn the_end_is_in_time_and_clean_during_an_order_with_a_peer_on_the_socket() {
     let options = SiteOptions {
-        pebble: crate::support::PebbleOptions {
-            validation_sleep: 8,
-            ..crate::support::PebbleOptions::default()
-        },
+        pebble: PebbleOptions { validation_sleep: 8, ..PebbleOptions::default() },
         ..SiteOptions::default()
     };
     let site = Site::with(&options);
