@@ -16,9 +16,11 @@ mod crash;
 mod daemon;
 mod deploy;
 mod expiry;
+mod faults;
 mod issuance;
 #[path = "../bench/measure.rs"]
 mod measure;
 mod peers;
 mod requests;
 mod site;
+mod telling;
