@@ -161,6 +161,10 @@ impl Site {
         if options.proof == ProofBy::Listener {
             writeln!(text, "solver = \"web-port\"").unwrap();
         }
+        if !options.certificate.contains("profile") {
+            // Pebble takes any of its profiles for an order that names none.
+            text.push_str("profile = \"default\"\n");
+        }
         text.push_str(&options.certificate);
         self.workspace.write_config(&text);
     }

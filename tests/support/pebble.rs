@@ -35,7 +35,7 @@ pub struct PebbleOptions {
     pub always_valid: bool,
     /// Refuses what a coming version of ACME will refuse.
     pub strict: bool,
-    /// Profiles and how long their certificates live; the first in the alphabet is the default.
+    /// Profiles and how long their certificates live; an order that names none gets any of them.
     pub profiles: Vec<(String, Duration)>,
     /// Where it looks for http-01, on the identifier's address.
     pub http_port: u16,
