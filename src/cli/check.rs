@@ -52,7 +52,11 @@ pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
             }
         }
         if findings.is_empty() && !is_rejected {
-            output::data(&format!("{}: {certificates} certificates, no faults", file.display()));
+            output::data(&format!(
+                "{}: {}, no faults",
+                file.display(),
+                output::counted(certificates)
+            ));
         }
     }
     Ok(match (is_rejected, findings.is_empty()) {

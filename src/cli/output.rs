@@ -42,6 +42,12 @@ pub(super) fn problem(message: &str, hint: Option<&str>) {
     }
 }
 
+/// `count` certificates, in words.
+pub(super) fn counted(count: usize) -> String {
+    let noun = if count == 1 { "certificate" } else { "certificates" };
+    format!("{count} {noun}")
+}
+
 /// How what goes to standard output is to look.
 #[must_use]
 pub(super) fn look(global: &Global) -> Look {

@@ -18,7 +18,7 @@ pub(super) async fn reload(global: &Global) -> Result<Exit, Ended> {
     if global.json {
         output::json(&reloaded);
     } else {
-        output::data(&format!("reloaded: {} certificates", reloaded.certificates));
+        output::data(&format!("reloaded: {}", output::counted(reloaded.certificates)));
     }
     Ok(Exit::AsWanted)
 }

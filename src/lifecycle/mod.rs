@@ -133,7 +133,7 @@ impl Lifecycle {
             facts = Facts::read(&self.store, spec).await?;
         }
         failures.extend(self.deploy_due(spec, &mut facts, asked).await?);
-        self.prune(spec, &facts).await?;
+        self.prune(spec, &facts).await;
 
         let outcome = self.outcome(spec, &facts, Asked::ByTime);
         Ok(Outcome { failures, renewed, ..outcome })
@@ -265,11 +265,14 @@ impl Lifecycle {
     }
 
     /// Removes generations that nobody needs any more.
-    async fn prune(&self, spec: &CertificateSpec, facts: &Facts) -> Result<(), StorageError> {
+    async fn prune(&self, spec: &CertificateSpec, facts: &Facts) {
         let endpoints = facts.targets.iter().flat_map(|(_, state)| &state.endpoints);
         let served = endpoints.filter_map(|it| it.served_sha256).collect();
-        self.store.prune(&spec.name, &served).await?;
-        Ok(())
+        // What was done is not undone by what could not be tidied up: the next run tries again.
+        if let Err(error) = self.store.prune(&spec.name, &served).await {
+            let failure = error.failure(self.clock.now());
+            self.observer.observe(&Event::Degraded { failure });
+        }
     }
 
     fn outcome(&self, spec: &CertificateSpec, facts: &Facts, asked: Asked) -> Outcome {

@@ -49,7 +49,7 @@ pub(super) fn describe(
         },
         generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
         renew_at,
-        next_attempt_at: Some(plan.wake_at().max(now)).filter(|it| *it < Timestamp::MAX),
+        next_attempt_at: next_attempt_at(plan, now),
         failures: trouble.failures,
         since: trouble.since,
         last_error: trouble.last_error,
@@ -104,6 +104,22 @@ fn trouble(attempts: &Attempts, renewal: &Renewal, targets: &[TargetStatus]) -> 
     })
 }
 
+/// When something is next tried, at the CA or at a target. A look at what is served is none.
+fn next_attempt_at(plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    let renewal = match &plan.renewal {
+        Renewal::Keep { renew_at, .. } => Some(*renew_at),
+        Renewal::Issue(_) => Some(now),
+        Renewal::BackOff { until, .. } => Some(*until),
+        Renewal::Blocked { until, .. } => *until,
+    };
+    let deployments = plan.deployments.iter().filter_map(|(_, deployment)| match deployment {
+        Deployment::Deploy(_) => Some(now),
+        Deployment::BackOff { until, .. } => Some(*until),
+        Deployment::Served { .. } | Deployment::Nothing | Deployment::Look => None,
+    });
+    renewal.into_iter().chain(deployments).min()
+}
+
 fn target_status(
     name: &TargetName,
     state: &TargetState,
@@ -115,8 +131,7 @@ fn target_status(
     let last = state.attempts.last.as_ref().filter(|_| failing);
     let next_attempt_at = match deployment {
         Deployment::BackOff { until, .. } => Some(*until),
-        Deployment::Served { look_at } => Some(*look_at),
-        Deployment::Nothing | Deployment::Look | Deployment::Deploy(_) => None,
+        _ => None,
     };
     TargetStatus {
         name: name.clone(),

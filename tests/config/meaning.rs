@@ -178,3 +178,15 @@ fn the_default_ca_comes_from_the_environment_before_the_file() {
         "RENEWD_DEFAULT_CA: there is no ca \"letsencript\"\n  hint: write \"letsencrypt\"\n"
     );
 }
+
+#[test]
+fn a_stand_in_that_is_not_asked_yet_is_not_passed_over_in_silence() {
+    let workspace = Workspace::with(&format!(
+        "{TERMS}[[certificate]]\ndomains = [\"a.example\"]\n\
+         ca = [\"letsencrypt\", \"letsencrypt-staging\"]\n{QUIET}"
+    ));
+    assert_eq!(
+        workspace.warnings(),
+        "renewd.toml:4: certificate.ca: only letsencrypt is asked: stand-ins come with a later version\n"
+    );
+}

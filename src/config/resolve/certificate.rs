@@ -221,6 +221,10 @@ fn cas(
         } else if cas.contains(&at.value) {
             faults.push(at.fault(format!("{} stands here a second time", at.value)));
         } else {
+            if let [first] = cas.as_slice() {
+                let message = format!("only {first} is asked: stand-ins come with a later version");
+                faults.push(at.fault(message).severity(Severity::Warning));
+            }
             cas.push(at.value);
         }
     }
