@@ -61,7 +61,7 @@ words() {
     local found
     found=$(
         grep -rnwiE 'domains?' src --include='*.rs' --exclude-dir=config --exclude-dir=cli --exclude='status*.rs' --exclude='main.rs' |
-            grep -vE '"[^"]*domain|top-level domain|domains: '
+            grep -vE '"[^"]*domain|top-level domain|domains: |:domains   '
         grep -rniE 'authz' src --include='*.rs' | grep -vE '"[^"]*authz'
         grep -rnE '(TODO|FIXME|XXX)' src tests examples --include='*.rs' | grep -vE '(TODO|FIXME)\(?#[0-9]+'
     )

@@ -85,7 +85,7 @@ fn refusal_hint(problem: &Problem, terms: Option<&str>) -> Option<String> {
         }
         ProblemKind::UnsupportedIdentifier => {
             "the CA does not take this kind of name (for IP addresses some CAs want a certain \
-             profile): change domains, profile or ca"
+             profile): change the names, the profile or the CA"
         }
         ProblemKind::BadCsr => "see that the CA takes this key type and this many names",
         ProblemKind::BadPublicKey => "choose another key type: p256 is taken everywhere",
