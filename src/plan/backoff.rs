@@ -7,14 +7,17 @@
 //! 2. A certificate that is missing or has expired has no life left to hurry for: the plain ladder.
 //! 3. Local failures (reload, port, disk) wait 5 s, 30 s, 2 min, then 5 min for ever: nobody but
 //!    the operator's own machine is asked.
-//! 4. Both are spread by ±20 %, and no number of failures makes a pause of zero (CVE-2025-55753 was
-//!    a counter that overflowed to one).
+//! 4. Both are spread by ±20 %, local ones to no more than 5 min 30 s; and no number of failures
+//!    makes a pause of zero (CVE-2025-55753 was a counter that overflowed to one).
 
 use std::time::Duration;
 
 const CA_LADDER: [Duration; 4] = [minutes(1), minutes(10), minutes(100), minutes(24 * 60)];
 const LOCAL_LADDER: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), minutes(2), minutes(5)];
+/// A server that was mended serves the new certificate within six minutes without being told: this
+/// pause, and the time that a reload and its proof take.
+const LONGEST_LOCAL: Duration = Duration::from_secs(330);
 const SHORTEST: Duration = Duration::from_secs(10);
 /// A pause takes at most this part of the life that is left.
 const LIFE_PART: u32 = 10;
@@ -58,7 +61,7 @@ pub fn after_ca_failure(failures: u32, life_left: Option<Duration>, jitter: Jitt
 /// The pause after the `failures`th failure in a row on our side.
 #[must_use]
 pub fn after_local_failure(failures: u32, jitter: Jitter) -> Duration {
-    jitter.spread(rung(&LOCAL_LADDER, failures))
+    jitter.spread(rung(&LOCAL_LADDER, failures)).min(LONGEST_LOCAL)
 }
 
 fn rung(ladder: &[Duration], failures: u32) -> Duration {
@@ -98,6 +101,7 @@ mod tests {
     fn the_local_ladder_ends_at_five_minutes() {
         let pause = |failures| after_local_failure(failures, Jitter::NONE).as_secs();
         assert_eq!([1, 2, 3, 4, 1_000_000].map(pause), [5, 30, 120, 300, 300]);
+        assert_eq!(after_local_failure(4, Jitter::new(1.0)), LONGEST_LOCAL);
     }
 
     proptest! {
