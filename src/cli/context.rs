@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) environment: Environment,
     /// The configuration.
     pub(super) config: Config,
+    /// Whether the secrets that it names were read; without them some receivers are missing.
+    pub(super) has_secrets: bool,
 }
 
 impl Context {
@@ -51,12 +53,29 @@ impl Context {
         let environment = environment();
         let config_file = absolute(&global.config);
         match config::load(&config_file, &environment) {
-            Ok(config) => Ok(Self { config_file, environment, config }),
+            Ok(config) => Ok(Self { config_file, environment, config, has_secrets: true }),
             Err(faults) => {
                 output::problem(&faults.to_string(), None);
                 Err(Ended(Exit::Configuration))
             }
         }
+    }
+
+    /// As [`Context::load`], for commands that only look: whoever may not read the secrets can
+    /// still see how things stand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::load`].
+    pub(super) fn load_to_look(global: &Global) -> Result<Self, Ended> {
+        let environment = environment();
+        let config_file = absolute(&global.config);
+        if config::load(&config_file, &environment).is_err()
+            && let Ok(config) = config::load_without_secrets(&config_file, &environment)
+        {
+            return Ok(Self { config_file, environment, config, has_secrets: false });
+        }
+        Self::load(global)
     }
 
     /// A client for the daemon that runs on this configuration, if one listens: for questions.

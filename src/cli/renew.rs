@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{ApiError, Client, Scope, WorkRequest};
 use crate::assemble::{Agent, Base, WorkReport, report};
+use crate::config::Severity;
 use crate::model::{
     CertificateName, CertificateSpec, Condition, Failure, Health, STATUS_FORMAT, StatusDocument,
     escaped,
@@ -100,6 +101,8 @@ async fn do_it(
     wait: Option<Duration>,
 ) -> Result<Vec<WorkReport>, Ended> {
     let specs = selected(&context.config, &request.names)?;
+    let refused = context.config.warnings.iter().filter(|it| it.severity == Severity::Rejection);
+    refused.for_each(|it| output::talk(&it.to_string()));
     let (base, agent) = context.open(wait).await?;
     agent.lifecycle.repair_targets().await;
     let mut reports = work_on(&agent, &base, &specs, request.asked()).await;

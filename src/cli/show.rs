@@ -11,7 +11,7 @@ use super::{output, status};
 
 /// Shows `name`.
 pub(super) async fn show(global: &Global, name: CertificateName) -> Result<Exit, Ended> {
-    let context = Context::load(global)?;
+    let context = Context::load_to_look(global)?;
     selected(&context.config, std::slice::from_ref(&name))?;
     let folder = context.config.store.certs_dir().join(name.as_str()).join("current");
     let document = status::document(context, false).await?;

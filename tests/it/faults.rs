@@ -384,6 +384,19 @@ fn the_daemons_log_is_json_with_the_certificate_and_the_reason() {
 }
 
 #[test]
+fn status_can_be_seen_by_whoever_may_not_read_the_secrets() {
+    let tables = "[[alert]]\ntype = \"webhook\"\nurl_file = \"not-for-you.url\"\n".into();
+    let site = Site::with(&SiteOptions { tables, ..held_only() });
+    let checked = site.renewd(&["check"]);
+    assert_eq!(checked.code, 3, "{checked}");
+    assert!(checked.stderr.contains("not-for-you.url"), "{checked}");
+    let shown = site.renewd(&["status"]);
+    assert_eq!(shown.code, 0, "{shown}");
+    assert!(shown.stdout.contains(NAME), "{shown}");
+    assert!(!shown.stdout.contains("Nobody will be told"), "{shown}");
+}
+
+#[test]
 fn colour_is_for_those_who_want_it() {
     let site = Site::with(&held_only());
     let plain = site.renewd(&["status"]);
