@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::assemble::Base;
 use crate::config::Config;
-use crate::model::{CertificateName, Fingerprint};
+use crate::model::{CertificateName, Event, Failure, Fingerprint, Timestamp};
 use crate::sys::clock::Clock;
 
 /// No change for this long ends a series of changes.
@@ -52,9 +52,15 @@ impl Watch {
     pub(super) fn start(base: &Base, config: &Config) -> Self {
         let (files, followed) = channel::channel(config.files.clone());
         let (sender, changed) = mpsc::channel(16);
+        // Both begin here and not in their tasks: what changes from now on is seen.
+        let first = Followed::begin(config.files.clone(), None);
         let configuration =
-            tokio::spawn(watch_config(followed, sender.clone(), base.clock.clone()));
-        let live = tokio::spawn(watch_certificates(config.store.certs_dir(), sender));
+            tokio::spawn(watch_config(first, followed, sender.clone(), base.clock.clone()));
+        let touched = Touched::begin(&config.store.certs_dir());
+        if touched.is_none() {
+            base.observer.observe(&Event::Degraded { failure: unwatched(base.clock.now()) });
+        }
+        let live = tokio::spawn(watch_certificates(touched, sender));
         Self { files, changed, tasks: [configuration, live] }
     }
 
@@ -75,43 +81,86 @@ impl Drop for Watch {
     }
 }
 
+fn unwatched(at: Timestamp) -> Failure {
+    Failure {
+        at,
+        code: "agent.degraded".to_owned(),
+        message: "certificates can't be watched: what somebody does to them is found by the \
+                  regular looks alone"
+            .to_owned(),
+        hint: Some("raise fs.inotify.max_user_watches".to_owned()),
+    }
+}
+
+/// Files that are watched, and what they were when last looked at.
+struct Followed {
+    files: Vec<PathBuf>,
+    known: Fingerprint,
+    pokes: mpsc::Receiver<()>,
+    // Dropping it ends the watch; without one the poll is left.
+    _watcher: Option<RecommendedWatcher>,
+    // Without this a lost watcher would be a closed channel, and no poll.
+    _poke: mpsc::Sender<()>,
+}
+
+impl Followed {
+    /// Watches `files` from now on, in which `known` was seen; looks itself if nothing was.
+    fn begin(files: Vec<PathBuf>, known: Option<Fingerprint>) -> Self {
+        let (poke, pokes) = mpsc::channel(1);
+        let watcher = watcher(&folders(&files), poke.clone());
+        let known = known.unwrap_or_else(|| hash_now(&files));
+        Self { files, known, pokes, _watcher: watcher, _poke: poke }
+    }
+
+    /// Waits until the files may have changed.
+    async fn poked(&mut self) {
+        drop(timeout(POLL_INTERVAL, self.pokes.recv()).await);
+    }
+
+    /// Whether the files have changed; then once they have come to rest.
+    async fn has_changed(&mut self, clock: &dyn Clock) -> bool {
+        let mut now = hash(&self.files).await;
+        if now == self.known {
+            return false;
+        }
+        loop {
+            clock.sleep(QUIET).await;
+            let later = hash(&self.files).await;
+            if later == now {
+                break;
+            }
+            now = later;
+        }
+        self.known = now;
+        true
+    }
+}
+
 async fn watch_config(
+    mut followed: Followed,
     mut files: channel::Receiver<Vec<PathBuf>>,
     changed: mpsc::Sender<Changed>,
     clock: Arc<dyn Clock>,
 ) {
     loop {
-        let followed = files.borrow_and_update().clone();
-        let (poke, mut pokes) = mpsc::channel(1);
-        // Kept until the files are others: dropping it ends the watch.
-        let _watcher = watcher(&folders(&followed), poke.clone());
-        let mut known = hash(&followed).await;
-        loop {
-            tokio::select! {
-                result = files.changed() => {
-                    if result.is_err() {
-                        return;
-                    }
-                    break;
+        tokio::select! {
+            result = files.changed() => {
+                if result.is_err() {
+                    return;
                 }
-                _ = timeout(POLL_INTERVAL, pokes.recv()) => {}
+                let wanted = files.borrow_and_update().clone();
+                // The same files may have changed since they were read: what is known of them stays.
+                let known = Some(followed.known).filter(|_| wanted == followed.files);
+                let begun = tokio::task::spawn_blocking(move || Followed::begin(wanted, known));
+                followed = match begun.await {
+                    Ok(followed) => followed,
+                    Err(_ended) => return,
+                };
             }
-            let mut now = hash(&followed).await;
-            if now == known {
-                continue;
-            }
-            loop {
-                clock.sleep(QUIET).await;
-                let later = hash(&followed).await;
-                if later == now {
-                    break;
-                }
-                now = later;
-            }
-            known = now;
-            if changed.send(Changed::Config).await.is_err() {
-                return;
-            }
+            () = followed.poked() => {}
+        }
+        if followed.has_changed(&*clock).await && changed.send(Changed::Config).await.is_err() {
+            return;
         }
     }
 }
@@ -158,21 +207,24 @@ const fn tells(kind: EventKind) -> bool {
     }
 }
 
-/// A digest of the names and contents of `files`, of folders also of the files in them.
+/// As [`hash_now`], off the async threads.
 async fn hash(files: &[PathBuf]) -> Fingerprint {
     let files = files.to_owned();
-    let hashing = tokio::task::spawn_blocking(move || {
-        let mut all = Vec::new();
-        for file in files {
-            add(&mut all, &file);
-            let entries = fs::read_dir(&file).map(|it| it.flatten().collect()).unwrap_or_default();
-            let mut entries: Vec<fs::DirEntry> = entries;
-            entries.sort_by_key(fs::DirEntry::file_name);
-            entries.iter().for_each(|entry| add(&mut all, &entry.path()));
-        }
-        Fingerprint::of(&all)
-    });
+    let hashing = tokio::task::spawn_blocking(move || hash_now(&files));
     hashing.await.unwrap_or_else(|_ended| Fingerprint::of(b""))
+}
+
+/// A digest of the names and contents of `files`, of folders also of the files in them.
+fn hash_now(files: &[PathBuf]) -> Fingerprint {
+    let mut all = Vec::new();
+    for file in files {
+        add(&mut all, file);
+        let entries = fs::read_dir(file).map(|it| it.flatten().collect()).unwrap_or_default();
+        let mut entries: Vec<fs::DirEntry> = entries;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        entries.iter().for_each(|entry| add(&mut all, &entry.path()));
+    }
+    Fingerprint::of(&all)
 }
 
 fn add(all: &mut Vec<u8>, file: &Path) {
@@ -185,28 +237,40 @@ fn add(all: &mut Vec<u8>, file: &Path) {
     all.extend_from_slice(Fingerprint::of(&content).to_string().as_bytes());
 }
 
-/// Tells of certificates below `certs_dir` whose files somebody touched. Our own writes are among
-/// them: the look that follows finds everything in order, and ends there.
-async fn watch_certificates(certs_dir: PathBuf, changed: mpsc::Sender<Changed>) {
-    let (touched, mut names) = mpsc::channel(1024);
-    let root = certs_dir.clone();
-    let on_event = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        if !tells(event.kind) {
-            return;
-        }
-        for name in event.paths.iter().filter_map(|it| certificate(&root, it)) {
-            // What is lost here is found by the next regular look.
-            drop(touched.try_send(name));
-        }
-    };
-    let Ok(mut watcher) = notify::recommended_watcher(on_event) else { return };
-    if watcher.watch(&certs_dir, RecursiveMode::Recursive).is_err() {
-        return;
+/// Certificates whose files somebody touches, while this is kept.
+struct Touched {
+    names: mpsc::Receiver<CertificateName>,
+    _watcher: RecommendedWatcher,
+}
+
+impl Touched {
+    /// Watches everything below `certs_dir`; `None` where the system has no watch left.
+    fn begin(certs_dir: &Path) -> Option<Self> {
+        let (touched, names) = mpsc::channel(1024);
+        let root = certs_dir.to_owned();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            if !tells(event.kind) {
+                return;
+            }
+            for name in event.paths.iter().filter_map(|it| certificate(&root, it)) {
+                // What is lost here is found by the next regular look.
+                drop(touched.try_send(name));
+            }
+        };
+        let mut watcher = notify::recommended_watcher(on_event).ok()?;
+        watcher.watch(certs_dir, RecursiveMode::Recursive).ok()?;
+        Some(Self { names, _watcher: watcher })
     }
-    while let Some(first) = names.recv().await {
+}
+
+/// Tells of certificates whose files somebody touched. Our own writes are among them: the look that
+/// follows finds everything in order, and ends there.
+async fn watch_certificates(touched: Option<Touched>, changed: mpsc::Sender<Changed>) {
+    let Some(mut touched) = touched else { return };
+    while let Some(first) = touched.names.recv().await {
         let mut all = BTreeSet::from([first]);
-        while let Ok(Some(next)) = timeout(QUIET, names.recv()).await {
+        while let Ok(Some(next)) = timeout(QUIET, touched.names.recv()).await {
             all.insert(next);
             if all.len() > 1000 {
                 break;
@@ -237,14 +301,12 @@ mod tests {
         atomic::write(path, text.as_bytes(), Access::mode(0o600)).unwrap();
     }
 
-    /// A watch on `files`, with its first hash taken.
-    async fn watching(
-        files: Vec<PathBuf>,
-    ) -> (channel::Sender<Vec<PathBuf>>, mpsc::Receiver<Changed>) {
+    /// A watch on `files`; what changes from now on is seen.
+    fn watching(files: Vec<PathBuf>) -> (channel::Sender<Vec<PathBuf>>, mpsc::Receiver<Changed>) {
+        let first = Followed::begin(files.clone(), None);
         let (sender, followed) = channel::channel(files);
         let (changes, changed) = mpsc::channel(16);
-        tokio::spawn(watch_config(followed, changes, Arc::new(SystemClock::new())));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::spawn(watch_config(first, followed, changes, Arc::new(SystemClock::new())));
         (sender, changed)
     }
 
@@ -257,7 +319,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("renewd.toml");
         write(&file, "a");
-        let (_files, mut changed) = watching(vec![file.clone()]).await;
+        let (_files, mut changed) = watching(vec![file.clone()]);
         for round in 0..5 {
             write(&file, &format!("b{round}"));
         }
@@ -277,7 +339,7 @@ mod tests {
         atomic::link(&folder.path().join("..data"), Path::new("v1")).unwrap();
         let file = folder.path().join("renewd.toml");
         symlink("..data/renewd.toml", &file).unwrap();
-        let (_files, mut changed) = watching(vec![file]).await;
+        let (_files, mut changed) = watching(vec![file]);
         atomic::link(&folder.path().join("..data"), Path::new("v2")).unwrap();
         assert_eq!(next(&mut changed).await, Some(Changed::Config));
     }
@@ -287,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let included = folder.path().join("conf.d");
         atomic::directory(&included, Access::mode(0o700)).unwrap();
-        let (_files, mut changed) = watching(vec![included.clone()]).await;
+        let (_files, mut changed) = watching(vec![included.clone()]);
         write(&included.join("new.toml"), "x");
         assert_eq!(next(&mut changed).await, Some(Changed::Config));
     }
@@ -298,8 +360,7 @@ mod tests {
         let generation = folder.path().join("example.com/0001");
         atomic::directory(&generation, Access::mode(0o700)).unwrap();
         let (changes, mut changed) = mpsc::channel(16);
-        tokio::spawn(watch_certificates(folder.path().to_owned(), changes));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::spawn(watch_certificates(Touched::begin(folder.path()), changes));
         write(&generation.join("fullchain.pem"), "x");
         let expected = Changed::Certificates(vec!["example.com".parse().unwrap()]);
         assert_eq!(next(&mut changed).await, Some(expected));
