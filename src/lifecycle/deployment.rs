@@ -87,7 +87,7 @@ impl Lifecycle {
                 Some(self.look_twice(spec, held, target, &mut state).await)
             }
             First::Look => {
-                // The files are other ones than the server has loaded, also after a crash here.
+                // A kill before the reload must not make it be forgotten.
                 state.reloaded = None;
                 self.store.save_target_state(&target.name, &spec.name, &state).await?;
                 None
@@ -138,10 +138,12 @@ impl Lifecycle {
         target: &TargetSettings,
     ) -> bool {
         let Some(request) = request(spec, held, &target.name) else { return true };
-        let Ok(Installed::Changed) = self.deployer.install(&request).await else {
-            // What can't be put in place shows when it is handed over, with its reason.
-            return true;
-        };
+        match self.deployer.install(&request).await {
+            Ok(Installed::Changed) => {}
+            Ok(Installed::Nothing | Installed::Unchanged) => return true,
+            // It is handed over next, which fails too, and is remembered and told with its reason.
+            Err(_) => return false,
+        }
         let what = format!("the files of the target {} were not as they had been put", target.name);
         self.observer.observe(&Event::DriftRepaired { certificate: spec.name.clone(), what });
         false

@@ -109,7 +109,8 @@ impl Lifecycle {
     ///
     /// # Errors
     ///
-    /// If the store can't be read or written: then nothing was ordered.
+    /// If the store can't be read or written. What was ordered by then is in the journal or stored,
+    /// and the next call goes on with it.
     pub async fn work(
         &self,
         spec: &CertificateSpec,

@@ -218,7 +218,9 @@ fn the_control_socket_refuses_what_it_does_not_know() {
 #[test]
 fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
     let installed = crate::support::Workspace::new();
-    let (chain, key) = (installed.path().join("site.pem"), installed.path().join("site.key"));
+    let folder = installed.path().join("tls");
+    std::fs::create_dir(&folder).unwrap();
+    let (chain, key) = (folder.join("site.pem"), folder.join("site.key"));
     let tables = format!(
         "[target.files]\ntype = \"command\"\nverify = []\n\
          reload = {{ command = [\"/bin/sh\", \"-c\", \"echo reloaded >> {}/reloads\"] }}\n\
@@ -258,6 +260,15 @@ fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
     });
     let log = daemon.log();
     assert!(log.contains("the files of the target files were not as they had been put"), "{log}");
+
+    // What can't be put right is a failure, and no silence.
+    std::fs::remove_dir_all(&folder).unwrap();
+    eventually(LIMIT, "the target fails", || {
+        let status = site.status();
+        let target = &status["targets"][0];
+        let is_told = target["state"] == "failed" && target["error_code"] == "deploy.install";
+        if is_told { Ok(()) } else { Err(status) }
+    });
 }
 
 #[test]
