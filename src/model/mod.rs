@@ -35,7 +35,8 @@ pub use name::{
     CaName, CertificateName, GroupName, MAX_NAME_LENGTH, NameError, SolverName, TargetName,
 };
 pub use ports::{
-    AccountRecord, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, StorageError,
+    AccountRecord, AuthorityLabel, AuthorityLabelError, AuthorityRecord, AuthorityRole,
+    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, StorageError,
 };
 pub use spec::CertificateSpec;
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};

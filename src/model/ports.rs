@@ -1,11 +1,15 @@
 //! What other modules need of the store, as traits that [`crate::store`] fulfils: so that neither
 //! knows the other, and a shared engine can stand behind them later.
 
+use std::fmt;
+use std::str::FromStr;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, SolverName, Timestamp, Token,
+    CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, Secret, SolverName, Timestamp,
+    Token,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -118,6 +122,114 @@ pub trait Journal: Send + Sync {
 
     /// Forgets the order and its pending key: the certificate is stored, or the order is dead.
     async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError>;
+}
+
+/// What a CA certificate of our own is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AuthorityRole {
+    /// A trust anchor: signs intermediates alone.
+    Root,
+    /// Signs leafs.
+    Intermediate,
+}
+
+/// Names one CA certificate of a CA of our own and the key beside it: `root-0001`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuthorityLabel {
+    /// What it is for.
+    pub role: AuthorityRole,
+    /// From 1; the later made has the higher number.
+    pub number: u32,
+}
+
+impl fmt::Display for AuthorityLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            AuthorityRole::Root => "root",
+            AuthorityRole::Intermediate => "intermediate",
+        };
+        write!(f, "{role}-{:04}", self.number)
+    }
+}
+
+/// A name is no label of a CA certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("not a label of a CA certificate, such as root-0001")]
+pub struct AuthorityLabelError;
+
+impl FromStr for AuthorityLabel {
+    type Err = AuthorityLabelError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (role, number) = text.rsplit_once('-').ok_or(AuthorityLabelError)?;
+        let role = match role {
+            "root" => AuthorityRole::Root,
+            "intermediate" => AuthorityRole::Intermediate,
+            _ => return Err(AuthorityLabelError),
+        };
+        let number = number.parse().map_err(|_not_a_number| AuthorityLabelError)?;
+        let label = Self { role, number };
+        // root-01 would be a second name of root-0001.
+        if label.to_string() == text { Ok(label) } else { Err(AuthorityLabelError) }
+    }
+}
+
+/// What is kept of one CA certificate of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityRecord {
+    /// Which one.
+    pub label: AuthorityLabel,
+    /// Its PEM, not looked at; `None` if there is none (yet).
+    pub certificate: Option<Vec<u8>>,
+    /// Whether a key is there.
+    pub has_key: bool,
+}
+
+/// Keeps the certificates and keys of CAs of our own. A key is on disk before what it signs.
+#[async_trait]
+pub trait AuthorityVault: Send + Sync {
+    /// All that is kept for `ca`, roots first, each kind in the order it was made. Reads no key.
+    async fn list_authorities(&self, ca: &CaName) -> Result<Vec<AuthorityRecord>, StorageError>;
+
+    /// The key of `label` as PEM, not looked at; `None` if there is none.
+    async fn load_authority_key(
+        &self,
+        ca: &CaName,
+        label: AuthorityLabel,
+    ) -> Result<Option<Secret>, StorageError>;
+
+    /// Keeps `key`; it is on disk on return. Fails where there is one: none is written over.
+    async fn save_authority_key(
+        &self,
+        ca: &CaName,
+        label: AuthorityLabel,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError>;
+
+    /// Keeps the certificate `pem`; it is on disk on return. Fails where there is one.
+    async fn save_authority_certificate(
+        &self,
+        ca: &CaName,
+        label: AuthorityLabel,
+        pem: &str,
+    ) -> Result<(), StorageError>;
+
+    /// Moves certificate and key out of the way, keeping them.
+    async fn set_authority_aside(
+        &self,
+        ca: &CaName,
+        label: AuthorityLabel,
+    ) -> Result<(), StorageError>;
+
+    /// Removes certificate and key for good.
+    async fn remove_authority(
+        &self,
+        ca: &CaName,
+        label: AuthorityLabel,
+    ) -> Result<(), StorageError>;
+
+    /// Where all of `ca` lies, for messages.
+    fn authority_place(&self, ca: &CaName) -> String;
 }
 
 /// Keeps alerts until they are delivered: one document, whose form is its user's.

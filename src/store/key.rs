@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::model::{CaName, CertificateName, TargetName};
+use crate::model::{AuthorityLabel, CaName, CertificateName, TargetName};
 
 /// The longest part of a key between two slashes, in bytes: a name, and what is put behind it.
 const MAX_PART: usize = 128;
@@ -50,6 +50,22 @@ impl Key {
     /// The document `file` of the account at `ca`.
     pub(super) fn account(ca: &CaName, file: &'static str) -> Self {
         Self(format!("accounts/{ca}/{file}"))
+    }
+
+    /// The document `file` of a CA certificate of our own, in its folder or, with a `suffix` to that
+    /// folder's name, in one beside it.
+    pub(super) fn authority(
+        ca: &CaName,
+        label: AuthorityLabel,
+        suffix: &str,
+        file: &'static str,
+    ) -> Self {
+        Self(format!("{}{label}{suffix}/{file}", Self::authorities(ca)))
+    }
+
+    /// What the keys of all CA certificates of `ca` begin with.
+    pub(super) fn authorities(ca: &CaName) -> String {
+        format!("ca/{ca}/")
     }
 
     /// The state of a certificate at a target.

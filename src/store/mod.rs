@@ -6,6 +6,7 @@
 //!
 //! Not here: what is kept and why; files that servers read elsewhere ([`crate::deploy`]).
 
+mod authorities;
 mod certificates;
 mod directory;
 mod documents;
