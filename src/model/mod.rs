@@ -36,7 +36,8 @@ pub use name::{
 };
 pub use ports::{
     AccountRecord, AuthorityLabel, AuthorityLabelError, AuthorityRecord, AuthorityRole,
-    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, StorageError,
+    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord,
+    StorageError,
 };
 pub use spec::CertificateSpec;
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};

@@ -151,7 +151,8 @@ mod tests {
 
     async fn listed(world: &World) -> Vec<(String, bool, bool)> {
         let records = world.store.list_authorities(&ca()).await.unwrap();
-        let one = |it: AuthorityRecord| (it.label.to_string(), it.certificate.is_some(), it.has_key);
+        let one =
+            |it: AuthorityRecord| (it.label.to_string(), it.certificate.is_some(), it.has_key);
         records.into_iter().map(one).collect()
     }
 
@@ -164,7 +165,8 @@ mod tests {
         world.store.save_authority_key(&ca(), ROOT, &key).await.unwrap();
         world.store.save_authority_certificate(&ca(), ROOT, "root").await.unwrap();
         let world = world.reopened().await;
-        let expected = [("root-0001".into(), true, true), ("intermediate-0012".into(), false, true)];
+        let expected =
+            [("root-0001".into(), true, true), ("intermediate-0012".into(), false, true)];
         assert_eq!(listed(&world).await, expected);
         let read = world.store.load_authority_key(&ca(), ROOT).await.unwrap().unwrap();
         assert_eq!(read.reveal(), key.secret_pem());
