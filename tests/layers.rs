@@ -18,7 +18,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("deploy", &["model", "sys", "probe"]),
     ("observe", &["model", "sys"]),
     // Of the edges, config may use the settings alone: see the test of that name.
-    ("config", &["model", "sys", "store", "acme", "solver", "probe", "deploy", "observe"]),
+    (
+        "config",
+        &["model", "sys", "store", "acme", "local_ca", "solver", "probe", "deploy", "observe"],
+    ),
     ("issue", &["model", "sys", "acme", "local_ca", "solver"]),
     ("lifecycle", &["model", "plan", "sys", "store", "issue", "deploy"]),
     ("assemble", ABOVE),
@@ -34,6 +37,7 @@ const ABOVE: &[&str] = &["*"];
 const SETTINGS: &[(&str, &[&str])] = &[
     ("store", &["StoreSettings"]),
     ("acme", &["CaSettings", "ExternalAccountBinding"]),
+    ("local_ca", &["LocalCaSettings", "Subtree"]),
     ("solver", &["SolverMethod", "SolverSettings"]),
     ("probe", &["StartTls"]),
     (

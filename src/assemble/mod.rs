@@ -13,6 +13,7 @@ use crate::config::{Ca, Config};
 use crate::deploy::{Deployer, DirectDeployer};
 use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
+use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, Health, Notice, Observer, SolverName, Timestamp,
 };
@@ -109,6 +110,7 @@ pub fn build(
 ) -> Result<Agent, AssembleError> {
     let issuer = Issuer {
         clients: clients(&config, base, previous)?,
+        local: local_cas(&config, base),
         solvers: solvers(&config)?,
         journal: base.store.clone(),
         clock: base.clock.clone(),
@@ -165,7 +167,7 @@ fn clients(
 ) -> Result<BTreeMap<CaName, Arc<AcmeClient>>, AssembleError> {
     let mut clients = BTreeMap::new();
     for (name, ca) in &config.cas {
-        let Ca::Acme(settings) = ca;
+        let Ca::Acme(settings) = ca else { continue };
         let known = previous.and_then(|it| it.lifecycle.issuer.clients.get(name));
         let client = match known.filter(|it| it.settings() == settings) {
             Some(client) => client.clone(),
@@ -180,6 +182,16 @@ fn clients(
     Ok(clients)
 }
 
+fn local_cas(config: &Config, base: &Base) -> BTreeMap<CaName, Arc<LocalCa>> {
+    let built = config.cas.iter().filter_map(|(name, ca)| match ca {
+        Ca::Local(settings) => {
+            Some((name.clone(), Arc::new(LocalCa::new(settings.clone(), base.store.clone()))))
+        }
+        Ca::Acme(_) => None,
+    });
+    built.collect()
+}
+
 fn solvers(config: &Config) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, AssembleError> {
     let build = |(name, settings): (&SolverName, _)| match solver::build(settings) {
         Ok(solver) => Ok((name.clone(), solver)),
@@ -190,9 +202,8 @@ fn solvers(config: &Config) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, Ass
 
 fn wanted_cas(config: &Config) -> BTreeMap<CaName, WantedCa> {
     let wanted = config.cas.iter().map(|(name, ca)| {
-        let Ca::Acme(settings) = ca;
-        let directory = settings.directory.clone();
-        (name.clone(), WantedCa { name: name.clone(), directory, test: settings.test })
+        let (directory, test) = (ca.directory(), ca.is_test());
+        (name.clone(), WantedCa { name: name.clone(), directory, test })
     });
     wanted.collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::CertificateName;
+use crate::model::{CaName, CertificateName};
 
 /// Keeps TLS certificates alive: orders and renews them, hands them to servers, proves that they
 /// are served, and warns while there is still time.
@@ -110,6 +110,12 @@ pub enum Command {
         #[command(subcommand)]
         command: AlertCommand,
     },
+    /// The built-in CA: its roots, for trust stores.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Have the running daemon read its configuration again.
     Reload,
 }
@@ -178,6 +184,24 @@ pub enum ConfigCommand {
     Reference,
     /// The JSON Schema of the configuration.
     Schema,
+}
+
+/// What to do about the built-in CA.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Print the roots that belong into trust stores, as PEM. Makes nothing.
+    Root {
+        /// Which CA; needed if there are several of type local.
+        name: Option<CaName>,
+    },
+    /// Make the root now, not with the first certificate, and print it. One that is there stays.
+    Init {
+        /// Which CA; needed if there are several of type local.
+        name: Option<CaName>,
+        /// How long to wait for another process; then exit code 4.
+        #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+        wait: Option<Duration>,
+    },
 }
 
 /// What to do about alerts.

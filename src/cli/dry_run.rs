@@ -69,12 +69,16 @@ pub(super) async fn dry_run(global: &Global, names: &[CertificateName]) -> Resul
 fn trials<'a>(
     config: &Config,
     specs: &'a [CertificateSpec],
-) -> (Vec<(&'a CertificateSpec, CaSettings)>, Vec<&'a CertificateSpec>) {
+) -> (Vec<(&'a CertificateSpec, Ca)>, Vec<&'a CertificateSpec>) {
     let mut trials = Vec::new();
     let mut without_twin = Vec::new();
     for spec in specs {
         let ca = spec.first_ca().and_then(|name| config.cas.get(name));
-        let twin = ca.and_then(|Ca::Acme(settings)| twin(settings));
+        let twin = ca.and_then(|it| match it {
+            Ca::Acme(settings) => twin(settings).map(Ca::Acme),
+            // In the trial's folder it has keys of its own.
+            Ca::Local(_) => Some(it.clone()),
+        });
         match twin {
             Some(twin) => trials.push((spec, twin)),
             None => without_twin.push(spec),
@@ -93,15 +97,14 @@ fn twin(settings: &CaSettings) -> Option<CaSettings> {
 }
 
 /// Makes of `config` one that knows nothing but the trials.
-fn make_trial(config: &mut Config, trials: &[(&CertificateSpec, CaSettings)]) {
+fn make_trial(config: &mut Config, trials: &[(&CertificateSpec, Ca)]) {
     config.store.state_dir = config.store.state_dir.join("dry-run");
     config.targets = BTreeMap::new();
-    config.cas =
-        trials.iter().map(|(_, twin)| (twin.name.clone(), Ca::Acme(twin.clone()))).collect();
+    config.cas = trials.iter().map(|(_, twin)| (twin.name().clone(), twin.clone())).collect();
     config.certificates = trials
         .iter()
         .map(|(spec, twin)| CertificateSpec {
-            cas: vec![twin.name.clone()],
+            cas: vec![twin.name().clone()],
             targets: Vec::new(),
             placeholder: false,
             ..(*spec).clone()

@@ -3,6 +3,7 @@
 //! Not here: anything that a command does beside asking, waiting and showing.
 
 mod alert;
+mod ca;
 pub mod arguments;
 mod check;
 mod config;
@@ -25,7 +26,7 @@ use clap::Parser;
 
 use crate::observe::log;
 
-use arguments::{AlertCommand, Arguments, Command, ConfigCommand, Global, LogFormat};
+use arguments::{AlertCommand, Arguments, CaCommand, Command, ConfigCommand, Global, LogFormat};
 use context::Ended;
 use exit::Exit;
 
@@ -77,6 +78,10 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
             ConfigCommand::Schema => Ok(config::schema()),
         },
         Command::Alert { command: AlertCommand::Test } => alert::test(global).await,
+        Command::Ca { command } => match command {
+            CaCommand::Root { name } => ca::root(global, name.as_ref()).await,
+            CaCommand::Init { name, wait } => ca::init(global, name.as_ref(), wait).await,
+        },
         Command::Reload => reload::reload(global).await,
     }
 }

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::acme::CaSettings;
 use crate::deploy::TargetSettings;
+use crate::local_ca::LocalCaSettings;
 use crate::model::{CaName, CertificateName, CertificateSpec, SolverName, TargetName};
 use crate::observe::AlertSettings;
 use crate::solver::SolverSettings;
@@ -93,6 +94,37 @@ pub enum DeployerChoice {
 pub enum Ca {
     /// It speaks ACME.
     Acme(CaSettings),
+    /// It is built in.
+    Local(LocalCaSettings),
+}
+
+impl Ca {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &CaName {
+        match self {
+            Self::Acme(settings) => &settings.name,
+            Self::Local(settings) => &settings.name,
+        }
+    }
+
+    /// Its directory URL, or what stands for one.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        match self {
+            Self::Acme(settings) => settings.directory.clone(),
+            Self::Local(settings) => settings.directory(),
+        }
+    }
+
+    /// Whether it is one for tests.
+    #[must_use]
+    pub const fn is_test(&self) -> bool {
+        match self {
+            Self::Acme(settings) => settings.test,
+            Self::Local(_) => false,
+        }
+    }
 }
 
 /// What the process was started with, as far as the configuration asks for it.

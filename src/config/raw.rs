@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::deploy::InstallContent;
+use crate::local_ca::Subtree;
 use crate::model::{
     CaName, CertificateName, GroupName, Health, Identifier, KeyType, Share, SolverName, TargetName,
 };
@@ -11,7 +12,7 @@ use crate::probe::StartTls;
 use super::DeployerChoice;
 use super::field::{At, Count, Entries, FilePath, Items, Later, OneOrMany, Reading};
 use super::shape::{Shape, shape};
-use super::text::{AlertType, CaType, Mode, SecretText, SolverType, Span, TargetKind};
+use super::text::{AlertType, CaType, Lifetime, Mode, SecretText, SolverType, Span, TargetKind};
 use super::tree;
 
 shape! {
@@ -98,7 +99,7 @@ shape! {
 shape! {
     /// One CA.
     RawCa {
-        /// `acme`; `local` comes with a later version.
+        /// `acme`, or `local`: the built-in CA, which needs no network.
         r#type: CaType = "acme",
         /// Its directory URL (RFC 8555 §7.1.1); https, or http to loopback.
         directory: String as "https://localhost:14000/dir",
@@ -114,6 +115,24 @@ shape! {
         eab_hmac_credential: String as "ca-hmac",
         /// Or a variable of the environment with it.
         eab_hmac_env: String as "CA_HMAC",
+        /// With `local`: how long a certificate is valid; by default 30 days.
+        lifetime: Lifetime as "7d",
+        /// With `local`: how long an intermediate is valid; by default a year, and at least twice
+        /// `lifetime`.
+        intermediate_lifetime: Lifetime as "1y",
+        /// With `local`: how long a root is valid; by default ten years, and at least four times
+        /// `intermediate_lifetime`.
+        root_lifetime: Lifetime as "10y",
+        /// With `local`: the names (with all below them) and networks that it may certify, and
+        /// nothing else; by default everything. A root keeps what it was made with.
+        permitted: Vec<At<Subtree>> as ["internal.example", "10.0.0.0/8"],
+        /// With `local`: what the names of its own certificates begin with; by default `renewd` and
+        /// the CA's name.
+        common_name: String as "Example internal",
+        /// With `local`: the organization in the names of its own certificates.
+        organization: String as "Example Ltd",
+        /// With `local`: whether its certificates are for TLS clients too; by default not.
+        client_auth: bool as true,
     }
 }
 

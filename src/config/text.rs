@@ -1,11 +1,13 @@
 //! Values that stand as one text: names, words, spans of time, addresses.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::deploy::InstallContent;
+use crate::local_ca::Subtree;
 use crate::model::{
     CaName, CertificateName, GroupName, Health, Identifier, KeyType, Secret, Share, SolverName,
     TargetName,
@@ -115,6 +117,7 @@ parsed! {
     Identifier: "a host name or IP address in quotes",
     Share: "a share of a lifetime, such as \"1/4\"",
     SolverName: "the name of a solver",
+    Subtree: "a host name or network in quotes",
     TargetName: "the name of a target",
 }
 
@@ -261,6 +264,39 @@ impl Text for Span {
 
     fn instead_of_number(number: &str) -> Option<String> {
         Some(format!("write \"{number}s\""))
+    }
+}
+
+/// How long a certificate is valid, to the second: from 10 seconds, under which its renewals would
+/// never rest, to 100 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifetime(pub(super) Duration);
+
+/// The shortest and the longest [`Lifetime`].
+const LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(100 * 31_557_600);
+
+impl Text for Lifetime {
+    const EXPECTED: &'static str = "a lifetime in quotes, with a unit";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit()) {
+            return Err(format!("has no unit: write \"{text}d\""));
+        }
+        let lifetime = humantime::parse_duration(text)
+            .map_err(|_refused| "is not a lifetime: write \"30d\" or \"1y\"".to_owned())?;
+        if !LIFETIMES.contains(&lifetime) {
+            return Err("is not between 10 seconds and 100 years".to_owned());
+        }
+        Ok(Self(Duration::from_secs(lifetime.as_secs())))
+    }
+
+    fn to_text(&self) -> String {
+        format!("\"{}\"", humantime::format_duration(self.0))
+    }
+
+    fn instead_of_number(number: &str) -> Option<String> {
+        Some(format!("write \"{number}d\""))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why an order did not end in a certificate.
 
 use crate::acme::AcmeError;
+use crate::local_ca::LocalCaError;
 use crate::model::{
     CaName, ChainError, ChallengeType, Explain, Identifier, KeyError, Retry, SolverName,
     StorageError,
@@ -73,6 +74,9 @@ pub enum IssueError {
     /// No CSR could be made.
     #[error(transparent)]
     Csr(#[from] CsrError),
+    /// The built-in CA can't certify.
+    #[error(transparent)]
+    Local(#[from] LocalCaError),
     /// What the CA sent is no chain.
     #[error("the CA sent something that is no certificate chain")]
     Chain(#[from] ChainError),
@@ -100,6 +104,7 @@ impl IssueError {
             | Self::Storage(_)
             | Self::Key(_)
             | Self::Csr(_)
+            | Self::Local(_)
             | Self::NoCa
             | Self::UnknownCa(_)
             | Self::UnknownSolver(_)
@@ -122,6 +127,7 @@ impl Explain for IssueError {
             }
             Self::NoChallenge { .. } => "issue.no_challenge",
             Self::Acme(source) => source.code(),
+            Self::Local(source) => source.code(),
             Self::Storage(_) => "store.failed",
             Self::Key(_) | Self::Csr(_) => "issue.key",
             Self::Chain(_) => "issue.chain",
@@ -132,6 +138,7 @@ impl Explain for IssueError {
     fn retry(&self) -> Retry {
         match self {
             Self::Acme(source) => source.retry(),
+            Self::Local(source) => source.retry(),
             Self::NoChallenge { .. }
             | Self::NoCa
             | Self::UnknownCa(_)
@@ -148,6 +155,7 @@ impl Explain for IssueError {
                 source.hint()
             }
             Self::Acme(source) => source.hint(),
+            Self::Local(source) => source.hint(),
             Self::NotAsOrdered(source) => source.hint(),
             Self::NoChallenge { .. } => Some(
                 "configure a solver of a kind that the CA offers for this name, or another CA"

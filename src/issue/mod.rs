@@ -1,5 +1,6 @@
 //! From a spec to an issued certificate: places an order, or takes up one that an earlier run left,
-//! proves control, finalizes, downloads, checks.
+//! proves control, finalizes, downloads, checks. The built-in CA ([`local`]) is asked without all
+//! that.
 //!
 //! Every step that can't be repeated is journalled before it is made: the key, then the order URL,
 //! then the proofs. Whatever moment the process dies at, the next call with the same spec goes on
@@ -13,6 +14,7 @@
 mod check;
 mod csr;
 mod error;
+mod local;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +31,7 @@ use crate::acme::{
     AcmeClient, AcmeError, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest,
     OrderStatus,
 };
+use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
     Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
@@ -45,6 +48,8 @@ const ORDER_LIMIT: Duration = Duration::from_secs(300);
 pub struct Issuer {
     /// A client for each CA.
     pub clients: BTreeMap<CaName, Arc<AcmeClient>>,
+    /// The built-in CAs.
+    pub local: BTreeMap<CaName, Arc<LocalCa>>,
     /// All solvers.
     pub solvers: BTreeMap<SolverName, Arc<dyn Solver>>,
     /// Keeps orders that are on their way.
@@ -85,6 +90,9 @@ impl Issuer {
         spec: &CertificateSpec,
         ca: &CaName,
     ) -> Result<IssuedCertificate, IssueError> {
+        if let Some(local) = self.local.get(ca) {
+            return self.issue_locally(spec, local).await;
+        }
         let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
         let journalled = self.journal.load_order(&spec.name).await?;
         if journalled.is_none() {

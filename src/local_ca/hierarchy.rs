@@ -205,9 +205,28 @@ impl Hierarchy {
         self.roots.iter().chain(&self.intermediates).find(|it| it.label == label)
     }
 
-    /// The roots that are trust anchors at `now`, the oldest first.
-    pub(super) fn trust_anchors(&self, now: Timestamp) -> Vec<&Authority> {
-        self.roots.iter().filter(|it| !it.facts.validity.has_expired(now)).collect()
+    /// The roots that are trust anchors at `now`, the oldest first; at least one.
+    pub(super) fn trust_anchors(
+        &self,
+        settings: &LocalCaSettings,
+        now: Timestamp,
+    ) -> Result<Vec<Authority>, LocalCaError> {
+        let alive = self.roots.iter().filter(|it| !it.facts.validity.has_expired(now));
+        let alive: Vec<Authority> = alive.cloned().collect();
+        if !alive.is_empty() {
+            return Ok(alive);
+        }
+        let ca = settings.name.clone();
+        Err(match self.last_to_end() {
+            Some(last) => {
+                LocalCaError::RootExpired { ca, not_after: last.facts.validity.not_after, now }
+            }
+            None => LocalCaError::NoRoot(ca),
+        })
+    }
+
+    fn last_to_end(&self) -> Option<&Authority> {
+        self.roots.iter().max_by_key(|it| it.facts.validity.not_after)
     }
 
     /// A root that is a trust anchor and does not sign yet beside `root`, which does.
@@ -254,7 +273,7 @@ impl Hierarchy {
         now: Timestamp,
     ) -> Result<Step, LocalCaError> {
         let ca = settings.name.clone();
-        let Some(last) = self.roots.iter().max_by_key(|it| it.facts.validity.not_after) else {
+        let Some(last) = self.last_to_end() else {
             return Ok(Step::MakeRoot(self.next_label(AuthorityRole::Root)));
         };
         let validity = last.facts.validity;
@@ -289,7 +308,8 @@ impl Hierarchy {
             AuthorityRole::Intermediate => self.last_intermediate,
         };
         let unfinished = self.unfinished.iter().copied().find(|it| it.role == role);
-        unfinished.unwrap_or(AuthorityLabel { role, number: last.saturating_add(1) })
+        let number = last.saturating_add(1);
+        unfinished.unwrap_or(AuthorityLabel { role, number })
     }
 }
 

@@ -23,3 +23,6 @@ pub use placeholder::{PlaceholderError, placeholder};
 pub use settings::LocalCaSettings;
 pub use sign::{Serial, SignError, sign_leaf};
 pub use subtree::{Subtree, SubtreeError};
+
+#[cfg(test)]
+mod tests;

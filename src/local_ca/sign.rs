@@ -34,19 +34,18 @@ const BACKDATED: Duration = Duration::from_secs(60 * 60);
 /// No more than this part of its life lies before now.
 const BACKDATED_PARTS: u32 = 10;
 
-/// A serial number: 128 random bits (RFC 5280 §4.1.2.2 allows 20 bytes).
+/// A serial number: 128 random bits behind a one, so that it is positive and always of one length
+/// (RFC 5280 §4.1.2.2 allows 20 bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Serial([u8; 16]);
+pub struct Serial([u8; 17]);
 
 impl Serial {
-    /// The positive number `bytes`.
+    /// The number that ends in `bytes`.
     #[must_use]
-    pub fn new(mut bytes: [u8; 16]) -> Self {
-        if let Some(first) = bytes.first_mut() {
-            // Neither zero nor negative, and always of one length.
-            *first = *first & 0x7f | 0x40;
-        }
-        Self(bytes)
+    pub fn new(bytes: [u8; 16]) -> Self {
+        let mut number = [1; 17];
+        number.iter_mut().skip(1).zip(bytes).for_each(|(to, from)| *to = from);
+        Self(number)
     }
 
     /// From the system's generator.

@@ -132,18 +132,62 @@ fn a_table_that_stands_twice_is_told_with_both_places() {
 
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
-    let text = "[ca.inside]\ntype = \"local\"\n\
+    let text = "[ca.inside]\ntype = \"acme\"\ndirectory = \"https://ca.example/\"\n\
         [solver.dns]\ntype = \"tls-alpn-01\"\n\
         [[certificate]]\ndomains = [\"a.example\"]\nkey = [\"p256\", \"rsa2048\"]\n\
         preferred_chain = \"X\"\nreuse_key = true\ncsr_file = \"a.csr\"\nmode = \"x\"\nwindow = \"x\"";
     let workspace = Workspace::with(&format!("{TERMS}{text}\n{QUIET}"));
     let faults = workspace.faults();
     let lines: Vec<&str> = faults.lines().filter(|it| !it.starts_with("  ")).collect();
-    assert_eq!(lines.len(), 8, "{faults}");
-    for (line, number) in lines.iter().zip([3, 5, 8, 9, 10, 11, 12, 13]) {
+    assert_eq!(lines.len(), 7, "{faults}");
+    for (line, number) in lines.iter().zip([6, 9, 10, 11, 12, 13, 14]) {
         assert!(line.starts_with(&format!("renewd.toml:{number}: ")), "{line}");
         assert!(line.ends_with("comes with a later version"), "{line}");
     }
+}
+
+#[test]
+fn a_built_in_ca_and_what_is_asked_of_it_must_fit() {
+    check(
+        "[ca.inside]\ntype = \"local\"\ndirectory = \"https://ca.example/\"",
+        "renewd.toml:2: ca.inside: a CA of type \"local\" has no `directory`\n  hint: take it out\n",
+    );
+    check(
+        "[ca.inside]\ndirectory = \"https://ca.example/\"\nlifetime = \"7d\"",
+        "renewd.toml:2: ca.inside: a CA of type \"acme\" has no `lifetime`\n  \
+         hint: take it out, or write type = \"local\"\n",
+    );
+    check(
+        "[ca.inside]\ntype = \"local\"\nlifetime = \"200d\"",
+        "renewd.toml:2: ca.inside: `intermediate_lifetime` (1year) is less than 2 times `lifetime` \
+         (6months 17days 8h 38m 24s)\n  \
+         hint: write intermediate_lifetime = \"1year 1month 4days 7h 26m 24s\", or a shorter \
+         lifetime\n",
+    );
+    check(
+        "[ca.inside]\ntype = \"local\"\nlifetime = 7",
+        "renewd.toml:4: ca.inside.lifetime: expected a lifetime in quotes, with a unit, found a \
+         bare number\n  hint: write \"7d\"\n",
+    );
+    check(
+        "[ca.inside]\ntype = \"local\"\npermitted = [\"*.example.com\"]",
+        "renewd.toml:4: ca.inside.permitted: \"*.example.com\" is a wildcard: write \
+         \"example.com\", which permits all names below it too\n",
+    );
+    let inside = "[ca.inside]\ntype = \"local\"\npermitted = [\"a.example\"]\n";
+    check(
+        &format!("{inside}[[certificate]]\ndomains = [\"b.example\"]\nca = \"inside\""),
+        "renewd.toml:6: certificate.domains: the CA inside may not certify b.example: permitted is \
+         a.example\n  hint: take it off, or name another CA\n",
+    );
+    check(
+        &format!(
+            "{inside}[[certificate]]\ndomains = [\"a.example\"]\nca = \"inside\"\nprofile = \"x\""
+        ),
+        "renewd.toml:8: certificate.profile: the CA inside is built in, and has no profiles\n  \
+         hint: take it out; how long it is valid stands at the CA\n",
+    );
+    loads(&format!("{inside}[[certificate]]\ndomains = [\"*.a.example\"]\nca = \"inside\""));
 }
 
 #[test]

@@ -36,7 +36,9 @@ fn the_smallest_configuration_means_what_the_manual_says() {
     assert_eq!(endpoints, [("127.0.0.1:443", false), ("[::1]:443", false)]);
     assert_eq!(config.targets.len(), 1);
     assert_eq!((config.parallel, config.store.state_dir.to_str()), (8, Some("/var/lib/renewd")));
-    let Ca::Acme(ca) = &config.cas[&"letsencrypt-staging".parse().unwrap()];
+    let Ca::Acme(ca) = &config.cas[&"letsencrypt-staging".parse().unwrap()] else {
+        panic!("not ACME")
+    };
     assert!(ca.test && ca.terms_of_service_agreed);
 }
 
@@ -189,4 +191,18 @@ fn a_stand_in_that_is_not_asked_yet_is_not_passed_over_in_silence() {
         workspace.warnings(),
         "renewd.toml:4: certificate.ca: only letsencrypt is asked: stand-ins come with a later version\n"
     );
+}
+
+#[test]
+fn the_built_in_ca_wants_no_terms_and_no_proofs() {
+    let workspace = Workspace::with(
+        "[ca.inside]\ntype = \"local\"\nlifetime = \"30s\"\n\
+         [[certificate]]\ndomains = [\"*.a.example\", \"10.0.0.1\"]\nca = \"inside\"\n",
+    );
+    let config = workspace.load();
+    assert!(config.certificates[0].solvers.is_empty());
+    let Ca::Local(ca) = &config.cas[&"inside".parse().unwrap()] else { panic!("not local") };
+    assert_eq!(ca.lifetime.as_secs(), 30);
+    assert_eq!(ca.root_lifetime.as_secs(), 315_576_000);
+    assert_eq!((ca.common_name.as_str(), ca.permitted.is_empty()), ("renewd inside", true));
 }

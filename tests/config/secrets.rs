@@ -109,6 +109,6 @@ fn a_process_that_must_not_hold_secrets_does_without_them() {
     assert_eq!(config::load(&path, &workspace.environment).unwrap_err().len(), 3);
     let config = config::load_without_secrets(&path, &workspace.environment).unwrap();
     assert_eq!((config.certificates.len(), config.warnings.len()), (1, 0));
-    let Ca::Acme(ca) = &config.cas[&"zerossl".parse().unwrap()];
+    let Ca::Acme(ca) = &config.cas[&"zerossl".parse().unwrap()] else { panic!("not ACME") };
     assert!(ca.external_account_binding.is_none());
 }

@@ -84,7 +84,7 @@ fn every_example_loads() {
         assert!(!workspace.load().certificates.is_empty(), "{}", path.display());
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
-    for name in ["minimal.toml", "full.toml", "nginx.toml", "container.toml"] {
+    for name in ["minimal.toml", "full.toml", "nginx.toml", "container.toml", "local.toml"] {
         assert!(names.iter().any(|it| it == name), "{name} is missing");
     }
 }

@@ -18,6 +18,7 @@ mod deploy;
 mod expiry;
 mod faults;
 mod issuance;
+mod local_ca;
 #[path = "../bench/measure.rs"]
 mod measure;
 mod peers;

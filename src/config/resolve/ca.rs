@@ -6,17 +6,18 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::acme::{CaSettings, ExternalAccountBinding};
+use crate::local_ca::LocalCaSettings;
 use crate::model::CaName;
 
 use super::registry::{Registry, named};
 use super::{Settings, World};
 use crate::config::Ca;
-use crate::config::field::Item;
+use crate::config::field::{At, Item};
 use crate::config::raw::{RawCa, built_in_tables};
 use crate::config::secret::Sources;
 use crate::config::shape::Shape;
 use crate::config::show::Topic;
-use crate::config::text::CaType;
+use crate::config::text::{CaType, Lifetime};
 use crate::config::url;
 
 /// All CAs: those of `items`, and the presets.
@@ -62,10 +63,10 @@ fn resolve_one(
     world: &mut World<'_>,
 ) -> Option<Ca> {
     let shape = item.shape.clone();
-    if let Some(at) = shape.r#type.as_ref().filter(|it| it.value == CaType::Local) {
-        let hint = "name another CA, or run one that speaks ACME";
-        item.faults = vec![at.fault("\"local\" comes with a later version").hint(hint)];
-        return None;
+    let is_local = shape.r#type.as_ref().is_some_and(|it| it.value == CaType::Local);
+    refuse_keys_of_the_other_type(item, is_local);
+    if is_local {
+        return Some(Ca::Local(local_settings(name, item)));
     }
     let binding = external_account_binding(item, world);
     if let Some(trust) = &shape.trust {
@@ -82,6 +83,100 @@ fn resolve_one(
         item.faults.push(directory.fault(format!("{:?} {message}", directory.value)));
     }
     Some(ca_settings(name, &shape, &directory.value, settings, binding))
+}
+
+/// The keys that a CA of type `acme` alone has, and those of type `local`.
+const ACME_KEYS: [&str; 7] = [
+    "directory",
+    "trust",
+    "test",
+    "eab_kid",
+    "eab_hmac_file",
+    "eab_hmac_credential",
+    "eab_hmac_env",
+];
+const LOCAL_KEYS: [&str; 7] = [
+    "lifetime",
+    "intermediate_lifetime",
+    "root_lifetime",
+    "permitted",
+    "common_name",
+    "organization",
+    "client_auth",
+];
+
+/// A key that would not be heeded is refused.
+fn refuse_keys_of_the_other_type(item: &mut Item<RawCa>, is_local: bool) {
+    let (foreign, own) = if is_local { (ACME_KEYS, "local") } else { (LOCAL_KEYS, "acme") };
+    for key in foreign {
+        if item.has(key) {
+            let fault = item.fault(format!("a CA of type {own:?} has no `{key}`"));
+            let other =
+                if is_local { "take it out" } else { "take it out, or write type = \"local\"" };
+            item.faults.push(fault.hint(other));
+        }
+    }
+}
+
+/// The built-in CA `name`.
+fn local_settings(name: &CaName, item: &mut Item<RawCa>) -> LocalCaSettings {
+    let shape = item.shape.clone();
+    let mut settings = LocalCaSettings::new(name.clone());
+    let lifetime =
+        |at: &Option<At<Lifetime>>, default| at.as_ref().map_or(default, |it| it.value.0);
+    settings.lifetime = lifetime(&shape.lifetime, settings.lifetime);
+    settings.intermediate_lifetime =
+        lifetime(&shape.intermediate_lifetime, settings.intermediate_lifetime);
+    settings.root_lifetime = lifetime(&shape.root_lifetime, settings.root_lifetime);
+    settings.organization = shape.organization.map(|it| it.value);
+    settings.client_auth = shape.client_auth.is_some_and(|it| it.value);
+    if let Some(at) = shape.common_name {
+        if at.value.chars().count() > LocalCaSettings::MAX_COMMON_NAME {
+            let message = format!("has more than {} characters", LocalCaSettings::MAX_COMMON_NAME);
+            item.faults.push(at.fault(message));
+        }
+        settings.common_name = at.value;
+    }
+    if let Some(at) = shape.permitted {
+        if at.value.is_empty() && item.faults.is_empty() {
+            let hint = "take it out, which permits everything, or name something";
+            item.faults.push(at.fault("permits nothing").hint(hint));
+        }
+        settings.permitted = at.value.into_iter().map(|it| it.value).collect();
+    }
+    check_lifetimes(&settings, item);
+    settings
+}
+
+/// Each certificate must leave the ones below it time for their whole lives.
+fn check_lifetimes(settings: &LocalCaSettings, item: &mut Item<RawCa>) {
+    let checks = [
+        (
+            ("intermediate_lifetime", settings.intermediate_lifetime),
+            LocalCaSettings::LEAFS_PER_INTERMEDIATE,
+            ("lifetime", settings.lifetime),
+        ),
+        (
+            ("root_lifetime", settings.root_lifetime),
+            LocalCaSettings::INTERMEDIATES_PER_ROOT,
+            ("intermediate_lifetime", settings.intermediate_lifetime),
+        ),
+    ];
+    for ((long_key, long), times, (short_key, short)) in checks {
+        let least = short.saturating_mul(times);
+        if long < least {
+            let message = format!(
+                "`{long_key}` ({}) is less than {times} times `{short_key}` ({})",
+                humantime::format_duration(long),
+                humantime::format_duration(short),
+            );
+            let hint = format!(
+                "write {long_key} = \"{}\", or a shorter {short_key}",
+                humantime::format_duration(least)
+            );
+            item.faults.push(item.fault(message).hint(hint));
+        }
+    }
 }
 
 fn ca_settings(

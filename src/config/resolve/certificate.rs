@@ -143,8 +143,10 @@ fn resolve_one(
     let mut faults = Vec::new();
     let identifiers = identifiers(item, &mut faults);
     let cas = cas(layered, settings, edges, world, &mut faults);
+    let is_proven = check_local(&identifiers, &cas, layered, edges, &mut faults);
+    let proven = if is_proven { identifiers.as_slice() } else { &[] };
     let solvers =
-        solver::choose(&identifiers, layered.solver.as_ref(), edges.solvers, world, &mut faults);
+        solver::choose(proven, layered.solver.as_ref(), edges.solvers, world, &mut faults);
     let targets = targets(layered, edges, world, &mut faults);
     let key_type = key_type(layered, &mut faults);
     let verify_names = layered.verify_names.as_ref().map(|it| it.value.clone()).unwrap_or_default();
@@ -229,6 +231,40 @@ fn cas(
         }
     }
     cas
+}
+
+/// Whether any of `cas` wants proofs of control; a built-in one does not. What that would refuse to
+/// certify is a fault already here.
+fn check_local(
+    identifiers: &[At<Identifier>],
+    cas: &[CaName],
+    layered: &RawCertificate,
+    edges: &Edges<'_>,
+    faults: &mut Vec<Fault>,
+) -> bool {
+    let mut is_proven = cas.is_empty();
+    for name in cas {
+        let Some(Ca::Local(settings)) = edges.cas.get(name) else {
+            is_proven = true;
+            continue;
+        };
+        if let Some(at) = &layered.profile {
+            let fault = at.fault(format!("the CA {name} is built in, and has no profiles"));
+            faults.push(fault.hint("take it out; how long it is valid stands at the CA"));
+        }
+        let permitted = &settings.permitted;
+        let refused = |it: &&At<Identifier>| !permitted.iter().any(|one| one.permits(&it.value));
+        for at in identifiers.iter().filter(refused).filter(|_| !permitted.is_empty()) {
+            let list: Vec<String> = permitted.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "the CA {name} may not certify {}: permitted is {}",
+                at.value,
+                list.join(", ")
+            );
+            faults.push(at.fault(message).hint("take it off, or name another CA"));
+        }
+    }
+    is_proven
 }
 
 fn targets(

@@ -25,7 +25,7 @@ use crate::config::secret::Secrets;
 use crate::config::shape::Shape;
 use crate::config::show::{Section, Topic};
 use crate::config::tree::Place;
-use crate::config::{Config, DeployerChoice, Environment};
+use crate::config::{Ca, Config, DeployerChoice, Environment};
 
 /// What every step of the resolution needs.
 struct World<'a> {
@@ -118,12 +118,16 @@ pub(super) fn resolve(
     );
     let wanted: Vec<Item<RawCertificate>> =
         all(&mut documents, |it| it.certificate.take().map(|it| it.value.0));
-    let is_any_wanted = !wanted.is_empty();
+    let wanted_count = wanted.len();
     let edges =
         certificate::Edges { cas: &cas, solvers: &solvers, targets: &targets, groups: &groups };
     let (certificates, rejected) =
         certificate::resolve(wanted, &defaults, &settings, &edges, &mut world);
-    check_terms(&settings, is_any_wanted, &mut world);
+    // The built-in CA has no terms; of an entry that was refused nobody knows which CA it means.
+    let is_acme = |name: &CaName| matches!(cas.get(name), Some(Ca::Acme(_)));
+    let needs_terms = certificates.len() < wanted_count
+        || certificates.iter().any(|it| it.cas.iter().any(is_acme));
+    check_terms(&settings, needs_terms, &mut world);
     let alerts = alert::resolve(
         documents.main.alerts.take().map(|it| it.value),
         all(&mut documents, |it| it.alert.take().map(|it| it.value.0)),
