@@ -97,7 +97,7 @@ pub enum Command {
     /// Hand certificates to their servers again: install, test, reload, verify.
     Deploy(DeployArguments),
     /// Check the configuration and the world that it names. Changes nothing.
-    Check,
+    Check(CheckArguments),
     /// Show the configuration in force, or the reference of all keys.
     Config {
         /// What to show.
@@ -170,6 +170,14 @@ pub struct DeployArguments {
     /// How long to wait for another process, or for the daemon's work; then exit code 4.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// Print the settings that systemd's units need for this configuration, as drop-in files.
+    #[arg(long)]
+    pub systemd: bool,
 }
 
 /// What to show of the configuration.

@@ -1,4 +1,12 @@
 //! `renewd check`: the configuration and the world that it names. Changes nothing.
+//!
+//! Not here: who can read what ([`machine`], decided in [`rights`]); what systemd's units need
+//! ([`systemd`]) and have ([`units`]).
+
+mod machine;
+mod rights;
+mod systemd;
+mod units;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +19,7 @@ use crate::deploy::{ReloadSettings, TargetSettings};
 use crate::model::{Explain, chain_text};
 use crate::sys::process::SEARCH_PATH;
 
-use super::arguments::Global;
+use super::arguments::{CheckArguments, Global};
 use super::context::{Context, Ended};
 use super::exit::Exit;
 use super::output;
@@ -26,14 +34,17 @@ struct Finding {
 
 /// Checks everything; exit code 3 for faults of the configuration, also where only an entry of an
 /// included file is refused, 1 for those of the world.
-pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
+pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result<Exit, Ended> {
+    if arguments.systemd {
+        return drop_ins(global);
+    }
     let context = Context::load(global)?;
     let faults = context.config.warnings.clone();
     let is_rejected = faults.iter().any(|it| it.severity == Severity::Rejection);
     let certificates = context.config.certificates.len();
     let file = context.config_file.clone();
     let (_base, agent) = context.open_read_only()?;
-    let findings = findings(&agent).await;
+    let findings = findings(&agent, &file).await;
     if global.json {
         output::json(&serde_json::json!({
             "certificates": certificates,
@@ -66,7 +77,27 @@ pub(super) async fn check(global: &Global) -> Result<Exit, Ended> {
     })
 }
 
-async fn findings(agent: &Agent) -> Vec<Finding> {
+/// Prints what systemd's units need for the configuration; reads no secret, since those may be
+/// there for the units alone.
+fn drop_ins(global: &Global) -> Result<Exit, Ended> {
+    let context = Context::load_to_look(global)?;
+    let needs = systemd::needs(&context.config);
+    let files = systemd::drop_ins(&needs, &context.config_file);
+    if global.json {
+        output::json(&serde_json::json!({ "files": files }));
+        return Ok(Exit::AsWanted);
+    }
+    if files.is_empty() {
+        output::talk("the units need nothing beside what they come with for this configuration");
+    }
+    let texts: Vec<&str> = files.iter().map(|it| it.content.as_str()).collect();
+    if !texts.is_empty() {
+        output::data(&texts.join("\n"));
+    }
+    Ok(Exit::AsWanted)
+}
+
+async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let used: BTreeSet<_> =
         agent.config.certificates.iter().flat_map(|it| it.solvers.values()).collect();
@@ -87,6 +118,10 @@ async fn findings(agent: &Agent) -> Vec<Finding> {
             findings.extend(missing_folders(agent, target));
         }
     }
+    let needs = systemd::needs(&agent.config);
+    let units = units::of_configuration(config_file);
+    findings.extend(machine::findings(&agent.config, &units));
+    findings.extend(units::findings(&needs, &units));
     findings
 }
 

@@ -71,7 +71,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
         Command::Status(arguments) => status::status(global, &arguments).await,
         Command::Show { name } => show::show(global, name).await,
         Command::Deploy(arguments) => renew::deploy(global, arguments).await,
-        Command::Check => check::check(global).await,
+        Command::Check(arguments) => check::check(global, &arguments).await,
         Command::Config { command } => match command {
             ConfigCommand::Show { name } => config::show(global, name.as_ref()),
             ConfigCommand::Reference => Ok(config::reference()),

@@ -43,6 +43,7 @@ use secret::Secrets;
 pub use fault::{Fault, Faults, Severity};
 pub use reference::{reference, schema};
 pub use show::show;
+pub use text::TargetKind;
 
 /// A whole configuration, checked, with every default filled in.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub struct Config {
     pub solvers: BTreeMap<SolverName, SolverSettings>,
     /// All targets with a table, and the built-in ones that certificates name.
     pub targets: BTreeMap<TargetName, TargetSettings>,
+    /// What kind of server each of [`Self::targets`] is.
+    pub kinds: BTreeMap<TargetName, TargetKind>,
     /// Who is told of trouble, and when.
     pub alerts: AlertSettings,
     /// How many certificates are worked on at once.
@@ -76,6 +79,17 @@ pub struct Config {
     pub rejected_files: BTreeSet<PathBuf>,
     /// For [`show()`].
     shown: Vec<show::Section>,
+}
+
+impl Config {
+    /// The names of all credentials that the service manager is to pass (keys that end in
+    /// `_credential`), whether they were there to be read or not.
+    #[must_use]
+    pub fn credentials(&self) -> BTreeSet<String> {
+        let lines = self.shown.iter().flat_map(|it| &it.lines);
+        let named = lines.filter(|it| it.key.ends_with("_credential"));
+        named.map(|it| it.value.trim_matches('"').to_owned()).collect()
+    }
 }
 
 /// Who installs files and reloads servers.

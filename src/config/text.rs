@@ -192,15 +192,24 @@ pub(super) enum AlertType {
 
 /// The kind of a server, which brings defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TargetKind {
+pub enum TargetKind {
+    /// nginx, as `nginx.service`.
     Nginx,
+    /// Apache's httpd, as `apache2.service`.
     Apache,
+    /// HAProxy.
     Haproxy,
+    /// Postfix, by SMTP.
     Postfix,
+    /// Dovecot, by IMAP.
     Dovecot,
+    /// PostgreSQL.
     Postgresql,
+    /// Mosquitto, an MQTT broker.
     Mosquitto,
+    /// A server that nothing is known of, with programs of the operator's own.
     Command,
+    /// A server that nothing is known of.
     Other,
 }
 

@@ -113,6 +113,24 @@ pub fn first_group_of(name: &str) -> Result<Option<u32>, UserError> {
     Ok(found.map(|it| it.gid.as_raw()))
 }
 
+/// What the user with the number `id` is called; the number itself if nobody has it.
+///
+/// May block, where users come from the network.
+#[must_use]
+pub fn user_name(id: u32) -> String {
+    let found = User::from_uid(Uid::from_raw(id)).ok().flatten();
+    found.map_or_else(|| id.to_string(), |it| it.name)
+}
+
+/// What the group with the number `id` is called; the number itself if no group has it.
+///
+/// May block, where groups come from the network.
+#[must_use]
+pub fn group_name(id: u32) -> String {
+    let found = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+    found.map_or_else(|| id.to_string(), |it| it.name)
+}
+
 /// The number of the user as whom this process acts.
 #[must_use]
 pub fn own_user_id() -> u32 {
@@ -185,6 +203,8 @@ mod tests {
         assert_eq!(user_id("root").unwrap(), 0);
         assert_eq!(group_id("root").unwrap(), 0);
         assert_eq!(first_group_of("root").unwrap(), Some(0));
+        assert_eq!((user_name(0), group_name(0)), ("root".into(), "root".into()));
+        assert_eq!(user_name(4_294_967_000), "4294967000");
     }
 
     #[test]

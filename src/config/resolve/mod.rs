@@ -145,6 +145,7 @@ pub(super) fn resolve(
         return Err(Faults::new(findings.into_iter().filter(is_cause).collect()));
     }
     let used: BTreeSet<_> = certificates.iter().flat_map(|it| it.targets.iter().cloned()).collect();
+    let kinds = targets.kinds(&used);
     Ok(Config {
         store: settings.store,
         deployer: settings.deployer,
@@ -152,6 +153,7 @@ pub(super) fn resolve(
         cas: cas.into_good(),
         solvers: solvers.all.into_good(),
         targets: targets.into_used(&used),
+        kinds,
         alerts,
         certificates,
         files: world.watched.into_iter().collect(),

@@ -22,15 +22,23 @@ use super::registry::{Registry, named};
 pub(super) struct Targets {
     pub(super) all: Registry<TargetName, TargetSettings>,
     configured: BTreeSet<TargetName>,
+    kinds: BTreeMap<TargetName, TargetKind>,
 }
 
 impl Targets {
+    /// The kinds of those that [`Targets::into_used`] gives.
+    pub(super) fn kinds(&self, used: &BTreeSet<TargetName>) -> BTreeMap<TargetName, TargetKind> {
+        let wanted = |name: &TargetName| self.configured.contains(name) || used.contains(name);
+        let kinds = self.kinds.iter().filter(|(name, _)| wanted(name));
+        kinds.map(|(name, kind)| (name.clone(), *kind)).collect()
+    }
+
     /// Those with a table, and those of `used`.
     pub(super) fn into_used(
         self,
         used: &BTreeSet<TargetName>,
     ) -> BTreeMap<TargetName, TargetSettings> {
-        let Self { all, configured } = self;
+        let Self { all, configured, .. } = self;
         let wanted = |name: &TargetName| configured.contains(name) || used.contains(name);
         all.into_good().into_iter().filter(|(name, _)| wanted(name)).collect()
     }
@@ -39,12 +47,14 @@ impl Targets {
 /// Resolves the targets of `items`, and adds the known kinds that have no table.
 pub(super) fn resolve(items: Vec<Item<RawTarget>>, world: &mut World<'_>) -> Targets {
     let kinds = kinds();
-    let mut targets = Targets { all: Registry::new(), configured: BTreeSet::new() };
+    let mut targets =
+        Targets { all: Registry::new(), configured: BTreeSet::new(), kinds: BTreeMap::new() };
     for (name, mut item) in named::<TargetName, _>(items, world) {
         targets.configured.insert(name.clone());
         let preset = preset(&name, &mut item, &kinds);
         item.shape = item.shape.or(preset).or(RawTarget::built_in());
         world.show(Topic::Target(name.clone()), &item.shape);
+        targets.kinds.extend(kind(&name, &item.shape).map(|it| (name.clone(), it)));
         let settings = settings(&name, &item.shape, &mut item.faults);
         match (world.settle(item.faults), settings) {
             (true, Some(settings)) => targets.all.insert(name, settings),
@@ -55,6 +65,7 @@ pub(super) fn resolve(items: Vec<Item<RawTarget>>, world: &mut World<'_>) -> Tar
         if !targets.configured.contains(&name) {
             let shape = preset.or(RawTarget::built_in());
             world.show(Topic::Target(name.clone()), &shape);
+            targets.kinds.extend(kind(&name, &shape).map(|it| (name.clone(), it)));
             if let Some(settings) = settings(&name, &shape, &mut Vec::new()) {
                 targets.all.insert(name, settings);
             }
@@ -67,6 +78,14 @@ pub(super) fn resolve(items: Vec<Item<RawTarget>>, world: &mut World<'_>) -> Tar
 fn kinds() -> BTreeMap<TargetName, RawTarget> {
     let items = built_in_tables().target.map(|it| it.value.0).unwrap_or_default();
     items.into_iter().filter_map(|it| Some((it.label.parse().ok()?, it.shape))).collect()
+}
+
+/// The kind of the target `name`: its `type`, else its name.
+fn kind(name: &TargetName, shape: &RawTarget) -> Option<TargetKind> {
+    match &shape.r#type {
+        Some(at) => Some(at.value),
+        None => TargetKind::from_text(name.as_str()).ok(),
+    }
 }
 
 /// What the kind of `item` brings: that of its `type`, else of its name.
