@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::api::Client;
 use crate::assemble::{Agent, Base, build};
 use crate::config::{self, Config, Environment};
-use crate::model::{CertificateName, CertificateSpec, chain_text};
+use crate::model::{CertificateName, CertificateSpec, Explain, chain_text};
 use crate::observe::log::LogObserver;
 use crate::store::{OpenError, Store};
 use crate::sys::clock::{Clock, SystemClock};
@@ -107,16 +107,7 @@ impl Context {
         let wait = wait.unwrap_or(LOCK_WAIT);
         let store = match Store::open(&self.config.store, clock.clone(), wait).await {
             Ok(store) => store,
-            Err(error) => {
-                let held = matches!(error, OpenError::Held { .. });
-                let hint = if held {
-                    "another renewd writes there: wait for it, or raise --wait"
-                } else {
-                    "run as root or as the owner of the state directory, and see that it is writable"
-                };
-                output::problem(&chain_text(&error), Some(hint));
-                return Err(Ended(if held { Exit::Waited } else { Exit::State }));
-            }
+            Err(error) => return Err(refused(&error)),
         };
         self.assemble(store, clock)
     }
@@ -128,6 +119,7 @@ impl Context {
     /// As [`Context::open`].
     pub(super) fn open_read_only(self) -> Result<(Base, Agent), Ended> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Store::check_readable(&self.config.store).map_err(|error| refused(&error))?;
         let store = Store::open_read_only(&self.config.store);
         self.assemble(store, clock)
     }
@@ -147,6 +139,23 @@ impl Context {
             }
         }
     }
+}
+
+/// Tells why the store can't be used.
+fn refused(error: &OpenError) -> Ended {
+    let (hint, exit) = match error {
+        OpenError::Held { .. } => {
+            ("another renewd writes there: wait for it, or raise --wait".to_owned(), Exit::Waited)
+        }
+        OpenError::TooNew { .. } => (error.hint().unwrap_or_default(), Exit::State),
+        OpenError::Unusable { .. } => (
+            "run as root or as the owner of the state directory, and see that it is writable"
+                .to_owned(),
+            Exit::State,
+        ),
+    };
+    output::problem(&chain_text(error), Some(&hint));
+    Ended(exit)
 }
 
 /// The specs that `names` stand for, or all.

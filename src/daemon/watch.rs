@@ -214,13 +214,22 @@ async fn hash(files: &[PathBuf]) -> Fingerprint {
     hashing.await.unwrap_or_else(|_ended| Fingerprint::of(b""))
 }
 
-/// A digest of the names and contents of `files`, of folders also of the files in them.
+/// Whether a file in a watched folder can be one that is included: not what editors and tools keep
+/// beside it while they write, such as `.a.toml.swp` and `a.toml~`.
+fn is_of_a_configuration(file: &Path) -> bool {
+    let is_hidden = file.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && file.extension().is_some_and(|it| it == "toml" || it == "json")
+}
+
+/// A digest of the names and contents of `files`, of folders also of the files in them that can be
+/// included.
 fn hash_now(files: &[PathBuf]) -> Fingerprint {
     let mut all = Vec::new();
     for file in files {
         add(&mut all, file);
         let entries = fs::read_dir(file).map(|it| it.flatten().collect()).unwrap_or_default();
         let mut entries: Vec<fs::DirEntry> = entries;
+        entries.retain(|entry| is_of_a_configuration(&entry.path()));
         entries.sort_by_key(fs::DirEntry::file_name);
         entries.iter().for_each(|entry| add(&mut all, &entry.path()));
     }
@@ -352,6 +361,23 @@ mod tests {
         let (_files, mut changed) = watching(vec![included.clone()]);
         write(&included.join("new.toml"), "x");
         assert_eq!(next(&mut changed).await, Some(Changed::Config));
+    }
+
+    #[test]
+    fn what_editors_keep_beside_a_file_is_no_change_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [folder.path().to_owned()];
+        write(&folder.path().join("a.toml"), "a");
+        let known = hash_now(&files);
+        for name in [".a.toml.swp", "a.toml~", "#a.toml#", "4913", ".ansible_tmpx.toml", "README"] {
+            write(&folder.path().join(name), "x");
+            assert_eq!(hash_now(&files), known, "{name}");
+        }
+        for name in ["b.toml", "b.json"] {
+            let before = hash_now(&files);
+            write(&folder.path().join(name), "");
+            assert_ne!(hash_now(&files), before, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 //! # Rules
 //!
 //! 1. Nothing but folders is made before the lease `state` is held.
-//! 2. A state directory whose version asks for a newer reader is refused; any other is taken, so
-//!    that a version can be put back.
+//! 2. A state directory whose version asks for a newer reader is refused before anything in it is
+//!    touched, also for looking; any other is taken, so that a version can be put back. What a newer
+//!    version said of itself stays.
 //! 3. What a crash left is swept by whoever opens the store to write.
 //!
 //! Not here: what is kept ([`super::certificates`], [`super::documents`], [`super::ports`]).
@@ -31,6 +32,9 @@ const FORMAT: u32 = 1;
 /// The oldest reader that understands what this version writes.
 const MIN_READER: u32 = 1;
 
+/// The document that says so is no larger.
+const MAX_VERSION_BYTES: usize = 64 * 1024;
+
 /// The lease of the one writer.
 const STATE: &str = "state";
 
@@ -38,10 +42,12 @@ const STATE: &str = "state";
 const PRIVATE: [&str; 8] =
     ["accounts", "alerts", "ca", "certificates", "challenges", "dns", "ledger", "targets"];
 
-/// `private/version`.
+/// `private/version`. A newer version may leave out or add what it likes, but not `min_reader`.
 #[derive(Serialize, Deserialize)]
 struct Version {
+    #[serde(default)]
     format: u32,
+    #[serde(default)]
     min_reader: u32,
 }
 
@@ -70,6 +76,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         wait: Duration,
     ) -> Result<Self, OpenError> {
+        Self::check_readable(settings)?;
         let (state_dir, private) = (settings.state_dir.clone(), settings.private_dir());
         let unusable = |source: Box<dyn Error + Send + Sync>| OpenError::Unusable {
             state_dir: settings.state_dir.clone(),
@@ -114,6 +121,23 @@ impl Store {
             clock,
             lease: None,
             writing: Arc::default(),
+        }
+    }
+
+    /// Whether this version understands what lies in the state directory. Touches nothing; where
+    /// there is nothing, or nothing that may be read, there is nothing to be misread.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::TooNew`] if a newer version wrote it in a form that this one can't read.
+    pub fn check_readable(settings: &StoreSettings) -> Result<(), OpenError> {
+        let path = settings.private_dir().join(Key::version().as_str());
+        let Ok(found) = super::file::read(&path, MAX_VERSION_BYTES) else { return Ok(()) };
+        match serde_json::from_slice(&found.bytes) {
+            Ok(Version { min_reader, .. }) if min_reader > FORMAT => {
+                Err(OpenError::TooNew { state_dir: settings.state_dir.clone(), min_reader })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -300,10 +324,36 @@ pub(super) mod tests {
             world.store.check_version().await.unwrap();
             assert_eq!(fs::read_to_string(&version).unwrap() == text, kept, "{text}");
         }
-        let newer = br#"{"format":9,"min_reader":2}"#;
-        atomic::write(&version, newer, Access::mode(0o600)).unwrap();
-        let error = world.store.check_version().await.unwrap_err();
-        assert!(matches!(error, OpenError::TooNew { min_reader: 2, .. }), "{error}");
+        for newer in [r#"{"format":9,"min_reader":2}"#, r#"{"min_reader":2,"form":"other"}"#] {
+            atomic::write(&version, newer.as_bytes(), Access::mode(0o600)).unwrap();
+            let error = world.store.check_version().await.unwrap_err();
+            assert!(matches!(error, OpenError::TooNew { min_reader: 2, .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_version_wrote_is_refused_untouched() {
+        let World { store, folder } = World::new().await;
+        drop(store);
+        let version = folder.path().join("private/version");
+        atomic::write(&version, br#"{"format":9,"min_reader":2}"#, Access::mode(0o600)).unwrap();
+        let lease = folder.path().join("private/locks/state.json");
+        let left = folder.path().join("private/alerts/.renewd-left");
+        atomic::write(&left, b"", Access::mode(0o600)).unwrap();
+        let ledger = folder.path().join("private/ledger");
+        fs::remove_dir(&ledger).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let before = fs::read(&lease).unwrap();
+
+        let error = open(folder.path(), Duration::ZERO).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.retry()),
+            ("store.too_new", crate::model::Retry::AfterChange)
+        );
+        assert_eq!(fs::read(&lease).unwrap(), before);
+        assert!(left.exists() && !ledger.exists());
+        assert_eq!(mode(folder.path()), 0o755);
+        assert!(Store::check_readable(&settings(folder.path())).is_err());
     }
 
     #[tokio::test]

@@ -25,3 +25,4 @@ mod peers;
 mod requests;
 mod site;
 mod telling;
+mod truths;
