@@ -197,7 +197,7 @@ pub enum TargetKind {
     Nginx,
     /// Apache's httpd, as `apache2.service`.
     Apache,
-    /// HAProxy.
+    /// The proxy, as `haproxy.service`.
     Haproxy,
     /// Postfix, by SMTP.
     Postfix,
