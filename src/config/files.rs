@@ -17,7 +17,7 @@ use super::raw::RawFile;
 use super::tree::{Node, Place, Table, Value, parse_toml};
 
 /// No file of a configuration is larger: thousands of certificates fit.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What an included file may hold.
 const TABLES: [&str; 6] = ["certificate", "target", "solver", "ca", "group", "alert"];

@@ -12,6 +12,7 @@
 //! Not here: whether CAs answer, programs exist or folders can be written; watching
 //! [`Config::files`]; keeping what was good before (both [`crate::daemon`]).
 
+mod digest;
 mod fault;
 mod tree;
 mod json;
@@ -33,13 +34,14 @@ use std::path::{Path, PathBuf};
 use crate::acme::CaSettings;
 use crate::deploy::TargetSettings;
 use crate::local_ca::LocalCaSettings;
-use crate::model::{CaName, CertificateName, CertificateSpec, SolverName, TargetName};
+use crate::model::{CaName, CertificateName, CertificateSpec, Fingerprint, SolverName, TargetName};
 use crate::observe::AlertSettings;
 use crate::solver::SolverSettings;
 use crate::store::StoreSettings;
 
 use secret::Secrets;
 
+pub use digest::digest;
 pub use fault::{Fault, Faults, Severity};
 pub use reference::{reference, schema};
 pub use show::show;
@@ -69,6 +71,8 @@ pub struct Config {
     /// Every file and folder whose change may change the configuration. Files may be replaced by
     /// another or be links whose target changes: it is their names that count.
     pub files: Vec<PathBuf>,
+    /// The [`digest()`] of [`Self::files`] as they were read.
+    pub seen: Fingerprint,
     /// What the operator should know: nobody will be told of trouble, or an entry or a file was
     /// refused ([`Severity::Rejection`]).
     pub warnings: Vec<Fault>,

@@ -7,8 +7,6 @@
 //! Where watching is not possible (limits, network file systems) a slow poll takes its place.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::assemble::Base;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::{CertificateName, Event, Failure, Fingerprint, Timestamp};
 use crate::sys::clock::Clock;
 
@@ -28,8 +26,6 @@ use crate::sys::clock::Clock;
 const QUIET: Duration = Duration::from_millis(500);
 /// Without any event the files are looked at this often.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// No file of a configuration is read beyond this, in bytes.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// What was seen.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,8 +48,10 @@ impl Watch {
     pub(super) fn start(base: &Base, config: &Config) -> Self {
         let (files, followed) = channel::channel(config.files.clone());
         let (sender, changed) = mpsc::channel(16);
-        // Both begin here and not in their tasks: what changes from now on is seen.
-        let first = Followed::begin(config.files.clone(), None);
+        // Both begin here and not in their tasks: what changes from now on is seen. So is what has
+        // changed since the configuration was read, which may be a while ago: the store may have
+        // been another process's until now.
+        let first = Followed::begin(config.files.clone(), Some(config.seen));
         let configuration =
             tokio::spawn(watch_config(first, followed, sender.clone(), base.clock.clone()));
         let touched = Touched::begin(&config.store.certs_dir());
@@ -108,7 +106,7 @@ impl Followed {
     fn begin(files: Vec<PathBuf>, known: Option<Fingerprint>) -> Self {
         let (poke, pokes) = mpsc::channel(1);
         let watcher = watcher(&folders(&files), poke.clone());
-        let known = known.unwrap_or_else(|| hash_now(&files));
+        let known = known.unwrap_or_else(|| config::digest(&files));
         Self { files, known, pokes, _watcher: watcher, _poke: poke }
     }
 
@@ -143,6 +141,9 @@ async fn watch_config(
     clock: Arc<dyn Clock>,
 ) {
     loop {
+        if followed.has_changed(&*clock).await && changed.send(Changed::Config).await.is_err() {
+            return;
+        }
         tokio::select! {
             result = files.changed() => {
                 if result.is_err() {
@@ -158,9 +159,6 @@ async fn watch_config(
                 };
             }
             () = followed.poked() => {}
-        }
-        if followed.has_changed(&*clock).await && changed.send(Changed::Config).await.is_err() {
-            return;
         }
     }
 }
@@ -207,43 +205,11 @@ const fn tells(kind: EventKind) -> bool {
     }
 }
 
-/// As [`hash_now`], off the async threads.
+/// As [`config::digest()`], off the async threads.
 async fn hash(files: &[PathBuf]) -> Fingerprint {
     let files = files.to_owned();
-    let hashing = tokio::task::spawn_blocking(move || hash_now(&files));
+    let hashing = tokio::task::spawn_blocking(move || config::digest(&files));
     hashing.await.unwrap_or_else(|_ended| Fingerprint::of(b""))
-}
-
-/// Whether a file in a watched folder can be one that is included: not what editors and tools keep
-/// beside it while they write, such as `.a.toml.swp` and `a.toml~`.
-fn is_of_a_configuration(file: &Path) -> bool {
-    let is_hidden = file.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-    !is_hidden && file.extension().is_some_and(|it| it == "toml" || it == "json")
-}
-
-/// A digest of the names and contents of `files`, of folders also of the files in them that can be
-/// included.
-fn hash_now(files: &[PathBuf]) -> Fingerprint {
-    let mut all = Vec::new();
-    for file in files {
-        add(&mut all, file);
-        let entries = fs::read_dir(file).map(|it| it.flatten().collect()).unwrap_or_default();
-        let mut entries: Vec<fs::DirEntry> = entries;
-        entries.retain(|entry| is_of_a_configuration(&entry.path()));
-        entries.sort_by_key(fs::DirEntry::file_name);
-        entries.iter().for_each(|entry| add(&mut all, &entry.path()));
-    }
-    Fingerprint::of(&all)
-}
-
-fn add(all: &mut Vec<u8>, file: &Path) {
-    let mut content = Vec::new();
-    if let Ok(opened) = fs::File::open(file) {
-        // What can't be read counts as empty, and the loader says why it can't.
-        drop(opened.take(MAX_FILE).read_to_end(&mut content));
-    }
-    all.extend_from_slice(file.as_os_str().as_encoded_bytes());
-    all.extend_from_slice(Fingerprint::of(&content).to_string().as_bytes());
 }
 
 /// Certificates whose files somebody touches, while this is kept.
@@ -363,21 +329,20 @@ mod tests {
         assert_eq!(next(&mut changed).await, Some(Changed::Config));
     }
 
-    #[test]
-    fn what_editors_keep_beside_a_file_is_no_change_of_the_folder() {
+    #[tokio::test]
+    async fn what_changed_before_the_watch_began_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
-        let files = [folder.path().to_owned()];
-        write(&folder.path().join("a.toml"), "a");
-        let known = hash_now(&files);
-        for name in [".a.toml.swp", "a.toml~", "#a.toml#", "4913", ".ansible_tmpx.toml", "README"] {
-            write(&folder.path().join(name), "x");
-            assert_eq!(hash_now(&files), known, "{name}");
-        }
-        for name in ["b.toml", "b.json"] {
-            let before = hash_now(&files);
-            write(&folder.path().join(name), "");
-            assert_ne!(hash_now(&files), before, "{name}");
-        }
+        let file = folder.path().join("renewd.toml");
+        write(&file, "as it was read");
+        let read = config::digest(std::slice::from_ref(&file));
+        write(&file, "as it is now");
+        let first = Followed::begin(vec![file.clone()], Some(read));
+        let (_files, followed) = channel::channel(vec![file]);
+        let (changes, mut changed) = mpsc::channel(16);
+        tokio::spawn(watch_config(first, followed, changes, Arc::new(SystemClock::new())));
+        // Long before the poll.
+        let found = timeout(POLL_INTERVAL / 2, changed.recv()).await.unwrap();
+        assert_eq!(found, Some(Changed::Config));
     }
 
     #[tokio::test]

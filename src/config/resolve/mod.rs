@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::model::CaName;
 use crate::store::StoreSettings;
 
+use crate::config::digest::digest;
 use crate::config::fault::{Fault, Faults, Severity, sorted};
 use crate::config::field::{At, Item};
 use crate::config::files::Documents;
@@ -146,6 +147,7 @@ pub(super) fn resolve(
     }
     let used: BTreeSet<_> = certificates.iter().flat_map(|it| it.targets.iter().cloned()).collect();
     let kinds = targets.kinds(&used);
+    let files: Vec<PathBuf> = world.watched.into_iter().collect();
     Ok(Config {
         store: settings.store,
         deployer: settings.deployer,
@@ -156,7 +158,8 @@ pub(super) fn resolve(
         kinds,
         alerts,
         certificates,
-        files: world.watched.into_iter().collect(),
+        seen: digest(&files),
+        files,
         warnings: findings,
         rejected,
         rejected_files: documents.unreadable,
