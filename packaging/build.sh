@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Builds the packages: man pages and completions, the program, then a .deb (and an .rpm), whose
+# paths are the only lines on standard output.
+#
+#   packaging/build.sh [--profile dev|release] [--rpm]
+#
+# dev is for checks: it takes a fraction of the time, and its program is slower and larger. Needs
+# cargo and dpkg-dev, no root; the packaging tools are built below target/tools if they are missing.
+#
+# Not here: whether the package is any good, which is tests/package.sh.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+profile=release
+rpm=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        --profile) profile=${2-} && shift 2 ;;
+        --rpm) rpm=yes && shift ;;
+        *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    esac
+done
+case $profile in
+    dev) folder=target/debug ;;
+    release) folder=target/release ;;
+    *) echo "build: no profile $profile: dev or release" >&2 && exit 2 ;;
+esac
+# The paths in Cargo.toml are relative to the project.
+export CARGO_TARGET_DIR=$PWD/target
+tools=$PWD/target/tools
+
+say() { printf 'build: %s\n' "$*" >&2; }
+
+# Installs the cargo tool $1, unless it is there. A debug build of it is ready in a quarter of the time.
+provide() {
+    [ -x "$tools/bin/$1" ] && return
+    say "installing $1"
+    CARGO_TARGET_DIR=$PWD/target/tools-build cargo install --quiet --locked --debug --root "$tools" "$1" >&2
+}
+
+command -v dpkg-shlibdeps >/dev/null || { say 'dpkg-shlibdeps is missing: apt-get install dpkg-dev' && exit 1; }
+provide cargo-deb
+rm -rf target/pages
+say 'man pages and completions'
+cargo run --quiet --locked --example pages -- target/pages >&2
+say "the program ($profile)"
+cargo build --quiet --locked --profile "$profile" --bin renewd >&2
+
+rm -rf target/debian
+mkdir -p target/debian
+say 'the .deb'
+"$tools/bin/cargo-deb" deb --quiet --locked --no-build --profile "$profile" --strip --output target/debian/ >/dev/null
+ls -1 target/debian/*.deb
+
+if [ "$rpm" = yes ]; then
+    provide cargo-generate-rpm
+    say 'the .rpm'
+    mkdir -p target/rpm
+    strip -o target/rpm/renewd "$folder/renewd"
+    rm -f target/generate-rpm/*.rpm
+    "$tools/bin/cargo-generate-rpm" generate-rpm >&2
+    ls -1 target/generate-rpm/*.rpm
+fi
