@@ -1,24 +1,68 @@
-//! `renewd alert test`.
+//! `renewd alert test`, and what systemd runs when a unit of ours failed.
 
 use crate::model::{Explain, chain_text};
+use crate::observe::DeliveryError;
 
 use super::arguments::Global;
 use super::context::{Context, Ended};
 use super::exit::Exit;
 use super::output;
 
+/// The variables in which systemd tells a unit of `OnFailure=` how the other one ended
+/// (systemd.exec(5)).
+const RESULT: &str = "MONITOR_SERVICE_RESULT";
+const STATUS: &str = "MONITOR_EXIT_STATUS";
+
+/// The unit that runs `renewd renew`.
+const ROUND: &str = "renewd-renew.service";
+
+type Results = Vec<(String, Result<(), DeliveryError>)>;
+
 /// Sends a test message to every receiver and says how each took it.
 pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
     let (_base, agent) = Context::load(global)?.open_read_only()?;
-    let results = agent.alerts.test().await;
+    Ok(report(global, &agent.alerts.test().await))
+}
+
+/// Tells every receiver of warnings that `unit` failed, unless it ended in a way that it has told
+/// of itself, and says how each took it.
+pub(super) async fn unit_failed(global: &Global, unit: &str) -> Result<Exit, Ended> {
+    let context = Context::load(global)?;
+    let variable = |name| context.environment.variables.get(name).map(String::as_str);
+    let Some(how) = how_it_failed(unit, variable(RESULT), variable(STATUS)) else {
+        output::data(&format!("{unit}: has told of what failed by itself"));
+        return Ok(Exit::AsWanted);
+    };
+    let (_base, agent) = context.open_read_only()?;
+    Ok(report(global, &agent.alerts.unit_failed(unit, &how).await))
+}
+
+/// How `unit` failed, in words; `None` if whoever is to be told has been.
+///
+/// A round that ended with these codes has told it itself: certificates that failed or are in danger
+/// have thresholds of their own.
+fn how_it_failed(unit: &str, result: Option<&str>, status: Option<&str>) -> Option<String> {
+    let told = [Exit::Failed, Exit::Critical].map(|it| (it as u8).to_string());
+    match (result, status) {
+        (Some("exit-code"), Some(status))
+            if unit == ROUND && told.iter().any(|it| it == status) =>
+        {
+            None
+        }
+        (Some("exit-code"), Some(status)) => Some(format!("it ended with exit code {status}")),
+        (Some(result), _) => Some(format!("systemd says {result}")),
+        (None, _) => Some("it is not known how".to_owned()),
+    }
+}
+
+fn report(global: &Global, results: &Results) -> Exit {
     if results.is_empty() {
         output::problem(
             "nobody would be told: there is no [[alert]]",
             Some("add one to the configuration"),
         );
-        return Ok(Exit::Failed);
+        return Exit::Failed;
     }
-    let mut exit = Exit::AsWanted;
     if global.json {
         let shown: Vec<_> = results
             .iter()
@@ -31,18 +75,36 @@ pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
             })
             .collect();
         output::json(&shown);
-        let all = results.iter().all(|(_, it)| it.is_ok());
-        return Ok(if all { Exit::AsWanted } else { Exit::Failed });
-    }
-    for (receiver, result) in results {
-        match result {
-            Ok(()) => output::data(&format!("{receiver}: delivered")),
-            Err(error) => {
-                exit = Exit::Failed;
-                let message = format!("{receiver}: {}", chain_text(&error));
-                output::problem(&message, error.hint().as_deref());
+    } else {
+        for (receiver, result) in results {
+            match result {
+                Ok(()) => output::data(&format!("{receiver}: delivered")),
+                Err(error) => {
+                    let message = format!("{receiver}: {}", chain_text(error));
+                    output::problem(&message, error.hint().as_deref());
+                }
             }
         }
     }
-    Ok(exit)
+    let all = results.iter().all(|(_, it)| it.is_ok());
+    if all { Exit::AsWanted } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_round_has_told_itself_is_not_told_again() {
+        let how = |unit, result, status| how_it_failed(unit, Some(result), Some(status));
+        assert_eq!(how(ROUND, "exit-code", "1"), None);
+        assert_eq!(how(ROUND, "exit-code", "6"), None);
+        let refused = how(ROUND, "exit-code", "3");
+        assert_eq!(refused.as_deref(), Some("it ended with exit code 3"));
+        let daemon = how("renewd.service", "exit-code", "1");
+        assert_eq!(daemon.as_deref(), Some("it ended with exit code 1"));
+        let frozen = how("renewd.service", "watchdog", "ABRT");
+        assert_eq!(frozen.as_deref(), Some("systemd says watchdog"));
+        assert!(how_it_failed("renewd.service", None, None).is_some());
+    }
 }

@@ -217,4 +217,9 @@ pub enum CaCommand {
 pub enum AlertCommand {
     /// Send a test message to every receiver.
     Test,
+    /// Tell every receiver that a unit of systemd failed; for `OnFailure=`.
+    UnitFailed {
+        /// The unit, such as renewd.service.
+        unit: String,
+    },
 }

@@ -77,10 +77,13 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
             ConfigCommand::Reference => Ok(config::reference()),
             ConfigCommand::Schema => Ok(config::schema()),
         },
-        Command::Alert { command: AlertCommand::Test } => alert::test(global).await,
         Command::Ca { command } => match command {
             CaCommand::Root { name } => ca::root(global, name.as_ref()).await,
             CaCommand::Init { name, wait } => ca::init(global, name.as_ref(), wait).await,
+        },
+        Command::Alert { command } => match command {
+            AlertCommand::Test => alert::test(global).await,
+            AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
         },
         Command::Reload => reload::reload(global).await,
     }

@@ -253,6 +253,10 @@ fn a_test_says_who_was_reached_and_what_failed() {
     theirs.verify(&told.body, &told.headers).unwrap();
     assert_eq!((told.method.as_str(), told.path.as_str()), ("POST", "/hook"));
 
+    let unit = site.renewd(&["alert", "unit-failed", "renewd.service"]);
+    assert_eq!((unit.code, unit.stdout.as_str()), (0, "webhook-1: delivered\n"), "{unit}");
+    assert_eq!(hook.taken("agent.degraded").len(), 1);
+
     let closed = format!("http://127.0.0.1:{}/", free_port());
     add(&site, &format!("[[alert]]\ntype = \"webhook\"\nname = \"dead\"\nurl = {closed:?}\n"));
     let failed = site.renewd(&["alert", "test"]);

@@ -27,10 +27,10 @@ use crate::observe::{AlertSettings, Channel, ReceiverSettings};
 use crate::sys::clock::Clock;
 
 use super::alertmanager;
-use super::book::{AlertBook, Fault};
+use super::book::{AlertBook, Fault, OpenAlert};
 use super::message::{AlertType, Message};
 use super::reconcile::{reconcile, renewals};
-use super::trouble::troubles;
+use super::trouble::{troubles, unit_failed};
 
 mod channel;
 
@@ -169,8 +169,37 @@ impl Alerts {
             Health::Ok,
             now,
         );
-        let parcel = &Parcel { messages: vec![message], alerts };
-        let tries = settings.receivers.iter().map(|receiver| async move {
+        self.send_at_once(settings.receivers.iter(), Parcel { messages: vec![message], alerts })
+            .await
+    }
+
+    /// Tells every receiver of warnings that the systemd unit `unit` failed, past all queues and with
+    /// nothing kept: for when the daemon, which would keep and repeat it, is what failed. `how` is
+    /// systemd's word for it. Says what came of it, in the order of the configuration.
+    pub async fn unit_failed(
+        &self,
+        unit: &str,
+        how: &str,
+    ) -> Vec<(String, Result<(), DeliveryError>)> {
+        let (now, settings) = (self.clock.now(), self.settings());
+        let message = Message::of_trouble(&unit_failed(&self.host, unit, how), now);
+        let mut book = AlertBook::default();
+        let open = OpenAlert { opened_at: now, message: message.clone() };
+        let severity = message.severity;
+        book.open.insert(message.dedup_key.clone(), open);
+        let alerts = alertmanager::alerts(&book, &[], Health::Ok, now);
+        let told = settings.receivers.iter().filter(|it| it.min_severity <= severity);
+        self.send_at_once(told, Parcel { messages: vec![message], alerts }).await
+    }
+
+    /// Sends `parcel` to `receivers`, all of them at once, and says what came of it.
+    async fn send_at_once(
+        &self,
+        receivers: impl Iterator<Item = &ReceiverSettings>,
+        parcel: Parcel,
+    ) -> Vec<(String, Result<(), DeliveryError>)> {
+        let (now, parcel) = (self.clock.now(), &parcel);
+        let tries = receivers.map(|receiver| async move {
             let sent = channel::send(&receiver.channel, parcel, now, self.exchange_timeout).await;
             (receiver.name.clone(), sent)
         });

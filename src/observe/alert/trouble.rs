@@ -104,6 +104,29 @@ pub struct Trouble {
     pub command: String,
 }
 
+/// The trouble that the systemd unit `unit` failed; `how` says it in words.
+pub(super) fn unit_failed(host: &str, unit: &str, how: &str) -> Trouble {
+    let kind = AlertType::AgentDegraded;
+    Trouble {
+        kind,
+        severity: Health::Warning,
+        key: format!("{kind}/{unit}"),
+        title: format!("{unit} failed on {host}: {how}"),
+        host: host.to_owned(),
+        certificate: None,
+        target: None,
+        ca: None,
+        affected: Vec::new(),
+        since: None,
+        attempts: 0,
+        not_after: None,
+        next_attempt_at: None,
+        error_code: Some("agent.unit_failed".to_owned()),
+        hint: Some("until it runs again nothing is renewed; its log says why".to_owned()),
+        command: format!("journalctl -u {unit}"),
+    }
+}
+
 /// What is wrong at `now` according to `status`; in the order of the certificates, the agent's own
 /// troubles last.
 #[must_use]

@@ -347,6 +347,35 @@ async fn a_huge_answer_is_not_read_and_a_slow_one_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_unit_that_failed_is_told_to_those_who_hear_of_warnings() {
+    let (hook, critical) = (Receiver::answering(&[]).await, Receiver::answering(&[]).await);
+    let manager = Receiver::answering(&[]).await;
+    let url = Secret::new(format!("http://{}/", manager.address));
+    let world = world(
+        vec![
+            receiver("hook", hook.webhook()),
+            receiver("manager", Channel::Alertmanager { url }),
+            ReceiverSettings {
+                min_severity: Health::Critical,
+                ..receiver("critical", critical.webhook())
+            },
+        ],
+        Arc::default(),
+    );
+    let results = world.alerts.unit_failed("renewd.service", "systemd says watchdog").await;
+    let told: Vec<&str> = results.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(told, ["hook", "manager"]);
+    assert!(results.iter().all(|(_, it)| it.is_ok()), "{results:?}");
+    let body = String::from_utf8(hook.received()[0].body.clone()).unwrap();
+    for part in ["agent.degraded", "agent.unit_failed", "renewd.service failed", "watchdog"] {
+        assert!(body.contains(part), "{body}");
+    }
+    let alerts = String::from_utf8(manager.received()[0].body.clone()).unwrap();
+    assert!(alerts.contains("RenewdAgentDegraded"), "{alerts}");
+    assert_eq!(critical.received().len(), 0);
+}
+
+#[tokio::test]
 async fn a_receiver_whose_certificate_nobody_trusts_is_told_nothing() {
     let (address, handshakes) = untrusted().await;
     let url = Secret::new(format!("https://{address}/canary-path"));
