@@ -84,9 +84,38 @@ fn every_example_loads() {
         assert!(!workspace.load().certificates.is_empty(), "{}", path.display());
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
-    for name in ["minimal.toml", "full.toml", "nginx.toml", "container.toml", "local.toml"] {
-        assert!(names.iter().any(|it| it == name), "{name} is missing");
+    for name in [
+        "minimal",
+        "full",
+        "nginx",
+        "container",
+        "local",
+        "apache",
+        "haproxy",
+        "mail",
+        "postgresql",
+        "mosquitto",
+    ] {
+        assert!(names.iter().any(|it| *it == format!("{name}.toml")), "{name} is missing");
     }
+}
+
+#[test]
+fn the_configurations_that_packages_bring_load() {
+    let of_the_package = Workspace::with(include_str!("../../packaging/renewd.toml")).load();
+    assert!(of_the_package.certificates.is_empty(), "it must start nothing as it is");
+    let of_the_image =
+        Workspace::with(include_str!("../../packaging/container/renewd.toml")).load();
+    assert_eq!(of_the_image.certificates.len(), 1);
+}
+
+#[test]
+fn the_configuration_of_the_package_with_its_examples_taken_in_loads() {
+    let shipped = include_str!("../../packaging/renewd.toml");
+    let is_example = |it: &str| it.starts_with('#') && !it.starts_with("# ") && it.len() > 1;
+    let lines = shipped.lines().map(|it| if is_example(it) { &it[1..] } else { it });
+    let config = Workspace::with(&lines.collect::<Vec<_>>().join("\n")).load();
+    assert_eq!((config.certificates.len(), config.alerts.receivers.len()), (1, 1));
 }
 
 #[test]
