@@ -21,8 +21,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $profile in
-    dev) folder=target/debug ;;
-    release) folder=target/release ;;
+    dev) folder=target/debug fast=(--fast) ;;
+    release) folder=target/release fast=() ;;
     *) echo "build: no profile $profile: dev or release" >&2 && exit 2 ;;
 esac
 # The paths in Cargo.toml are relative to the project.
@@ -49,7 +49,7 @@ cargo build --quiet --locked --profile "$profile" --bin renewd >&2
 rm -rf target/debian
 mkdir -p target/debian
 say 'the .deb'
-"$tools/bin/cargo-deb" deb --quiet --locked --no-build --profile "$profile" --strip --output target/debian/ >/dev/null
+"$tools/bin/cargo-deb" deb --quiet --locked --no-build --profile "$profile" "${fast[@]}" --strip --output target/debian/ >/dev/null
 ls -1 target/debian/*.deb
 
 if [ "$rpm" = yes ]; then

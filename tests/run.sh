@@ -48,7 +48,7 @@ toolchain() {
 
 scripts() {
     local script result=0
-    for script in tests/*.sh examples/*.sh .ci/run; do
+    for script in tests/*.sh examples/*.sh packaging/*.sh .ci/run; do
         bash -n "$script" || result=1
         [ -x "$script" ] || { echo "$script is not executable" && result=1; }
     done
@@ -111,6 +111,7 @@ step 'scripts' scripts
 step 'words' words
 step 'clippy' bounded cargo clippy --locked --all-targets --all-features -- -D warnings
 step 'tests' tests
+step 'package' bounded tests/package.sh
 step 'documentation' documentation
 step 'quickstart' quickstart
 step 'install cargo-deny' install_deny && step 'dependencies' dependencies && advisories

@@ -104,7 +104,7 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Try the ways in which alerts are sent.
+    /// Send alerts by hand, to see that they arrive.
     Alert {
         /// What to do.
         #[command(subcommand)]
