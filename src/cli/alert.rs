@@ -34,7 +34,13 @@ pub(super) async fn unit_failed(global: &Global, unit: &str) -> Result<Exit, End
         return Ok(Exit::AsWanted);
     };
     let (_base, agent) = context.open_read_only()?;
-    Ok(report(global, &agent.alerts.unit_failed(unit, &how).await))
+    let results = agent.alerts.unit_failed(unit, &how).await;
+    if results.is_empty() {
+        // Nothing that systemd could try again.
+        output::talk(&format!("{unit} failed ({how}), and no [[alert]] wants to hear of it"));
+        return Ok(Exit::AsWanted);
+    }
+    Ok(report(global, &results))
 }
 
 /// How `unit` failed, in words; `None` if whoever is to be told has been.

@@ -244,6 +244,10 @@ fn a_test_says_who_was_reached_and_what_failed() {
     assert_eq!(nobody.code, 1, "{nobody}");
     assert!(nobody.stderr.contains("nobody would be told"), "{nobody}");
 
+    let nobody = site.renewd(&["alert", "unit-failed", "renewd.service"]);
+    assert_eq!(nobody.code, 0, "{nobody}");
+    assert!(nobody.stderr.contains("no [[alert]] wants to hear of it"), "{nobody}");
+
     let hook = Receiver::answering(&[]);
     add(&site, &hook.table(&site));
     let delivered = site.renewd(&["alert", "test"]);
