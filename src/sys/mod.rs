@@ -3,6 +3,7 @@
 //!
 //! Not here: what any of it is for.
 
+pub mod activation;
 pub mod atomic;
 pub mod beneath;
 pub mod clock;
