@@ -311,6 +311,17 @@ impl Chain {
         Ok(chain)
     }
 
+    /// Whether the leaf names exactly `identifiers`: each of them, and nothing else of any kind
+    /// among its subject alternative names.
+    #[must_use]
+    pub fn is_for_exactly(&self, identifiers: &BTreeSet<Identifier>) -> bool {
+        let parsed = self.certificates.first().map(|it| x509_parser::parse_x509_certificate(it));
+        let Some(Ok((_, certificate))) = parsed else { return false };
+        let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
+        let all_known = names.value.general_names.iter().all(|it| identifier(it).is_some());
+        all_known && self.leaf.identifiers == *identifiers
+    }
+
     /// All of them, leaf first.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -378,6 +389,33 @@ mod tests {
 
     fn leaf(names: &[&str]) -> Leaf {
         Leaf::parse(hierarchy(names).last().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_for_exactly_some_names_has_no_other_of_any_kind() {
+        let wanted: BTreeSet<Identifier> = ["a.example", "*.a.example", "192.0.2.7"]
+            .iter()
+            .map(|it| it.parse().unwrap())
+            .collect();
+        let chain = |others: &[rcgen::SanType]| {
+            let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            let mut parameters = CertificateParams::new(names).unwrap();
+            parameters.subject_alt_names.extend_from_slice(others);
+            let key = KeyPair::generate().unwrap();
+            let der = parameters.self_signed(&key).unwrap().der().clone();
+            Chain::from_der(vec![der]).unwrap()
+        };
+        assert!(chain(&[]).is_for_exactly(&wanted));
+        let other = |text: &str| text.try_into().unwrap();
+        for san in [
+            rcgen::SanType::Rfc822Name(other("a@a.example")),
+            rcgen::SanType::DnsName(other("b.example")),
+            rcgen::SanType::DnsName(other("under_score.example")),
+            rcgen::SanType::URI(other("https://a.example")),
+        ] {
+            assert!(!chain(std::slice::from_ref(&san)).is_for_exactly(&wanted), "{san:?}");
+        }
+        assert!(!chain(&[]).is_for_exactly(&BTreeSet::new()));
     }
 
     #[test]

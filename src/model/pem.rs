@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 /// No PEM file of ours is larger: a chain of ten certificates with hundreds of names each fits.
 pub const MAX_PEM_BYTES: usize = 512 * 1024;
@@ -63,8 +64,23 @@ pub fn write_certificates<'a>(
     pem
 }
 
+/// `key` as PEM under the label of its form, and nothing else.
+#[must_use]
+pub fn write_private_key(key: &PrivateKeyDer<'_>) -> Zeroizing<String> {
+    let label = match key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        _ => "PRIVATE KEY",
+    };
+    // As large as it gets, so that no copy is left behind by growing.
+    let mut pem = Zeroizing::new(String::with_capacity(key.secret_der().len() * 2 + 128));
+    push_section(&mut pem, label, key.secret_der());
+    pem
+}
+
 fn push_section(pem: &mut String, label: &str, der: &[u8]) {
-    let encoded = BASE64_STANDARD.encode(der);
+    // It may be a key.
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(der));
     pem.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = encoded.as_str();
     while !rest.is_empty() {
@@ -119,6 +135,13 @@ mod tests {
             write_certificates([certified.cert.der()]),
             certified.cert.pem().replace("\r\n", "\n")
         );
+    }
+
+    #[test]
+    fn a_key_is_written_anew_in_the_form_it_had_and_without_what_stood_around_it() {
+        let key = certified().signing_key.serialize_pem().replace("\r\n", "\n");
+        let read = parse_private_key(format!("junk\n{key}more\n{key}").as_bytes()).unwrap();
+        assert_eq!(*write_private_key(&read), key);
     }
 
     #[test]

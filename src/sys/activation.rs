@@ -1,4 +1,4 @@
-//! Sockets that systemd bound and handed over at the start of this process (sd_listen_fds(3)): so
+//! Sockets that systemd bound and handed over at the start of this process (`sd_listen_fds(3)`): so
 //! that a process without rights can serve a low port, and none starts before it is asked.
 //!
 //! Not here: which of them are used, and for what.

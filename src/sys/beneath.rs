@@ -80,6 +80,18 @@ impl Folder {
         Ok(Self { handle, path })
     }
 
+    /// Opens the file `name` in this folder to read it. What it is, a pipe perhaps, is for the
+    /// caller to see: to open it does not block.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, is a link, or may not be read.
+    pub fn open_file(&self, name: &str) -> Result<File, BeneathError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = self.open_name(name, flags, Mode::empty());
+        opened.map(File::from).map_err(failed("open", self.path.join(name)))
+    }
+
     /// Opens the folder `name` in this one; if it is not there it is made and gets `mode`, whatever
     /// the umask. The mode of one that is there stays.
     ///

@@ -13,4 +13,7 @@ pub mod http;
 pub mod process;
 pub mod signal;
 pub mod signals;
+pub mod socket;
+pub mod transient;
+pub mod trust;
 pub mod user;

@@ -10,7 +10,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::trust::{self, DistrustError};
 use crate::model::escaped;
 
 /// How much of a program's output is kept, in bytes; the rest is read and thrown away.
@@ -79,6 +80,15 @@ pub enum ProcessError {
         #[source]
         source: std::io::Error,
     },
+    /// Others could have put it there, so it was not started.
+    #[error("{program} is not run as root")]
+    Untrusted {
+        /// The program.
+        program: String,
+        /// Who could.
+        #[source]
+        source: DistrustError,
+    },
     /// It did not end in time and was killed with all its children.
     #[error("{program} did not end within {} and was killed", humantime::format_duration(*limit))]
     TimedOut {
@@ -99,6 +109,29 @@ pub enum ProcessError {
         /// What it printed.
         output: String,
     },
+}
+
+/// Where the program `name` is, if nobody but root and the present user can change
+/// it. A name without a slash is looked for in [`SEARCH_PATH`]. Blocks.
+///
+/// # Errors
+///
+/// [`ProcessError::Start`] if it is not there, [`ProcessError::Untrusted`] if others can change it.
+pub fn find_trusted(name: &str) -> Result<PathBuf, ProcessError> {
+    let found = if name.contains('/') {
+        Some(PathBuf::from(name)).filter(|it| it.is_file())
+    } else {
+        SEARCH_PATH.split(':').map(|it| Path::new(it).join(name)).find(|it| it.is_file())
+    };
+    let missing = || ProcessError::Start {
+        program: name.to_owned(),
+        source: std::io::ErrorKind::NotFound.into(),
+    };
+    let path = found.ok_or_else(missing)?;
+    trust::check(&path)
+        .map_err(|source| ProcessError::Untrusted { program: name.to_owned(), source })?;
+    // The name it was called by stays: some programs are what they are called.
+    Ok(path)
 }
 
 /// Runs `program` to its end. Exit code 0 is the only success.
@@ -298,7 +331,7 @@ mod tests {
         let error = run(&shell(script, Duration::from_millis(500))).await.unwrap_err();
         let ProcessError::TimedOut { output, .. } = error else { panic!("{error}") };
         let child: i32 = output.trim().parse().unwrap();
-        let gone = || !std::path::Path::new(&format!("/proc/{child}/exe")).exists();
+        let gone = || !Path::new(&format!("/proc/{child}/exe")).exists();
         for _ in 0..500 {
             if gone() {
                 return;
