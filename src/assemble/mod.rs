@@ -6,11 +6,12 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acme::{AcmeClient, AcmeError};
-use crate::config::{Ca, Config};
-use crate::deploy::{Deployer, DirectDeployer};
+use crate::config::{Ca, Config, DeployerChoice};
+use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
 use crate::local_ca::LocalCa;
@@ -51,6 +52,8 @@ pub struct Agent {
     pub config: Config,
     /// What to do for each certificate.
     pub lifecycle: Arc<Lifecycle>,
+    /// Who installs files and reloads servers.
+    pub deployed_by: DeployedBy,
     /// Who is told. The same for all configurations of a process, since it holds what is not yet
     /// delivered: who puts this one in force tells it so ([`Alerts::reconfigure`]).
     pub alerts: Arc<Alerts>,
@@ -116,7 +119,8 @@ pub fn build(
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };
-    let deployer = deployer(&config, previous);
+    let deployed_by = deployed_by(&config);
+    let deployer = deployer(&config, &deployed_by, previous);
     let lifecycle = Lifecycle {
         store: base.store.clone(),
         issuer: Arc::new(issuer),
@@ -131,23 +135,58 @@ pub fn build(
         jitter: || Jitter::new(fastrand::f64() * 2.0 - 1.0),
     };
     let alerts = previous.map_or_else(|| alerts(&config, base), |it| it.alerts.clone());
-    let notices = notices(&config, base.clock.now());
-    Ok(Agent { config, lifecycle: Arc::new(lifecycle), alerts, notices })
+    let notices = notices(&config, &deployed_by, base.clock.now());
+    Ok(Agent { config, lifecycle: Arc::new(lifecycle), deployed_by, alerts, notices })
+}
+
+/// Who installs files and reloads servers, as it was settled when everything was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeployedBy {
+    /// This process.
+    ThisProcess,
+    /// The deployer, behind this socket.
+    Deployer(PathBuf),
+}
+
+impl fmt::Display for DeployedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThisProcess => f.write_str("renewd itself (direct)"),
+            Self::Deployer(path) => write!(f, "the deployer at {}", path.display()),
+        }
+    }
+}
+
+/// What the configuration's choice comes to on this machine, now.
+fn deployed_by(config: &Config) -> DeployedBy {
+    let path = config.store.deployer_socket();
+    match config.deployer {
+        DeployerChoice::Direct => DeployedBy::ThisProcess,
+        DeployerChoice::Socket => DeployedBy::Deployer(path),
+        DeployerChoice::Auto if SocketDeployer::is_there(&path) => DeployedBy::Deployer(path),
+        DeployerChoice::Auto => DeployedBy::ThisProcess,
+    }
 }
 
 /// The deployer of `previous` where it does the same: it knows what is being done to each target.
-fn deployer(config: &Config, previous: Option<&Agent>) -> Arc<dyn Deployer> {
-    let is_same =
-        |it: &&Agent| it.config.targets == config.targets && it.config.store == config.store;
+fn deployer(config: &Config, by: &DeployedBy, previous: Option<&Agent>) -> Arc<dyn Deployer> {
+    let is_same = |it: &&Agent| {
+        it.config.targets == config.targets
+            && it.config.store == config.store
+            && it.deployed_by == *by
+    };
     if let Some(previous) = previous.filter(is_same) {
         return previous.lifecycle.deployer.clone();
     }
     let settings = &config.store;
-    Arc::new(DirectDeployer::new(
-        settings.certs_dir(),
-        settings.private_dir().join("previous"),
-        config.targets.clone(),
-    ))
+    match by {
+        DeployedBy::Deployer(path) => Arc::new(SocketDeployer::new(path.clone(), &config.targets)),
+        DeployedBy::ThisProcess => Arc::new(DirectDeployer::new(
+            settings.certs_dir(),
+            settings.private_dir().join("previous"),
+            config.targets.clone(),
+        )),
+    }
 }
 
 fn alerts(config: &Config, base: &Base) -> Arc<Alerts> {
@@ -221,8 +260,17 @@ fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
 }
 
 /// Warnings of the configuration as the status shows them.
-fn notices(config: &Config, since: Timestamp) -> Vec<Notice> {
+fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<Notice> {
     let mut notices = Vec::new();
+    if !config.targets.is_empty() {
+        notices.push(Notice {
+            code: "agent.deployer".to_owned(),
+            health: Health::Ok,
+            message: format!("files are installed and servers reloaded by {deployed_by}"),
+            since,
+            hint: None,
+        });
+    }
     if config.alerts.receivers.is_empty() && config.alerts.heartbeat_url.is_none() {
         notices.push(Notice {
             code: "agent.silent".to_owned(),

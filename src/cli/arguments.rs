@@ -118,6 +118,21 @@ pub enum Command {
     },
     /// Have the running daemon read its configuration again.
     Reload,
+    /// Install files and reload servers as root, for the daemon; started by systemd.
+    #[command(hide = true)]
+    Deployer(DeployerArguments),
+}
+
+/// For whom to deploy.
+#[derive(Debug, Args)]
+pub struct DeployerArguments {
+    /// The one user who may ask: the daemon's.
+    #[arg(long, value_name = "NAME", default_value = "renewd")]
+    pub user: String,
+    /// Where earlier files are kept, so that they can be put back; by default where systemd says.
+    #[arg(long, value_name = "FOLDER", env = "STATE_DIRECTORY", hide_env = true)]
+    #[arg(default_value = "/var/lib/renewd-deployer")]
+    pub state_dir: PathBuf,
 }
 
 /// What to renew, and how.

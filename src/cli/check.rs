@@ -9,11 +9,12 @@ mod systemd;
 mod units;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::assemble::Agent;
+use crate::assemble::{Agent, DeployedBy};
 use crate::config::Severity;
 use crate::deploy::{ReloadSettings, TargetSettings};
 use crate::model::{Explain, chain_text};
@@ -49,6 +50,7 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
         output::json(&serde_json::json!({
             "certificates": certificates,
             "warnings": faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "deployer": agent.deployed_by.to_string(),
             "findings": findings,
         }));
     } else {
@@ -68,6 +70,9 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
                 file.display(),
                 output::counted(certificates)
             ));
+        }
+        if !agent.config.targets.is_empty() {
+            output::data(&format!("servers are handed certificates by {}", agent.deployed_by));
         }
     }
     Ok(match (is_rejected, findings.is_empty()) {
@@ -98,7 +103,7 @@ fn drop_ins(global: &Global) -> Result<Exit, Ended> {
 }
 
 async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<_> = missing_deployer(agent).into_iter().collect();
     let used: BTreeSet<_> =
         agent.config.certificates.iter().flat_map(|it| it.solvers.values()).collect();
     for name in used {
@@ -123,6 +128,20 @@ async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
     findings.extend(machine::findings(&agent.config, &units));
     findings.extend(units::findings(&needs, &units));
     findings
+}
+
+/// That there is nobody at the deployer's socket, where the configuration relies on it.
+fn missing_deployer(agent: &Agent) -> Option<Finding> {
+    let DeployedBy::Deployer(path) = &agent.deployed_by else { return None };
+    let kind = path.symlink_metadata().map(|it| it.file_type());
+    if kind.is_ok_and(|it| it.is_socket()) {
+        return None;
+    }
+    Some(Finding {
+        subject: "deployer".to_owned(),
+        message: format!("there is no socket at {}", path.display()),
+        hint: Some("start it: systemctl enable --now renewd-deployer.socket".to_owned()),
+    })
 }
 
 /// Programs of `target` that are not there.

@@ -8,6 +8,7 @@ pub mod arguments;
 mod check;
 mod config;
 mod context;
+mod deployer;
 mod dry_run;
 pub mod exit;
 mod output;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::observe::log;
+use crate::sys::activation::Sockets;
 
 use arguments::{AlertCommand, Arguments, CaCommand, Command, ConfigCommand, Global, LogFormat};
 use context::Ended;
@@ -39,6 +41,15 @@ pub fn main() -> ExitCode {
             drop(error.print());
             let is_help = !error.use_stderr();
             return if is_help { Exit::AsWanted } else { Exit::Usage }.into();
+        }
+    };
+    // Before any thread: it changes the environment.
+    let sockets = match Sockets::take() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            let hint = "renewd takes stream sockets alone: correct the socket unit";
+            output::problem(&crate::model::chain_text(&error), Some(hint));
+            return Exit::Usage.into();
         }
     };
     // Before the first TLS connection: with two providers in a process the choice would be a panic.
@@ -56,13 +67,13 @@ pub fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(dispatch(arguments)).unwrap_or_else(|Ended(exit)| exit);
+    let exit = runtime.block_on(dispatch(arguments, &sockets)).unwrap_or_else(|Ended(exit)| exit);
     // Work that blocks (a name lookup, say) must not hold the process's end.
     runtime.shutdown_background();
     exit.into()
 }
 
-async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
+async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended> {
     let global = &arguments.global;
     match arguments.command {
         Command::Run => run::run(global).await,
@@ -86,6 +97,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Ended> {
             AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
         },
         Command::Reload => reload::reload(global).await,
+        Command::Deployer(arguments) => deployer::deployer(global, &arguments, sockets).await,
     }
 }
 
@@ -95,8 +107,10 @@ fn log_format(arguments: &Arguments) -> log::LogFormat {
         Some(LogFormat::Text) => log::LogFormat::Text,
         Some(LogFormat::Json) => log::LogFormat::Json,
         Some(LogFormat::Journald) => log::LogFormat::Journald,
-        // Only the daemon's log is read by machines; who runs another command reads it himself.
-        None if matches!(arguments.command, Command::Run) => log::LogFormat::here(),
+        // Only the logs of daemon and deployer are read by machines; who runs another command reads it himself.
+        None if matches!(arguments.command, Command::Run | Command::Deployer(_)) => {
+            log::LogFormat::here()
+        }
         None => log::LogFormat::Text,
     }
 }

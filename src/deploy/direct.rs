@@ -1,5 +1,5 @@
 //! The deployer in this process: for containers, for machines without systemd, and behind the
-//! deployer's socket.
+//! deployer's socket, where it works for a [`Client`] whom it does not trust.
 //!
 //! One target does one thing at a time: a test never runs beside a reload or between the renames of
 //! an install. Targets do not wait for each other.
@@ -16,7 +16,9 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
+use super::client::Client;
 use super::placement::Placement;
+use super::programs::Launch;
 use super::source::Material;
 use super::{
     DeployError, DeployRequest, Deployer, InstallError, Installed, ReloadError, ReloadSettings,
@@ -30,13 +32,15 @@ pub struct DirectDeployer {
     certs_dir: PathBuf,
     previous_dir: PathBuf,
     targets: BTreeMap<TargetName, Target>,
+    /// For whom it works; `None`: for this process.
+    client: Option<Arc<Client>>,
 }
 
 #[derive(Debug)]
 struct Target {
     settings: TargetSettings,
     /// Reloads that were ever asked for.
-    reloads_asked: AtomicU64,
+    reloads_asked: Arc<AtomicU64>,
     /// Held while anything is done to the target.
     at_work: Arc<Mutex<LastReload>>,
 }
@@ -46,6 +50,8 @@ struct Target {
 struct LastReload {
     /// Whom it served: every request up to this one had been made when it began.
     serves: u64,
+    /// As what settings said.
+    settings: Option<ReloadSettings>,
     failed: Option<Arc<ReloadError>>,
 }
 
@@ -58,16 +64,38 @@ impl DirectDeployer {
         previous_dir: PathBuf,
         targets: BTreeMap<TargetName, TargetSettings>,
     ) -> Self {
-        let target = |settings| Target {
-            settings,
-            reloads_asked: AtomicU64::new(0),
-            at_work: Arc::default(),
-        };
+        let target =
+            |settings| Target { settings, reloads_asked: Arc::default(), at_work: Arc::default() };
         let targets = targets.into_iter().map(|(name, it)| (name, target(it))).collect();
-        Self { certs_dir, previous_dir, targets }
+        Self { certs_dir, previous_dir, targets, client: None }
     }
 
+    /// Works for `client` from now on: what it asks for has to be allowed to it, what it has stored
+    /// is taken for a stranger's, and only programs that nobody but root can change are run.
+    #[must_use]
+    pub fn on_behalf_of(mut self, client: Client) -> Self {
+        self.client = Some(Arc::new(client));
+        self
+    }
+
+    /// Takes the place of `previous`, which may be at work still: neither does anything to a target
+    /// beside the other.
+    #[must_use]
+    pub fn in_place_of(mut self, previous: &Self) -> Self {
+        for (name, target) in &mut self.targets {
+            if let Some(before) = previous.targets.get(name) {
+                target.reloads_asked = Arc::clone(&before.reloads_asked);
+                target.at_work = Arc::clone(&before.at_work);
+            }
+        }
+        self
+    }
+
+    /// The target of `request`, if it may be asked for.
     fn target(&self, request: &DeployRequest) -> Result<&Target, DeployError> {
+        if let Some(client) = &self.client {
+            client.check(request)?;
+        }
         let name = &request.target;
         self.targets.get(name).ok_or_else(|| DeployError::UnknownTarget { target: name.clone() })
     }
@@ -76,11 +104,25 @@ impl DirectDeployer {
         Placement::new(&self.previous_dir, &request.target, &request.certificate)
     }
 
+    fn launch(&self) -> Launch {
+        if self.client.is_some() { Launch::Trusted } else { Launch::Children }
+    }
+
+    /// That a client's generation is what it should be, before a server is told of it.
+    async fn check_material(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        if self.client.is_some() { self.material(request).await.map(drop) } else { Ok(()) }
+    }
+
     /// Reads the generation, so that nothing is deployed that is not whole.
     async fn material(&self, request: &DeployRequest) -> Result<Material, DeployError> {
         let DeployRequest { certificate, generation, target } = request.clone();
         let (certs_dir, name) = (self.certs_dir.clone(), certificate.clone());
-        let read = spawn_blocking(move || Material::read(&certs_dir, &name, generation)).await;
+        let client = self.client.clone();
+        let read = move || {
+            let demands = client.as_ref().and_then(|it| it.demands(&name));
+            Material::read(&certs_dir, &name, generation, demands)
+        };
+        let read = spawn_blocking(read).await;
         let broken_off =
             |error| DeployError::Install { target, source: InstallError::BrokenOff(error) };
         read.map_err(broken_off)?.map_err(|source| DeployError::Source {
@@ -111,21 +153,29 @@ impl Deployer for DirectDeployer {
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
         let target = self.target(request)?;
         if target.settings.install.is_empty() {
+            self.check_material(request).await?;
             return Ok(Installed::Nothing);
         }
         let material = self.material(request).await?;
         let settings = target.settings.install.clone();
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
+        let stranger = self.client.as_ref().and_then(|it| it.stranger());
         let at_work = Arc::clone(&target.at_work).lock_owned().await;
-        let work = move || install::install(&settings, &material, &certificate, &placement);
+        let work = move || {
+            if let Some(stranger) = stranger {
+                install::check_folders(&settings, &certificate, stranger)?;
+            }
+            install::install(&settings, &material, &certificate, &placement)
+        };
         blocking(at_work, work).await.map_err(|source| install_failed(request, source))
     }
 
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
+        self.check_material(request).await?;
         let Some(settings) = &target.settings.test else { return Ok(()) };
         let at_work = target.at_work.lock().await;
-        let tested = programs::test(settings, request, &self.certs_dir).await;
+        let tested = programs::test(settings, request, &self.certs_dir, self.launch()).await;
         drop(at_work);
         tested.map_err(|source| DeployError::Test {
             target: request.target.clone(),
@@ -136,14 +186,16 @@ impl Deployer for DirectDeployer {
 
     async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
+        self.check_material(request).await?;
         let Some(settings) = &target.settings.reload else { return Ok(()) };
         let failed = |source| DeployError::Reload { target: request.target.clone(), source };
         if programs::serves_all(settings) {
-            let reloaded = target.reload_once(settings, request, &self.certs_dir).await;
+            let reloaded =
+                target.reload_once(settings, request, &self.certs_dir, self.launch()).await;
             return reloaded.map_err(failed);
         }
         let at_work = target.at_work.lock().await;
-        let reloaded = programs::reload(settings, request, &self.certs_dir).await;
+        let reloaded = programs::reload(settings, request, &self.certs_dir, self.launch()).await;
         drop(at_work);
         reloaded.map_err(|error| failed(Arc::new(error)))
     }
@@ -156,7 +208,13 @@ impl Deployer for DirectDeployer {
         }
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
         let at_work = Arc::clone(&target.at_work).lock_owned().await;
-        let work = move || install::put_back(&settings, &certificate, &placement);
+        let stranger = self.client.as_ref().and_then(|it| it.stranger());
+        let work = move || {
+            if let Some(stranger) = stranger {
+                install::check_folders(&settings, &certificate, stranger)?;
+            }
+            install::put_back(&settings, &certificate, &placement)
+        };
         let found = blocking(at_work, work).await.map_err(|it| install_failed(request, it))?;
         if found {
             return Ok(());
@@ -173,13 +231,15 @@ impl Target {
         settings: &ReloadSettings,
         request: &DeployRequest,
         certs_dir: &Path,
+        launch: Launch,
     ) -> Result<(), Arc<ReloadError>> {
         let mine = self.reloads_asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = self.at_work.lock().await;
-        if last.serves < mine {
+        if last.serves < mine || last.settings.as_ref() != Some(settings) {
             let serves = self.reloads_asked.load(Ordering::SeqCst);
-            let reloaded = programs::reload(settings, request, certs_dir).await;
-            *last = LastReload { serves, failed: reloaded.err().map(Arc::new) };
+            let reloaded = programs::reload(settings, request, certs_dir, launch).await;
+            let failed = reloaded.err().map(Arc::new);
+            *last = LastReload { serves, settings: Some(settings.clone()), failed };
         }
         last.failed.clone().map_or(Ok(()), Err)
     }

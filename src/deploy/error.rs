@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::programs::program_hint;
+use super::remote::RemoteError;
 use super::{EndpointFault, InstallError, ReloadError, SourceError};
 use crate::model::{CertificateName, Explain, Generation, Identifier, Retry, TargetName};
 use crate::sys::process::ProcessError;
@@ -15,6 +17,23 @@ pub enum DeployError {
         /// Its name.
         target: TargetName,
     },
+    /// The deployer's configuration has no such certificate.
+    #[error("the deployer's configuration has no certificate {certificate}")]
+    UnknownCertificate {
+        /// Its name.
+        certificate: CertificateName,
+    },
+    /// The configuration does not hand that certificate to that target.
+    #[error("the configuration does not hand {certificate} to target {target}")]
+    NotListed {
+        /// The certificate.
+        certificate: CertificateName,
+        /// The target.
+        target: TargetName,
+    },
+    /// The deployer process could not be asked, or it refused or failed.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The stored generation can't be used.
     #[error("generation {generation} of {certificate} can't be deployed")]
     Source {
@@ -97,6 +116,8 @@ impl Explain for DeployError {
     fn code(&self) -> &'static str {
         match self {
             Self::UnknownTarget { .. } => "deploy.unknown_target",
+            Self::UnknownCertificate { .. } | Self::NotListed { .. } => "deploy.not_listed",
+            Self::Remote(error) => error.code(),
             Self::Source { .. } => "deploy.source",
             Self::Install { .. } => "deploy.install",
             Self::NothingKept { .. } => "deploy.nothing_kept",
@@ -112,8 +133,11 @@ impl Explain for DeployError {
             Self::UnknownTarget { .. } | Self::NothingKept { .. } | Self::NoName { .. } => {
                 Retry::AfterChange
             }
+            Self::Remote(error) => error.retry(),
             // What stops a deployment is on this machine, and a human may put it right any minute.
-            Self::Source { .. }
+            Self::UnknownCertificate { .. }
+            | Self::NotListed { .. }
+            | Self::Source { .. }
             | Self::Install { .. }
             | Self::Test { .. }
             | Self::Reload { .. }
@@ -125,12 +149,27 @@ impl Explain for DeployError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::UnknownTarget { target } => format!("add [target.{target}], or correct the name"),
+            Self::UnknownCertificate { certificate } => format!(
+                "daemon and deployer may read different files: does `renewd config show \
+                 {certificate}` know it, as root too?"
+            ),
+            Self::NotListed { certificate, target } => {
+                format!("add {target} to the targets of {certificate}, if it is to go there")
+            }
+            Self::Remote(error) => return error.hint(),
+            Self::Source { certificate, source: SourceError::Names, .. } => format!(
+                "the configuration may have changed: `renewd renew {certificate}` orders what it \
+                 says now"
+            ),
             Self::Source { certificate, .. } => {
                 format!("look with `renewd show {certificate}`; the store is repaired on its own")
             }
             Self::Install { source, .. } => return source.hint(),
             Self::NothingKept { certificate, .. } => {
                 format!("`renewd show {certificate}` lists the generations that are kept")
+            }
+            Self::Test { source: error @ ProcessError::Untrusted { .. }, .. } => {
+                return program_hint(error);
             }
             Self::Test { command, .. } => format!(
                 "run `{command}` and put right what it names; the server goes on with what it \

@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::placement::{Change, Copies, Placement};
 use super::source::Material;
 use super::standing::Standing;
-use super::{InstallSettings, Installed};
+use super::{InstallSettings, Installed, SourceError};
 use crate::model::CertificateName;
 use crate::model::Explain;
 use crate::sys::atomic::{self, Access, WriteError};
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::trust::{self, DistrustError};
 use crate::sys::user::{UserError, first_group_of, group_id, user_id};
 
 /// Temporary files of ours that are older were left by a crash.
@@ -66,6 +67,12 @@ pub enum InstallError {
         #[source]
         source: io::Error,
     },
+    /// What is stored can't be written out.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The folder it is to be put in could be another one by then.
+    #[error("nothing is written there as root")]
+    Untrusted(#[source] DistrustError),
     /// The work was broken off: the agent ends, or has a fault.
     #[error("the work was broken off")]
     BrokenOff(#[source] tokio::task::JoinError),
@@ -94,7 +101,8 @@ impl InstallError {
                 io::ErrorKind::StorageFull => Some("make room on that disk".into()),
                 _ => None,
             },
-            Self::Read { .. } | Self::Remove { .. } | Self::BrokenOff(_) => None,
+            Self::Untrusted(error) => error.hint(),
+            Self::Read { .. } | Self::Remove { .. } | Self::Source(_) | Self::BrokenOff(_) => None,
         }
     }
 }
@@ -114,8 +122,8 @@ pub(super) fn install(
     let mut changes = Vec::new();
     for file in settings {
         let path = destination(&file.path, certificate)?;
-        let wanted =
-            Standing::File { content: material.content(file.content), access: access(file)? };
+        let content = material.content(file.content)?;
+        let wanted = Standing::File { content, access: access(file)? };
         if !wanted.is_met_by(&Standing::observe(&path)?) {
             changes.push(Change { path, wanted });
         }
@@ -162,6 +170,25 @@ fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, Ins
         return Err(InstallError::NotAPath { path: text });
     };
     if folder.is_dir() { Ok(path) } else { Err(InstallError::NoFolder { folder }) }
+}
+
+/// That no folder on the way to the files of `settings` is one that the user `stranger`, for whom
+/// they are installed, could exchange for a link to where he may not write. Blocks.
+///
+/// # Errors
+///
+/// [`InstallError`] names it.
+pub(super) fn check_folders(
+    settings: &[InstallSettings],
+    certificate: &CertificateName,
+    stranger: u32,
+) -> Result<(), InstallError> {
+    for file in settings {
+        let path = destination(&file.path, certificate)?;
+        trust::check_not_of(path.parent().unwrap_or(&path), stranger)
+            .map_err(InstallError::Untrusted)?;
+    }
+    Ok(())
 }
 
 fn access(file: &InstallSettings) -> Result<Access, InstallError> {

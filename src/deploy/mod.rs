@@ -6,32 +6,41 @@
 //!
 //! Not here: when to do so ([`crate::plan`]), and what is remembered of it (`lifecycle`).
 
+mod client;
 mod direct;
 mod endpoint;
 mod error;
 mod install;
 mod placement;
 mod programs;
+mod remote;
+mod serve;
 mod settings;
 mod source;
 mod standing;
 mod verify;
+mod wire;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{CertificateName, Generation, TargetName};
 
+pub use client::Client;
 pub use direct::DirectDeployer;
 pub use endpoint::EndpointFault;
 pub use error::DeployError;
 pub use install::InstallError;
 pub use programs::ReloadError;
+pub use remote::{RemoteError, SocketDeployer};
+pub use serve::{Authority, DeployServer};
 pub use settings::{
     InstallContent, InstallSettings, ProgramSettings, ReloadSettings, TargetSettings,
     VerifySettings,
 };
 pub use source::SourceError;
 pub use verify::{Verified, look, names_to_ask, verify};
+pub use wire::{Complaint, LineError};
 
 /// Which certificate goes to which target. It names things and carries no content: who carries it
 /// out reads the store and the configuration for itself.
@@ -46,7 +55,8 @@ pub struct DeployRequest {
 }
 
 /// What an install did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Installed {
     /// The target has no files of its own: its server reads the store.
     Nothing,
@@ -54,6 +64,18 @@ pub enum Installed {
     Unchanged,
     /// At least one file was replaced.
     Changed,
+}
+
+impl Installed {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+        }
+    }
 }
 
 /// The four verbs, and the repair of the first. Each may be repeated at any time, and may be given up half-way: whoever comes

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{DeployRequest, InstallContent, ProgramSettings, ReloadSettings};
-use crate::sys::process::{self, ProcessError, Program};
+use crate::sys::process::{self, Finished, ProcessError, Program};
 use crate::sys::signal::{SignalError, send_to_pid_file};
+use crate::sys::transient;
 
 /// Programs that steer servers and never read our environment, by file name. One run of them serves
 /// every certificate; any other program may be somebody's script that looks after the one that
@@ -69,17 +70,59 @@ impl ReloadError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Unit { source: ProcessError::Start { .. }, .. } => {
+                Some("is this a machine with systemd? Else give a command or a signal".into())
+            }
             Self::Unit { unit, .. } => {
                 Some(format!("`systemctl status {unit}` and `journalctl -u {unit}` say more"))
-            }
-            Self::Program(ProcessError::Start { program, .. }) => {
-                Some(format!("is {program} installed and executable? Give its whole path"))
             }
             Self::Signal(SignalError::NotRunning { .. } | SignalError::PidFile { .. }) => {
                 Some("is the server running, and is that its pid file?".into())
             }
-            Self::Program(_) | Self::Signal(_) | Self::BrokenOff(_) => None,
+            Self::Program(error) => program_hint(error),
+            Self::Signal(_) | Self::BrokenOff(_) => None,
         }
+    }
+}
+
+/// What a human can do about a program that could not be run.
+pub(super) fn program_hint(error: &ProcessError) -> Option<String> {
+    match error {
+        ProcessError::Start { program, .. } => {
+            Some(format!("is {program} installed and executable? Give its whole path"))
+        }
+        ProcessError::Untrusted { source, .. } => source.hint(),
+        ProcessError::Nothing | ProcessError::TimedOut { .. } | ProcessError::Failed { .. } => None,
+    }
+}
+
+/// How programs are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Launch {
+    /// As children.
+    Children,
+    /// Only those that nobody but root and we ourselves can change; as transient units, where
+    /// systemd runs the machine and we are root, else as children.
+    Trusted,
+}
+
+impl Launch {
+    /// Runs `program` so.
+    async fn run(self, mut program: Program) -> Result<Finished, ProcessError> {
+        self.settle(&mut program)?;
+        if self == Self::Trusted && transient::is_possible() {
+            transient::run(&program).await
+        } else {
+            process::run(&program).await
+        }
+    }
+
+    /// Replaces the name of `program` by where it is, where that has to be trusted.
+    fn settle(self, program: &mut Program) -> Result<(), ProcessError> {
+        if let (Self::Trusted, Some(name)) = (self, program.arguments.first_mut()) {
+            *name = process::find_trusted(name)?.to_string_lossy().into_owned();
+        }
+        Ok(())
     }
 }
 
@@ -95,11 +138,12 @@ pub(super) async fn test(
     settings: &ProgramSettings,
     request: &DeployRequest,
     certs_dir: &Path,
+    launch: Launch,
 ) -> Result<(), ProcessError> {
     let program = program(settings, request, certs_dir);
-    match process::run(&program).await {
+    match launch.run(program.clone()).await {
         Err(ProcessError::Failed { output, .. }) if output.contains("mismatch") => {
-            process::run(&program).await.map(drop)
+            launch.run(program).await.map(drop)
         }
         other => other.map(drop),
     }
@@ -114,11 +158,14 @@ pub(super) async fn reload(
     settings: &ReloadSettings,
     request: &DeployRequest,
     certs_dir: &Path,
+    launch: Launch,
 ) -> Result<(), ReloadError> {
     match settings {
         ReloadSettings::Systemd { unit, timeout } => {
-            let program = systemctl(unit, *timeout);
+            let mut program = systemctl(unit, *timeout);
             let failed = |source| ReloadError::Unit { unit: unit.clone(), source };
+            launch.settle(&mut program).map_err(failed)?;
+            // It only asks systemd for something: no unit of its own is needed for that.
             process::run(&program).await.map(drop).map_err(failed)
         }
         ReloadSettings::Signal { signal, pid_file } => {
@@ -127,7 +174,7 @@ pub(super) async fn reload(
             Ok(sent.await.map_err(ReloadError::BrokenOff)??)
         }
         ReloadSettings::Command(settings) => {
-            Ok(process::run(&program(settings, request, certs_dir)).await.map(drop)?)
+            Ok(launch.run(program(settings, request, certs_dir)).await.map(drop)?)
         }
     }
 }

@@ -1,25 +1,30 @@
 //! Reads a stored generation as if it were a stranger's: beneath a directory handle, through no
-//! link, with a size cap, parsed and written anew, and only if key and certificate fit.
+//! link, with a size cap, parsed and written anew, and only if key and certificate fit. For a
+//! stranger's generation more has to hold ([`Demands`]).
 //!
 //! Not here: the store's own care for its files ([`crate::store`]).
 
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use zeroize::Zeroizing;
 
 use super::InstallContent;
-use crate::model::pem::MAX_PEM_BYTES;
-use crate::model::{CertificateName, Chain, ChainError, Generation, KeyError, PrivateKey};
+use crate::model::pem::{self, MAX_PEM_BYTES};
+use crate::model::{
+    CertificateName, Chain, ChainError, Generation, Identifier, KeyError, PrivateKey,
+};
+use crate::sys::beneath::{BeneathError, Folder};
 
 /// A stored generation can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// A file or folder of it can't be read.
+    /// A file or folder of it can't be reached.
+    #[error(transparent)]
+    Unreachable(#[from] BeneathError),
+    /// A file of it can't be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
         /// Which.
@@ -45,6 +50,18 @@ pub enum SourceError {
     /// Key and certificate are not a pair.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
+    /// It is not the certificate that the configuration means by that name.
+    #[error("the certificate is not for exactly the names that the configuration gives it")]
+    Names,
+}
+
+/// What has to hold of a generation that another user, who is not trusted, has stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demands<'a> {
+    /// The user's number: whoever owns the files. What somebody else owns was linked there.
+    pub(super) owner: u32,
+    /// What the certificate is for, all of it and nothing else.
+    pub(super) identifiers: &'a BTreeSet<Identifier>,
 }
 
 /// A generation's content, checked.
@@ -55,69 +72,70 @@ pub(super) struct Material {
 }
 
 impl Material {
-    /// Reads `generation` of `certificate` beneath `certs_dir`. Blocks.
+    /// Reads `generation` of `certificate` beneath `certs_dir`, which for a stranger's generation
+    /// has to be a folder itself in a folder that he does not choose. Blocks.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if it is not a whole, matching pair in plain files.
+    /// [`SourceError`] if it is not a whole, matching pair in plain files, or not as demanded.
     pub(super) fn read(
         certs_dir: &Path,
         certificate: &CertificateName,
         generation: Generation,
+        demands: Option<Demands<'_>>,
     ) -> Result<Self, SourceError> {
-        let label = generation.to_string();
-        let directory = OFlags::RDONLY | OFlags::DIRECTORY;
-        let path = certs_dir.join(certificate.as_str());
-        let certs = open(CWD, certs_dir, directory, certs_dir)?;
-        let folder = open(&certs, certificate.as_str(), directory | OFlags::NOFOLLOW, &path)?;
-        let path = path.join(&label);
-        let folder = open(&folder, label.as_str(), directory | OFlags::NOFOLLOW, &path)?;
-
-        let chain = Chain::parse_pem(&content(&folder, &path, InstallContent::FullChain)?)?;
-        let key = PrivateKey::from_pem(&content(&folder, &path, InstallContent::PrivateKey)?)?;
+        let certs = match (demands, certs_dir.parent(), certs_dir.file_name()) {
+            (Some(_), Some(state), Some(name)) => {
+                Folder::open(state)?.open_folder(&name.to_string_lossy())?
+            }
+            _ => Folder::open(certs_dir)?,
+        };
+        let folder =
+            certs.open_folder(certificate.as_str())?.open_folder(&generation.to_string())?;
+        let owner = demands.map(|it| it.owner);
+        let chain = Chain::parse_pem(&content(&folder, InstallContent::FullChain, owner)?)?;
+        let key = PrivateKey::from_pem(&content(&folder, InstallContent::PrivateKey, owner)?)?;
         if key.public_key()? != chain.leaf.public_key {
             return Err(SourceError::Mismatch);
+        }
+        if demands.is_some_and(|it| !chain.is_for_exactly(it.identifiers)) {
+            return Err(SourceError::Names);
         }
         Ok(Self { chain, key })
     }
 
-    /// The content of the file that holds `content`.
-    pub(super) fn content(&self, content: InstallContent) -> Zeroizing<Vec<u8>> {
+    /// The content of the file that holds `content`, written anew: nothing that stood beside chain
+    /// and key in the store's files gets into it.
+    ///
+    /// # Errors
+    ///
+    /// None for a key that could be read.
+    pub(super) fn content(
+        &self,
+        content: InstallContent,
+    ) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let key = || Ok::<_, KeyError>(pem::write_private_key(&self.key.secret_der()?));
         let text = match content {
-            InstallContent::FullChain => self.chain.full_pem(),
-            InstallContent::Certificate => self.chain.leaf_pem(),
-            InstallContent::Chain => self.chain.issuers_pem(),
-            InstallContent::PrivateKey => self.key.secret_pem().to_owned(),
+            InstallContent::FullChain => Zeroizing::new(self.chain.full_pem()),
+            InstallContent::Certificate => Zeroizing::new(self.chain.leaf_pem()),
+            InstallContent::Chain => Zeroizing::new(self.chain.issuers_pem()),
+            InstallContent::PrivateKey => key()?,
             InstallContent::Combined => {
-                let key = Zeroizing::new(self.key.secret_pem().to_owned());
-                let separator = if key.ends_with('\n') { "" } else { "\n" };
-                [key.as_str(), separator, &self.chain.full_pem()].concat()
+                Zeroizing::new([key()?.as_str(), &self.chain.full_pem()].concat())
             }
         };
-        Zeroizing::new(text.into_bytes())
+        Ok(Zeroizing::new(text.as_bytes().to_vec()))
     }
 }
 
-fn open(
-    parent: impl AsFd,
-    name: impl rustix::path::Arg,
-    flags: OFlags,
-    path: &Path,
-) -> Result<OwnedFd, SourceError> {
-    openat(parent, name, flags | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| SourceError::Unreadable { path: path.to_owned(), source: errno.into() })
-}
-
 fn content(
-    folder: &OwnedFd,
-    folder_path: &Path,
+    folder: &Folder,
     content: InstallContent,
+    owner: Option<u32>,
 ) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let name = content.file_name();
-    let path = folder_path.join(name);
-    // The open of a FIFO would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::from(open(folder, name, flags, &path)?);
+    let path = folder.path().join(name);
+    let file = folder.open_file(name)?;
     let unreadable = |source| SourceError::Unreadable { path: path.clone(), source };
     let refused = |what| SourceError::Refused { path: path.clone(), what };
 
@@ -129,7 +147,13 @@ fn content(
     if metadata.nlink() != 1 {
         return Err(refused("has more than one hard link"));
     }
+    if owner.is_some_and(|it| it != metadata.uid()) {
+        return Err(refused("does not belong to the user who keeps the certificates"));
+    }
     let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX);
+    if metadata.len() > limit {
+        return Err(refused("is too large"));
+    }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PEM_BYTES.min(64 * 1024)));
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MAX_PEM_BYTES {

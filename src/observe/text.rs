@@ -58,6 +58,9 @@ pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
         text.push('\n');
         text.extend(troubles);
     }
+    if let Some(notice) = status.notices.iter().find(|it| it.code == "agent.deployer") {
+        text.push_str(&format!("\nDeployment: {}.\n", escaped(&notice.message)));
+    }
     if status.notices.iter().any(|it| it.code == "agent.silent" && it.health == Health::Ok) {
         text.push_str(
             "\nNobody will be told of trouble: there is no [[alert]] and no heartbeat.\n",

@@ -30,6 +30,12 @@ impl StoreSettings {
         self.run_dir.join("control.sock")
     }
 
+    /// The socket on which the deployer takes requests.
+    #[must_use]
+    pub fn deployer_socket(&self) -> PathBuf {
+        self.run_dir.join("deployer.sock")
+    }
+
     /// The status file.
     #[must_use]
     pub fn status_file(&self) -> PathBuf {

@@ -191,13 +191,10 @@ fn a_built_in_ca_and_what_is_asked_of_it_must_fit() {
 }
 
 #[test]
-fn a_deployer_that_is_not_there_yet_is_refused_and_not_passed_over() {
-    check(
-        "deployer = \"socket\"",
-        "renewd.toml:2: deployer: the deployer's socket comes with a later version\n  \
-           hint: write \"direct\", or \"auto\", which is the same for now\n",
-    );
-    loads("deployer = \"auto\"");
+fn every_way_to_deploy_is_taken_and_no_other() {
+    for way in ["auto", "direct", "socket"] {
+        loads(&format!("deployer = \"{way}\""));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod alerts;
 mod crash;
 mod daemon;
 mod deploy;
+mod deployer;
 mod expiry;
 mod faults;
 mod issuance;

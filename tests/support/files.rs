@@ -26,6 +26,14 @@ pub fn write_secret(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
     file.write_all(content.as_ref()).unwrap();
 }
 
+/// Makes the file at `path` seem `length` bytes long, which takes no room.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "fixtures need not survive a crash")]
+pub fn grow(path: &Path, length: u64) {
+    let file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.set_len(length).unwrap();
+}
+
 /// Writes a fresh self-signed certificate for `name` and its key, for a server to start with.
 #[track_caller]
 pub fn self_signed(name: &str, fullchain: &Path, privkey: &Path) {

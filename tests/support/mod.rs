@@ -34,7 +34,7 @@ mod workspace;
 
 pub use alertmanager::Alertmanager;
 pub use curl::curl;
-pub use files::{self_signed, write, write_secret};
+pub use files::{grow, self_signed, write, write_secret};
 pub use nginx::{Nginx, NginxOptions, TlsServer};
 pub use openssl::{served_certificate, served_serial};
 pub use pebble::{Pebble, PebbleOptions};

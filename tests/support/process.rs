@@ -102,6 +102,15 @@ impl Running {
         Self { name: name.to_owned(), log: log.to_owned(), child }
     }
 
+    /// As [`Running::start`], with `input` as the standard input.
+    #[track_caller]
+    pub fn start_with(name: &str, command: &mut Command, log: &Path, input: Stdio) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        command.stdin(input).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = Group::spawn(command);
+        Self { name: name.to_owned(), log: log.to_owned(), child }
+    }
+
     /// Its process id, which is also the id of its process group.
     #[must_use]
     pub fn pid(&self) -> u32 {

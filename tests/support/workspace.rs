@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -85,6 +87,19 @@ impl Workspace {
     #[track_caller]
     pub fn spawn(&self, args: &[&str]) -> Running {
         Running::start("renewd", &mut self.command(args), &self.path().join("renewd.log"))
+    }
+
+    /// Starts `renewd` as systemd starts a service with a socket: `socket` is handed over, called
+    /// `name`. What it writes is in `NAME.log` in this folder.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_activated(&self, name: &str, socket: UnixListener, args: &[&str]) -> Running {
+        let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_renewd")]).args(args);
+        command.env("LISTEN_FDNAMES", name).env("RENEWD_CONFIG", self.config_file());
+        let log = self.path().join(format!("{name}.log"));
+        Running::start_with(name, &mut command, &log, OwnedFd::from(socket).into())
     }
 
     /// The command line, with nothing of the test's environment but PATH.

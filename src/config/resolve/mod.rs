@@ -196,10 +196,6 @@ fn settings(main: &RawFile, world: &mut World<'_>) -> Settings {
             faults.push(if at.value.contains('@') { fault.hint(hint) } else { fault });
         }
     }
-    if let Some(at) = raw.deployer.as_ref().filter(|it| it.value == DeployerChoice::Socket) {
-        let fault = at.fault("the deployer's socket comes with a later version");
-        faults.push(fault.hint("write \"direct\", or \"auto\", which is the same for now"));
-    }
     world.show(Topic::Settings, &raw);
     world.settle(faults);
     Settings {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::deploy::{InstallContent, InstallSettings, ProgramSettings};
-use crate::model::{Explain, Generation, chain_text};
+use crate::model::{CertificateSpec, Explain, Generation, Identifier, KeyType, chain_text};
 use crate::probe::test_server::Certified;
 use crate::sys::atomic::{self, Access};
 
@@ -387,4 +387,172 @@ async fn wait_for(path: &Path) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{} did not come", path.display());
+}
+
+/// The world's deployer as it works for a user that it does not trust, who may ask for `names`.
+fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
+    let identifiers: Vec<Identifier> = names.iter().map(|it| it.parse().unwrap()).collect();
+    let spec = CertificateSpec {
+        name: "site".parse().unwrap(),
+        identifiers,
+        cas: Vec::new(),
+        key_type: KeyType::P256,
+        profile: None,
+        solvers: BTreeMap::new(),
+        targets: vec!["web".parse().unwrap()],
+        verify_names: Vec::new(),
+        verify: true,
+        read_group: None,
+        placeholder: true,
+        source: PathBuf::new(),
+    };
+    world.deployer().on_behalf_of(Client::new(user, &[spec]))
+}
+
+fn own() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[tokio::test]
+async fn a_client_gets_what_the_configuration_lists_and_nothing_else() {
+    let mut world = World::new();
+    let target = world.settings.clone();
+    let deployer = on_behalf_of(&world, own(), &["example.com"]);
+    assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Changed);
+    let unknown = DeployRequest { certificate: "other".parse().unwrap(), ..request(1) };
+    let error = deployer.install(&unknown).await.unwrap_err();
+    assert!(matches!(error, DeployError::UnknownCertificate { .. }), "{error}");
+    // There is such a target, and the certificate does not go there.
+    world.settings = TargetSettings { name: "mail".parse().unwrap(), ..target };
+    let deployer = on_behalf_of(&world, own(), &["example.com"]);
+    let unlisted = DeployRequest { target: "mail".parse().unwrap(), ..request(1) };
+    for result in [
+        deployer.install(&unlisted).await.map(drop),
+        deployer.test(&unlisted).await,
+        deployer.reload(&unlisted).await,
+        deployer.put_back(&unlisted).await,
+    ] {
+        assert!(matches!(result, Err(DeployError::NotListed { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clients_certificate_is_for_exactly_the_names_of_the_configuration() {
+    let world = World::new();
+    world.store(1, &Certified::new(&["example.com", "*.example.com", "192.0.2.7"]));
+    let install = async |names: &[&str]| {
+        on_behalf_of(&world, own(), names).install(&request(1)).await.map(drop)
+    };
+    for names in [
+        &["example.com"][..],
+        &["example.com", "*.example.com"],
+        &["example.com", "*.example.com", "192.0.2.8"],
+        &["example.com", "*.example.com", "192.0.2.7", "www.example.com"],
+    ] {
+        let error = install(names).await.unwrap_err();
+        assert!(chain_text(&error).contains("exactly the names"), "{error}");
+    }
+    install(&["192.0.2.7", "example.com", "*.example.com"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clients_files_are_his_own_and_reached_through_no_link() {
+    let world = World::new();
+    let refusal = async |user: u32| {
+        let deployer = on_behalf_of(&world, user, &["example.com"]);
+        let error = deployer.install(&request(1)).await.unwrap_err();
+        chain_text(&error)
+    };
+    assert!(refusal(own() + 1).await.contains("does not belong"));
+    // The folder of all certificates is the client's too: he could make it a link.
+    atomic::rename(&world.path("certs"), &world.path("elsewhere")).unwrap();
+    symlink(world.path("elsewhere"), world.path("certs")).unwrap();
+    assert!(refusal(own()).await.contains("cannot open the folder"));
+    assert!(world.deployer().install(&request(1)).await.is_ok(), "it is the operator's own");
+}
+
+#[tokio::test]
+async fn a_server_is_not_told_of_a_clients_generation_that_is_not_what_it_should_be() {
+    let mut world = World::new();
+    world.settings.install.clear();
+    world.reload_by("/bin/true", &[]);
+    world.settings.test = Some(program_of("/bin/true", &[]));
+    world.store(1, &Certified::new(&["foreign.example"]));
+    let deployer = on_behalf_of(&world, own(), &["example.com"]);
+    for result in [
+        deployer.install(&request(1)).await.map(drop),
+        deployer.test(&request(1)).await,
+        deployer.reload(&request(1)).await,
+    ] {
+        assert!(matches!(result, Err(DeployError::Source { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn for_a_client_no_program_is_run_that_others_could_have_put_there() {
+    let mut world = World::new();
+    let script = world.path("etc/reload");
+    atomic::write(&script, b"#!/bin/sh\necho told\n", Access::mode(0o775)).unwrap();
+    let script_text = script.display().to_string();
+    world.reload_by(&script_text, &[]);
+    world.settings.test = Some(program_of(&script_text, &[]));
+    let deployer = on_behalf_of(&world, own(), &["example.com"]);
+    for error in [
+        deployer.reload(&request(1)).await.unwrap_err(),
+        deployer.test(&request(1)).await.unwrap_err(),
+    ] {
+        assert_eq!(error.hint().unwrap(), format!("chmod go-w {script_text}"), "{error}");
+    }
+    world.deployer().reload(&request(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_stands_beside_chain_and_key_is_installed() {
+    let world = World::new();
+    let certified = Certified::new(&["example.com"]);
+    let folder = world.generation(1);
+    let junk = "<script>\n";
+    for (name, text) in
+        [("fullchain.pem", &certified.certificate_pem), ("privkey.pem", &certified.key_pem)]
+    {
+        let text = format!("{junk}{text}{junk}");
+        atomic::write(&folder.join(name), text.as_bytes(), Access::mode(0o600)).unwrap();
+    }
+    world.deployer().install(&request(1)).await.unwrap();
+    for name in ["etc/site.pem", "etc/site.key"] {
+        assert!(!world.read(name).contains("script"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_deployer_in_place_of_another_waits_for_it_and_reloads_as_it_was_told_itself() {
+    let mut world = World::new();
+    let mut deployer_of = |name: &str| {
+        let script = world.path(name).join("nginx");
+        atomic::directory(&world.path(name), Access::mode(0o755)).unwrap();
+        let told = world.path(&format!("told-{name}")).display().to_string();
+        let text = format!("#!/bin/sh\necho told >> {told}\n");
+        atomic::write(&script, text.as_bytes(), Access::mode(0o755)).unwrap();
+        world.reload_by(&script.display().to_string(), &[]);
+        world.deployer()
+    };
+    let first = deployer_of("first");
+    let second = deployer_of("second").in_place_of(&first);
+    let name: TargetName = "web".parse().unwrap();
+    let at_work = Arc::clone(&first.targets[&name].at_work).lock_owned().await;
+    assert!(second.targets[&name].at_work.try_lock().is_err());
+    let request = request(1);
+    let (one, other) = (first.reload(&request), second.reload(&request));
+    let both = async { tokio::join!(one, other) };
+    let mut both = std::pin::pin!(both);
+    // Both have asked now, and the first to go would serve both, had they one configuration.
+    assert!(futures_util::FutureExt::now_or_never(&mut both).is_none());
+    drop(at_work);
+    let (one, other) = both.await;
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(
+        (world.read("told-first"), world.read("told-second")),
+        ("told\n".into(), "told\n".into())
+    );
 }

@@ -1,0 +1,69 @@
+//! Whom a deployer with more rights than its client works for, and what it may be asked.
+//!
+//! All of it comes from the configuration: which certificates there are, what they are for, and
+//! which targets they go to. A client only names things.
+//!
+//! Not here: who is at the other end of a socket ([`super::serve`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::source::Demands;
+use super::{DeployError, DeployRequest};
+use crate::model::{CertificateName, CertificateSpec, Identifier, TargetName};
+
+/// A user who may ask for deployments and is not trusted with anything else.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The user's number: whose files the stored certificates have to be.
+    pub(super) user: u32,
+    certificates: BTreeMap<CertificateName, Permitted>,
+}
+
+/// What may be asked for one certificate.
+#[derive(Clone, Debug)]
+struct Permitted {
+    identifiers: BTreeSet<Identifier>,
+    targets: BTreeSet<TargetName>,
+}
+
+impl Client {
+    /// The user with the number `user`, who may ask for what `certificates` say and nothing else.
+    #[must_use]
+    pub fn new(user: u32, certificates: &[CertificateSpec]) -> Self {
+        let permitted = |spec: &CertificateSpec| {
+            let targets = spec.targets.iter().cloned().collect();
+            (spec.name.clone(), Permitted { identifiers: spec.identifier_set(), targets })
+        };
+        Self { user, certificates: certificates.iter().map(permitted).collect() }
+    }
+
+    /// The user, if he has not all rights of this process anyway.
+    pub(super) fn stranger(&self) -> Option<u32> {
+        let own = rustix::process::geteuid().as_raw();
+        Some(self.user).filter(|it| ![0, own].contains(it))
+    }
+
+    /// That `request` may be made.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError::UnknownCertificate`], or [`DeployError::NotListed`] for a target that the
+    /// certificate does not go to.
+    pub(super) fn check(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        let DeployRequest { certificate, target, .. } = request;
+        let Some(permitted) = self.certificates.get(certificate) else {
+            return Err(DeployError::UnknownCertificate { certificate: certificate.clone() });
+        };
+        if permitted.targets.contains(target) {
+            return Ok(());
+        }
+        let (certificate, target) = (certificate.clone(), target.clone());
+        Err(DeployError::NotListed { certificate, target })
+    }
+
+    /// What has to hold of a generation of `certificate`.
+    pub(super) fn demands(&self, certificate: &CertificateName) -> Option<Demands<'_>> {
+        let permitted = self.certificates.get(certificate)?;
+        Some(Demands { owner: self.user, identifiers: &permitted.identifiers })
+    }
+}
