@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::api::ControlSocket;
+use crate::config::Environment;
 use crate::daemon::Daemon;
 use crate::model::{Event, chain_text};
 use crate::sys::atomic::{self, Access};
+use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
 
 use super::arguments::Global;
@@ -44,7 +46,8 @@ pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
     })?;
     base.observer.observe(&Event::ConfigLoaded { certificates: agent.config.certificates.len() });
 
-    let daemon = Daemon { base, agent: Arc::new(agent), config_file, environment };
+    let supervisor = supervisor(&environment);
+    let daemon = Daemon { base, agent: Arc::new(agent), config_file, environment, supervisor };
     let (running, handle) = daemon.prepare();
     let (end, ended) = oneshot::channel::<()>();
     let until = async { drop(ended.await) };
@@ -64,6 +67,19 @@ pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
             Ok(Exit::AsWanted)
         }
     }
+}
+
+/// Who wants to know how this process is, if anybody. One that can't be told is no reason not to
+/// run: certificates matter more.
+fn supervisor(environment: &Environment) -> Supervisor {
+    let variable = |name: &str| environment.variables.get(name).cloned();
+    Supervisor::from_variables(variable).unwrap_or_else(|error| {
+        output::problem(
+            &chain_text(&error),
+            Some("the service manager will think it never started"),
+        );
+        Supervisor::default()
+    })
 }
 
 fn make_run_folders(settings: &crate::store::StoreSettings) -> Result<(), atomic::WriteError> {

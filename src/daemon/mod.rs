@@ -15,6 +15,7 @@ mod notices;
 mod reload;
 mod requests;
 mod scheduler;
+mod supervision;
 mod tick;
 mod watch;
 
@@ -31,6 +32,7 @@ use crate::assemble::{Agent, Base, WorkReport};
 use crate::config::Environment;
 use crate::model::{CertificateName, StatusDocument};
 use crate::plan::{Asked, Plan};
+use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
 
 /// How long work that is under way may go on after the request to end.
@@ -52,6 +54,8 @@ pub struct Daemon {
     pub config_file: PathBuf,
     /// What configurations may read of the process's environment.
     pub environment: Environment,
+    /// Who wants to know how the process is.
+    pub supervisor: Supervisor,
 }
 
 /// Asks the running daemon for things.

@@ -18,6 +18,15 @@ use super::Daemon;
 /// Hears how many certificates are in force, or all faults as one text.
 pub(super) type Reply = oneshot::Sender<Result<usize, String>>;
 
+/// Whether a reading was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Just now.
+    Now,
+    /// None was, or one is under way already.
+    NotNow,
+}
+
 /// The reading of configurations that is under way or waited for.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
@@ -28,14 +37,15 @@ pub(super) struct Reloads {
 
 impl Reloads {
     /// Has the configuration of `daemon` read again; `reply` hears of it.
-    pub(super) fn ask(&mut self, daemon: &Daemon, reply: Option<Reply>) {
+    pub(super) fn ask(&mut self, daemon: &Daemon, reply: Option<Reply>) -> Begun {
         if self.task.is_empty() {
             self.waiting.extend(reply);
             self.begin(daemon);
-        } else {
-            // What is being read may be older than what is asked for.
-            self.next.get_or_insert_default().extend(reply);
+            return Begun::Now;
         }
+        // What is being read may be older than what is asked for.
+        self.next.get_or_insert_default().extend(reply);
+        Begun::NotNow
     }
 
     fn begin(&mut self, daemon: &Daemon) {
@@ -51,7 +61,7 @@ impl Reloads {
     }
 
     /// Tells all who waited for the reading that ended; begins the next one if it was asked for.
-    pub(super) fn answer(&mut self, result: &Result<usize, String>, daemon: &Daemon) {
+    pub(super) fn answer(&mut self, result: &Result<usize, String>, daemon: &Daemon) -> Begun {
         for reply in self.waiting.drain(..) {
             // Who asked may have gone away.
             drop(reply.send(result.clone()));
@@ -59,7 +69,9 @@ impl Reloads {
         if let Some(next) = self.next.take() {
             self.waiting = next;
             self.begin(daemon);
+            return Begun::Now;
         }
+        Begun::NotNow
     }
 }
 

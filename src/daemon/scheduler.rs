@@ -17,7 +17,8 @@ use crate::plan::backoff::{Jitter, after_local_failure};
 use crate::sys::signals::{Signal, Signals};
 
 use super::entry::{Breakdown, Schedule, Stage};
-use super::reload::{Reloads, Reply};
+use super::reload::{Begun, Reloads, Reply};
+use super::supervision::{Supervision, Word};
 use super::watch::{Changed, Watch};
 use super::{Command, Daemon, SHUTDOWN_GRACE, Shown, herald, notices, tick};
 
@@ -72,15 +73,19 @@ pub(super) async fn run(
     let mut scheduler = Scheduler::new(daemon, status, herald);
     // What the last process may have left half done.
     scheduler.daemon.agent.lifecycle.repair_targets().await;
+    scheduler.publish();
+    scheduler.say(Word::Ready);
 
     loop {
         scheduler.begin_due();
         scheduler.publish();
+        scheduler.attend();
         let sleep = scheduler.sleep();
         tokio::select! {
             () = clock.sleep(sleep) => {}
             Some(done) = scheduler.work.join_next_with_id() => scheduler.end(done),
             Some(pass) = scheduler.passes.join_next() => scheduler.end_pass(pass),
+            Some(()) = scheduler.supervision.pulsed() => scheduler.live(),
             Some(loaded) = scheduler.reloads.ended() => scheduler.end_reload(loaded, &watch),
             Some(command) = commands.recv() => scheduler.take(command),
             Some(()) = ticks.recv() => scheduler.tick(),
@@ -94,6 +99,7 @@ pub(super) async fn run(
             },
         }
     }
+    scheduler.say(Word::Stopping);
     scheduler.finish().await;
 }
 
@@ -116,10 +122,12 @@ pub(super) struct Scheduler {
     /// When what changed is to be shown, by the monotonic clock.
     show_at: Duration,
     herald: herald::Herald,
+    supervision: Supervision,
 }
 
 impl Scheduler {
-    fn new(daemon: Daemon, status: channel::Sender<Shown>, herald: herald::Herald) -> Self {
+    fn new(mut daemon: Daemon, status: channel::Sender<Shown>, herald: herald::Herald) -> Self {
+        let supervision = Supervision::new(std::mem::take(&mut daemon.supervisor));
         let mut schedule = Schedule::default();
         schedule.set_names(&names(&daemon.agent));
         Self {
@@ -135,6 +143,7 @@ impl Scheduler {
             is_changed: true,
             show_at: Duration::ZERO,
             herald,
+            supervision,
             daemon,
         }
     }
@@ -145,11 +154,34 @@ impl Scheduler {
 
     fn sleep(&self) -> Duration {
         let longest = if self.is_changed {
-            self.show_at.saturating_sub(self.daemon.base.clock.monotonic())
+            self.show_at.saturating_sub(self.monotonic())
         } else {
             LONGEST_SLEEP
         };
+        let longest = self.supervision.sleep(self.monotonic(), longest);
         self.schedule.sleep(self.now(), longest)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.daemon.base.clock.monotonic()
+    }
+
+    /// Tells the service manager `word`.
+    fn say(&mut self, word: Word) {
+        let now = self.monotonic();
+        self.supervision.tell(word, now);
+    }
+
+    /// Tells the service manager what it is to hear at this turn of the loop.
+    fn attend(&mut self) {
+        let (now, store) = (self.monotonic(), self.daemon.base.store.clone());
+        self.supervision.turn(now, || async move { store.pulse().await });
+    }
+
+    /// The loop turns, and the store has answered.
+    fn live(&mut self) {
+        let now = self.monotonic();
+        self.supervision.alive(now);
     }
 
     /// How many of `limit` slots are free for what is at `stage`. Also work that began under an
@@ -353,7 +385,9 @@ impl Scheduler {
     }
 
     fn reload(&mut self, reply: Option<Reply>) {
-        self.reloads.ask(&self.daemon, reply);
+        if self.reloads.ask(&self.daemon, reply) == Begun::Now {
+            self.say(Word::Reloading);
+        }
     }
 
     /// Puts what was read in force, or tells why not.
@@ -367,7 +401,12 @@ impl Scheduler {
         }
         self.is_changed = true;
         self.show_at = Duration::ZERO;
-        self.reloads.answer(&result, &self.daemon);
+        self.publish();
+        // Before the answer: whoever asked may look at the service as soon as it has that.
+        self.say(Word::Ready);
+        if self.reloads.answer(&result, &self.daemon) == Begun::Now {
+            self.say(Word::Reloading);
+        }
     }
 
     fn put_in_force(&mut self, agent: Agent, watch: &Watch) -> usize {
@@ -403,6 +442,7 @@ impl Scheduler {
         document.certificates = certificates.into_iter().map(|(_, status)| status).collect();
         let count = u32::try_from(document.certificates.len()).unwrap_or(u32::MAX);
         self.show_at = now.saturating_add(SHOWING.saturating_mul(count));
+        self.supervision.show(&document);
         self.status.send_replace(Shown { document, is_whole: self.schedule.is_whole() });
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::net::UnixDatagram;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -14,6 +15,7 @@ use crate::model::{CertificateName, Event, Observer, StatusDocument, Timestamp};
 use crate::store::Store;
 use crate::sys::atomic::{self, Access};
 use crate::sys::clock::{Clock, ManualClock};
+use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +29,8 @@ struct Counting {
     panics: Mutex<usize>,
     /// Renewals that run now, and the most that ever did.
     at_once: Mutex<(usize, usize)>,
+    /// If there is one, the next configuration in force holds up whoever tells of it.
+    gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
 
 impl Counting {
@@ -48,6 +52,12 @@ impl Observer for Counting {
                 assert!(certificate.as_str() != "bad", "a fault of ours");
             }
             Event::RenewalFailed { .. } => self.at_once.lock().unwrap().0 -= 1,
+            Event::ConfigLoaded { .. } => {
+                let gate = self.gate.lock().unwrap().take();
+                if let Some(gate) = gate {
+                    gate.recv().unwrap_err();
+                }
+            }
             Event::Panicked { .. } => *self.panics.lock().unwrap() += 1,
             _ => {}
         }
@@ -78,6 +88,11 @@ fn configuration(names: &[&str]) -> String {
 impl World {
     /// Runs a daemon for certificates called `names`.
     async fn start(names: &[&str]) -> Self {
+        Self::start_for(names, Supervisor::default()).await
+    }
+
+    /// Runs a daemon for certificates called `names`, which tells `supervisor` how it is.
+    async fn start_for(names: &[&str], supervisor: Supervisor) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config_file = folder.path().join("renewd.toml");
         atomic::write(&config_file, configuration(names).as_bytes(), Access::mode(0o600)).unwrap();
@@ -94,7 +109,8 @@ impl World {
             host: "test".to_owned(),
         };
         let agent = Arc::new(build(config, &base, None).unwrap());
-        let (running, handle) = Daemon { base, agent, config_file, environment }.prepare();
+        let (running, handle) =
+            Daemon { base, agent, config_file, environment, supervisor }.prepare();
         let running = tokio::spawn(running.run(Signals::listen().unwrap()));
         Self { folder, clock, observer, handle, running }
     }
@@ -210,4 +226,61 @@ async fn who_asks_for_work_is_answered_and_sees_what_came_of_it_at_once() {
     }
     let unknown = world.handle.work(vec!["none".parse().unwrap()], crate::plan::Asked::ByName);
     assert!(matches!(unknown.await, Err(super::Refused::Unknown(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_that_turns_shows_life_and_one_that_stands_still_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let heard = UnixDatagram::bind(&path).unwrap();
+    let address = path.to_str().unwrap();
+    let supervisor = Supervisor::from_variables(|name| match name {
+        "NOTIFY_SOCKET" => Some(address.to_owned()),
+        "WATCHDOG_USEC" => Some("10000000".to_owned()),
+        _ => None,
+    });
+    let world = World::start_for(&["one"], supervisor.unwrap()).await;
+    let next = async |wanted: &str| {
+        let mut buffer = [0; 4096];
+        let listening = async {
+            loop {
+                world.clock.advance(Duration::from_secs(1));
+                let waited = timeout(Duration::from_millis(20), heard.recv(&mut buffer)).await;
+                let Ok(count) = waited else { continue };
+                let text = String::from_utf8_lossy(&buffer[..count.unwrap()]).into_owned();
+                if text.starts_with(wanted) {
+                    return text;
+                }
+            }
+        };
+        timeout(LIMIT, listening).await.unwrap_or_else(|_late| panic!("no {wanted}"))
+    };
+    next("READY=1\nSTATUS=").await;
+    for _ in 0..3 {
+        next("WATCHDOG=1").await;
+    }
+
+    let (open, gate) = std::sync::mpsc::channel();
+    *world.observer.gate.lock().unwrap() = Some(gate);
+    let handle = world.handle.clone();
+    let reload = tokio::spawn(async move { handle.reload().await });
+    next("RELOADING=1\nMONOTONIC_USEC=").await;
+    let is_stuck = async {
+        while world.observer.gate.lock().unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, is_stuck).await.unwrap();
+    let mut buffer = [0; 4096];
+    while heard.try_recv(&mut buffer).is_ok() {}
+    for _ in 0..50 {
+        world.clock.advance(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(heard.try_recv(&mut buffer).is_err(), "a loop that stands still tells nothing");
+
+    drop(open);
+    next("READY=1\n").await;
+    next("WATCHDOG=1").await;
+    assert_eq!(reload.await.unwrap(), Ok(1));
 }

@@ -18,6 +18,7 @@ mod key;
 mod lineage;
 mod opening;
 mod ports;
+mod pulse;
 mod repair;
 mod settings;
 

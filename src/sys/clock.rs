@@ -22,6 +22,13 @@ pub trait Clock: fmt::Debug + Send + Sync {
     async fn sleep(&self, span: Duration);
 }
 
+/// Time since the machine was started, by the clock that other programs know as the monotonic one.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
 /// The machine's clock.
 #[derive(Debug)]
 pub struct SystemClock {

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod crash;
 pub mod host;
 pub mod http;
+pub mod notify;
 pub mod process;
 pub mod signal;
 pub mod signals;
