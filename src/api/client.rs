@@ -12,7 +12,7 @@ use crate::assemble::WorkReport;
 use crate::model::StatusDocument;
 use crate::sys::http::{HttpClient, HttpError, HttpSettings};
 
-use super::{ErrorBody, PlanEntry, Reloaded, WorkRequest};
+use super::{AlertTried, ErrorBody, PlanEntry, Reloaded, WorkRequest};
 
 /// The largest answer, in bytes: the status of ten thousand certificates fits.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -93,6 +93,15 @@ impl Client {
     /// [`ApiError`]; the daemon's refusal holds all faults.
     pub async fn reload(&self) -> Result<Reloaded, ApiError> {
         self.ask(Method::POST, "/v1/reload", &()).await
+    }
+
+    /// Has the daemon send a test message to every receiver of alerts, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub async fn test_alerts(&self) -> Result<Vec<AlertTried>, ApiError> {
+        self.ask(Method::POST, "/v1/alert-test", &()).await
     }
 
     async fn ask<Answer: DeserializeOwned>(

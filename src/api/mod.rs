@@ -2,19 +2,23 @@
 //! `renewd-admin`.
 //!
 //! Default deny: a peer whose credentials are not on that list gets 403 for everything, an unknown
-//! path 404, a body over 64 KiB 413. Certificates are named, never paths; there is no way to read a
+//! path 404, a body over 64 KiB 413. At most 64 connections, each with one request and ten seconds
+//! for it; whoever is silent keeps nobody out. Certificates are named, never paths; there is no way to read a
 //! key. Every call that changes something leaves a line in the log with who made it.
 //!
 //! Not here: what the calls do ([`crate::daemon`]); the commands that make them ([`crate::cli`]).
 
 mod client;
+mod connections;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CertificateName, Timestamp};
+use crate::model::{CertificateName, Explain, Timestamp, chain_text};
+use crate::observe::DeliveryError;
 use crate::plan::{Asked, Plan};
 
+pub use crate::daemon::Reloaded;
 pub use client::{ApiError, Client};
 pub use server::{ControlSocket, ServeError};
 
@@ -120,11 +124,32 @@ impl PlanTarget {
     }
 }
 
-/// What a reload came to.
+/// What a trial of one receiver of alerts came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// How many certificates are in force.
-    pub certificates: usize,
+pub struct AlertTried {
+    /// As messages call it.
+    pub receiver: String,
+    /// Whether it took the message.
+    pub delivered: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// What a human can do.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+impl AlertTried {
+    /// How `receiver` took a test message, in words.
+    #[must_use]
+    pub fn of(receiver: &str, result: &Result<(), DeliveryError>) -> Self {
+        let error = result.as_ref().err();
+        Self {
+            receiver: receiver.to_owned(),
+            delivered: error.is_none(),
+            error: error.map(|it| chain_text(it)),
+            hint: error.and_then(Explain::hint),
+        }
+    }
 }
 
 /// Why a call was refused.

@@ -3,28 +3,30 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Json, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Json, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 use crate::daemon::{Handle, Refused};
 use crate::model::StatusDocument;
 use crate::sys::user;
 
-use super::{ErrorBody, PlanEntry, Reloaded, WorkRequest};
+use super::connections::{self, Limits};
+use super::{AlertTried, ErrorBody, PlanEntry, WorkRequest};
 
 /// The group whose members may ask for things, beside root and the daemon's own user.
 const ADMIN_GROUP: &str = "renewd-admin";
-/// The largest request body, in bytes.
-const MAX_BODY: usize = 64 * 1024;
+/// How many requests for work are waited for at once: fewer than connections, so that a question
+/// always finds a place.
+const WORK_SLOTS: usize = 32;
 
 /// The control socket can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +57,8 @@ impl Drop for Removed {
 }
 
 impl ControlSocket {
-    /// Makes the Unix socket `path`, for root, the present user and the administrators' group.
+    /// Makes the Unix socket `path`, for root, the present user and, where there is one that we may
+    /// give it to, the administrators' group.
     ///
     /// A socket that another process left is replaced: its caller holds the lock of the state
     /// directory, so nobody can be listening there.
@@ -64,6 +67,10 @@ impl ControlSocket {
     ///
     /// If the socket can't be made.
     pub fn bind(path: &Path) -> Result<Self, ServeError> {
+        Self::bind_for(path, user::group_id(ADMIN_GROUP).ok())
+    }
+
+    fn bind_for(path: &Path, group: Option<u32>) -> Result<Self, ServeError> {
         let failed = |step| move |source| ServeError { step, path: path.to_owned(), source };
         match std::fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -73,37 +80,21 @@ impl ControlSocket {
         }
         let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
         // Who may connect is decided by this mode and group first, and by the credentials of each
-        // peer in any case.
-        let group = user::group_id(ADMIN_GROUP).ok();
-        if let Some(group) = group {
-            // Without the right to change it, members of the group are let in by nobody but the
-            // mode.
-            drop(std::os::unix::fs::chown(path, None, Some(group)));
-        }
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        // peer in any case. Without the right to give it to the group, it is for its owner alone.
+        let give = |group| std::os::unix::fs::chown(path, None, Some(group));
+        let mode = if group.is_some_and(|it| give(it).is_ok()) { 0o660 } else { 0o600 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .map_err(failed("set the mode of"))?;
         let admins = Admins { own: rustix::process::geteuid().as_raw(), group };
         Ok(Self { listener, admins, path: Removed(path.to_owned()) })
     }
 
-    /// Answers for `handle` until `end` is done.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses to go on.
-    pub async fn serve(
-        self,
-        handle: Handle,
-        end: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ServeError> {
-        let service = router(handle, self.admins).into_make_service_with_connect_info::<Peer>();
-        let serving = axum::serve(self.listener, service).with_graceful_shutdown(end);
-        let path = self.path;
-        serving.await.map_err(|source| ServeError {
-            step: "serve on",
-            path: path.0.clone(),
-            source,
-        })
+    /// Answers for `handle` until `end` is done, and then until what was asked is answered.
+    pub async fn serve(self, handle: Handle, end: impl Future<Output = ()> + Send + 'static) {
+        // The socket's file goes away with this, at the end.
+        let _path = self.path;
+        connections::serve(self.listener, router(handle, self.admins), Limits::default(), end)
+            .await;
     }
 }
 
@@ -127,19 +118,27 @@ impl Admins {
 
 /// Who is at the other end, by the kernel's word.
 #[derive(Clone, Copy, Debug)]
-struct Peer {
+pub(super) struct Peer {
     user: Option<u32>,
     group: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Peer {
+    /// Whoever connected as `stream`.
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
         Self {
             user: credentials.as_ref().map(tokio::net::unix::UCred::uid),
             group: credentials.as_ref().map(tokio::net::unix::UCred::gid),
         }
     }
+}
+
+/// What the calls are made on.
+#[derive(Clone, Debug)]
+struct Desk {
+    handle: Handle,
+    work_slots: Arc<Semaphore>,
 }
 
 fn router(handle: Handle, admins: Admins) -> Router {
@@ -160,25 +159,27 @@ fn router(handle: Handle, admins: Admins) -> Router {
         .route("/v1/plan", post(plan))
         .route("/v1/renew", post(work))
         .route("/v1/reload", post(reload))
+        .route("/v1/alert-test", post(alert_test))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        // Bodies are read, within their limit, before they come here.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(guard))
-        .with_state(handle)
+        .with_state(Desk { handle, work_slots: Arc::new(Semaphore::new(WORK_SLOTS)) })
 }
 
-async fn status(State(handle): State<Handle>) -> Json<StatusDocument> {
-    Json(handle.status())
+async fn status(State(desk): State<Desk>) -> Json<StatusDocument> {
+    Json(desk.handle.status())
 }
 
 async fn plan(
-    State(handle): State<Handle>,
+    State(desk): State<Desk>,
     body: Result<Json<WorkRequest>, JsonRejection>,
 ) -> Response {
     let request = match body {
         Ok(Json(request)) => request,
         Err(rejection) => return rejected(&rejection),
     };
-    match handle.plan(request.names).await {
+    match desk.handle.plan(request.names).await {
         Ok(plans) => {
             let entries: Vec<_> =
                 plans.iter().map(|(name, plan)| PlanEntry::of(name, plan)).collect();
@@ -189,7 +190,7 @@ async fn plan(
 }
 
 async fn work(
-    State(handle): State<Handle>,
+    State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     body: Result<Json<WorkRequest>, JsonRejection>,
 ) -> Response {
@@ -199,18 +200,30 @@ async fn work(
     };
     tracing::info!(user = peer.user, scope = ?request.scope, certificates = ?request.names, force = request.force, "an administrator asked for work");
     let asked = request.asked();
-    match handle.work(request.names, asked).await {
+    let Ok(_slot) = desk.work_slots.try_acquire() else {
+        return refused_by_daemon(&Refused::Busy);
+    };
+    match desk.handle.work(request.names, asked).await {
         Ok(reports) => Json(reports).into_response(),
         Err(refused) => refused_by_daemon(&refused),
     }
 }
 
-async fn reload(State(handle): State<Handle>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+async fn reload(State(desk): State<Desk>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     tracing::info!(user = peer.user, "an administrator asked for a reload");
-    match handle.reload().await {
-        Ok(certificates) => Json(Reloaded { certificates }).into_response(),
+    match desk.handle.reload().await {
+        Ok(reloaded) => Json(reloaded).into_response(),
         Err(refused) => refused_by_daemon(&refused),
     }
+}
+
+async fn alert_test(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Json<Vec<AlertTried>> {
+    tracing::info!(user = peer.user, "an administrator asked for test alerts");
+    let tried = desk.handle.test_alerts().await;
+    Json(tried.iter().map(|(receiver, result)| AlertTried::of(receiver, result)).collect())
 }
 
 fn rejected(rejection: &JsonRejection) -> Response {
@@ -227,7 +240,8 @@ fn refused_by_daemon(refused: &Refused) -> Response {
     refusal(status, code, &refused.to_string())
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+/// Refuses with `status`; `code` is a stable word, `message` for people.
+pub(super) fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     let body = ErrorBody { code: code.to_owned(), message: message.to_owned() };
     (status, Json(body)).into_response()
 }
@@ -244,9 +258,25 @@ mod tests {
         // As a process that was killed leaves it.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = ControlSocket::bind(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn only_a_group_that_it_could_be_given_to_is_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let given = ControlSocket::bind_for(&path, Some(user::own_group_id())).unwrap();
+        assert_eq!(mode(), 0o660);
+        drop(given);
+        let nobodys = ControlSocket::bind_for(&path, None).unwrap();
+        assert_eq!(mode(), 0o600);
+        drop(nobodys);
+        // What even root can't give it to: the number that means "unchanged" is no group.
+        let refused = ControlSocket::bind_for(&path, Some(u32::MAX - 1)).unwrap();
+        assert_eq!(mode() == 0o660, user::own_user_id() == 0);
+        drop(refused);
     }
 
     #[tokio::test]

@@ -1,12 +1,20 @@
 //! `renewd alert test`, and what systemd runs when a unit of ours failed.
+//!
+//! Beside a daemon it is the daemon that sends: its secrets, its way to the network, are what is to
+//! be tried.
 
-use crate::model::{Explain, chain_text};
+use std::time::Duration;
+
+use crate::api::AlertTried;
 use crate::observe::DeliveryError;
 
 use super::arguments::Global;
 use super::context::{Context, Ended};
 use super::exit::Exit;
-use super::output;
+use super::{output, renew};
+
+/// How long all receivers together may take.
+const SENDING: Duration = Duration::from_secs(120);
 
 /// The variables in which systemd tells a unit of `OnFailure=` how the other one ended
 /// (systemd.exec(5)).
@@ -16,12 +24,17 @@ const STATUS: &str = "MONITOR_EXIT_STATUS";
 /// The unit that runs `renewd renew`.
 const ROUND: &str = "renewd-renew.service";
 
-type Results = Vec<(String, Result<(), DeliveryError>)>;
-
 /// Sends a test message to every receiver and says how each took it.
 pub(super) async fn test(global: &Global) -> Result<Exit, Ended> {
-    let (_base, agent) = Context::load(global)?.open_read_only()?;
-    Ok(report(global, &agent.alerts.test().await))
+    let tried = try_all(global).await?;
+    if tried.is_empty() {
+        output::problem(
+            "nobody would be told: there is no [[alert]]",
+            Some("add one to the configuration"),
+        );
+        return Ok(Exit::Failed);
+    }
+    Ok(report(global, &tried))
 }
 
 /// Tells every receiver of warnings that `unit` failed, unless it ended in a way that it has told
@@ -34,13 +47,13 @@ pub(super) async fn unit_failed(global: &Global, unit: &str) -> Result<Exit, End
         return Ok(Exit::AsWanted);
     };
     let (_base, agent) = context.open_read_only()?;
-    let results = agent.alerts.unit_failed(unit, &how).await;
-    if results.is_empty() {
+    let tried = in_words(&agent.alerts.unit_failed(unit, &how).await);
+    if tried.is_empty() {
         // Nothing that systemd could try again.
         output::talk(&format!("{unit} failed ({how}), and no [[alert]] wants to hear of it"));
         return Ok(Exit::AsWanted);
     }
-    Ok(report(global, &results))
+    Ok(report(global, &tried))
 }
 
 /// How `unit` failed, in words; `None` if whoever is to be told has been.
@@ -61,39 +74,36 @@ fn how_it_failed(unit: &str, result: Option<&str>, status: Option<&str>) -> Opti
     }
 }
 
-fn report(global: &Global, results: &Results) -> Exit {
-    if results.is_empty() {
-        output::problem(
-            "nobody would be told: there is no [[alert]]",
-            Some("add one to the configuration"),
-        );
-        return Exit::Failed;
+async fn try_all(global: &Global) -> Result<Vec<AlertTried>, Ended> {
+    let context = Context::load_to_look(global)?;
+    if let Some(daemon) = context.daemon_at_work(Some(SENDING)) {
+        return daemon.test_alerts().await.map_err(|error| renew::ended(&error));
     }
+    let (_base, agent) = Context::load(global)?.open_read_only()?;
+    Ok(in_words(&agent.alerts.test().await))
+}
+
+fn in_words(results: &[(String, Result<(), DeliveryError>)]) -> Vec<AlertTried> {
+    results.iter().map(|(receiver, result)| AlertTried::of(receiver, result)).collect()
+}
+
+fn report(global: &Global, tried: &[AlertTried]) -> Exit {
     if global.json {
-        let shown: Vec<_> = results
-            .iter()
-            .map(|(receiver, it)| {
-                serde_json::json!({
-                    "receiver": receiver,
-                    "delivered": it.is_ok(),
-                    "error": it.as_ref().err().map(|it| chain_text(it)),
-                })
-            })
-            .collect();
-        output::json(&shown);
+        output::json(&tried);
     } else {
-        for (receiver, result) in results {
-            match result {
-                Ok(()) => output::data(&format!("{receiver}: delivered")),
-                Err(error) => {
-                    let message = format!("{receiver}: {}", chain_text(error));
-                    output::problem(&message, error.hint().as_deref());
-                }
-            }
+        tried.iter().for_each(show);
+    }
+    if tried.iter().all(|it| it.delivered) { Exit::AsWanted } else { Exit::Failed }
+}
+
+fn show(tried: &AlertTried) {
+    match &tried.error {
+        None => output::data(&format!("{}: delivered", tried.receiver)),
+        Some(error) => {
+            let message = format!("{}: {error}", tried.receiver);
+            output::problem(&message, tried.hint.as_deref());
         }
     }
-    let all = results.iter().all(|(_, it)| it.is_ok());
-    if all { Exit::AsWanted } else { Exit::Failed }
 }
 
 #[cfg(test)]

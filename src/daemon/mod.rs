@@ -22,15 +22,18 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch as channel};
 
 use crate::assemble::{Agent, Base, WorkReport};
 use crate::config::Environment;
 use crate::model::{CertificateName, StatusDocument};
+use crate::observe::{Alerts, DeliveryError};
 use crate::plan::{Asked, Plan};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
@@ -59,10 +62,17 @@ pub struct Daemon {
 }
 
 /// Asks the running daemon for things.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     status: channel::Receiver<Shown>,
+    alerts: Arc<Alerts>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
 }
 
 /// What the scheduler shows.
@@ -79,7 +89,17 @@ struct Shown {
 enum Command {
     Plan(Vec<CertificateName>, oneshot::Sender<Vec<(CertificateName, Plan)>>),
     Work(Vec<CertificateName>, Asked, oneshot::Sender<Result<Vec<WorkReport>, Refused>>),
-    Reload(oneshot::Sender<Result<usize, String>>),
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How many certificates are in force.
+    pub certificates: usize,
+    /// The faults of entries and included files that were refused: their last good versions stay.
+    #[serde(default)]
+    pub rejected: Vec<String>,
 }
 
 /// The daemon did not do what it was asked for.
@@ -131,13 +151,18 @@ impl Handle {
         self.ask(|reply| Command::Work(names, asked, reply)).await?
     }
 
-    /// Reads the configuration again and puts it in force; says how many certificates it has.
+    /// Reads the configuration again and puts it in force; when this returns, it is.
     ///
     /// # Errors
     ///
     /// If it has faults, all of them in the message; then the old one stays.
-    pub async fn reload(&self) -> Result<usize, Refused> {
+    pub async fn reload(&self) -> Result<Reloaded, Refused> {
         self.ask(Command::Reload).await?.map_err(Refused::Faulty)
+    }
+
+    /// Sends a test message to every receiver of alerts, and says how each took it.
+    pub async fn test_alerts(&self) -> Vec<(String, Result<(), DeliveryError>)> {
+        self.alerts.test().await
     }
 
     async fn ask<Reply>(
@@ -160,9 +185,10 @@ impl Daemon {
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let document = scheduler::empty_document(&self.base, &self.agent);
         let (status_writer, status) = channel::channel(Shown { document, is_whole: false });
+        let alerts = self.agent.alerts.clone();
         (
             Running { daemon: self, commands: received, status: status_writer },
-            Handle { commands, status },
+            Handle { commands, status, alerts },
         )
     }
 }

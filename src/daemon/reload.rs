@@ -13,10 +13,10 @@ use crate::assemble::{self, Agent, Base};
 use crate::config::{self, Config, Environment};
 use crate::model::{CertificateSpec, chain_text};
 
-use super::Daemon;
+use super::{Daemon, Reloaded};
 
-/// Hears how many certificates are in force, or all faults as one text.
-pub(super) type Reply = oneshot::Sender<Result<usize, String>>;
+/// Hears what is in force, or all faults as one text.
+pub(super) type Reply = oneshot::Sender<Result<Reloaded, String>>;
 
 /// Whether a reading was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Reloads {
     }
 
     /// Tells all who waited for the reading that ended; begins the next one if it was asked for.
-    pub(super) fn answer(&mut self, result: &Result<usize, String>, daemon: &Daemon) -> Begun {
+    pub(super) fn answer(&mut self, result: &Result<Reloaded, String>, daemon: &Daemon) -> Begun {
         for reply in self.waiting.drain(..) {
             // Who asked may have gone away.
             drop(reply.send(result.clone()));

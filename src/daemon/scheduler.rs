@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::assemble::{Agent, Base, WorkReport, report};
+use crate::config::Severity;
 use crate::lifecycle::Outcome;
 use crate::model::{
     CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
@@ -20,7 +21,7 @@ use super::entry::{Breakdown, Schedule, Stage};
 use super::reload::{Begun, Reloads, Reply};
 use super::supervision::{Supervision, Word};
 use super::watch::{Changed, Watch};
-use super::{Command, Daemon, SHUTDOWN_GRACE, Shown, herald, notices, tick};
+use super::{Command, Daemon, Reloaded, SHUTDOWN_GRACE, Shown, herald, notices, tick};
 
 /// The longest sleep: a clock that was stepped, or a tick that was lost, costs no more than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -409,15 +410,18 @@ impl Scheduler {
         }
     }
 
-    fn put_in_force(&mut self, agent: Agent, watch: &Watch) -> usize {
+    fn put_in_force(&mut self, agent: Agent, watch: &Watch) -> Reloaded {
         self.rejected = None;
         self.schedule.set_names(&names(&agent));
         agent.alerts.reconfigure(agent.config.alerts.clone());
         watch.follow(&agent.config);
         let certificates = agent.config.certificates.len();
+        let faults = agent.config.warnings.iter();
+        let rejected = faults.filter(|it| it.severity == Severity::Rejection);
+        let rejected = rejected.map(ToString::to_string).collect();
         self.daemon.agent = agent.into();
         self.daemon.base.observer.observe(&Event::ConfigLoaded { certificates });
-        certificates
+        Reloaded { certificates, rejected }
     }
 
     /// Shows how everything stands, if anything changed.

@@ -51,7 +51,7 @@ mod tests {
         let writer = std::thread::spawn(move || {
             let _writing = writing.lock().unwrap();
             stuck.send(()).unwrap();
-            drop(ended.recv());
+            ended.recv().unwrap_err();
         });
         is_stuck.await.unwrap();
         let mut pulse = std::pin::pin!(store.pulse());
