@@ -2,6 +2,7 @@
 //!
 //! Not here: reading the configuration; doing anything with what is built.
 
+mod lasting;
 mod report;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::solver::{self, Solver, SolverError};
 use crate::store::Store;
 use crate::sys::clock::Clock;
 
+pub use lasting::{PassingState, check_lasting};
 pub use report::{WorkReport, report};
 
 /// What stays the same while configurations come and go.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::assemble::{Agent, DeployedBy};
+use crate::assemble::{Agent, DeployedBy, check_lasting};
 use crate::config::Severity;
 use crate::deploy::{ReloadSettings, TargetSettings};
 use crate::model::{Explain, chain_text};
@@ -44,8 +44,14 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
     let is_rejected = faults.iter().any(|it| it.severity == Severity::Rejection);
     let certificates = context.config.certificates.len();
     let file = context.config_file.clone();
+    let passing = check_lasting(&context.config).err();
     let (_base, agent) = context.open_read_only()?;
-    let findings = findings(&agent, &file).await;
+    let mut findings = findings(&agent, &file).await;
+    findings.extend(passing.map(|error| Finding {
+        subject: "state_dir".to_owned(),
+        message: error.to_string(),
+        hint: error.hint(),
+    }));
     if global.json {
         output::json(&serde_json::json!({
             "certificates": certificates,

@@ -52,6 +52,8 @@ pub use text::TargetKind;
 pub struct Config {
     /// Where state is kept.
     pub store: StoreSettings,
+    /// Whether the state may lie where it is lost at the end of the machine or container.
+    pub ephemeral: bool,
     /// Who installs and reloads.
     pub deployer: DeployerChoice,
     /// The certificates that are wanted, in the order of the files.
@@ -93,6 +95,18 @@ impl Config {
         let lines = self.shown.iter().flat_map(|it| &it.lines);
         let named = lines.filter(|it| it.key.ends_with("_credential"));
         named.map(|it| it.value.trim_matches('"').to_owned()).collect()
+    }
+
+    /// The CAs that some certificate may be ordered from, that are known without a table, and that
+    /// are not for tests: those whose limits a needless order counts against.
+    #[must_use]
+    pub fn public_cas(&self) -> BTreeSet<&CaName> {
+        let known = resolve::known_directories();
+        let is_public = |name: &&CaName| match self.cas.get(*name) {
+            Some(Ca::Acme(settings)) => !settings.test && known.contains(&settings.directory),
+            None => false,
+        };
+        self.certificates.iter().flat_map(|it| &it.cas).filter(is_public).collect()
     }
 }
 

@@ -22,6 +22,9 @@ shape! {
         state_dir: FilePath = "/var/lib/renewd",
         /// Sockets, the status file, challenge files.
         run_dir: FilePath = "/run/renewd",
+        /// Whether `state_dir` may lie where it is lost with the machine's or container's end. Each
+        /// start would order anew, which the limits of a CA for real certificates soon refuse.
+        ephemeral: bool = false,
         /// Who installs and reloads: `direct` is this process, and so is `auto` for now; `socket`
         /// comes with a later version.
         deployer: DeployerChoice = "auto",

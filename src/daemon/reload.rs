@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::assemble::{self, Agent, Base};
+use crate::assemble::{self, Agent, Base, PassingState};
 use crate::config::{self, Config, Environment};
-use crate::model::{CertificateSpec, chain_text};
+use crate::model::{CertificateSpec, Explain, chain_text};
 
 use super::{Daemon, Reloaded};
 
@@ -92,7 +92,14 @@ fn load(
         );
     }
     keep_rejected(&mut config, &old.config);
+    assemble::check_lasting(&config).map_err(|error| told(&error))?;
     assemble::build(config, base, Some(old)).map_err(|error| chain_text(&error))
+}
+
+/// `error` with what to do about it.
+fn told(error: &PassingState) -> String {
+    let hint = error.hint().unwrap_or_default();
+    format!("{error}\n  hint: {hint}")
 }
 
 /// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the

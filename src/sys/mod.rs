@@ -18,3 +18,4 @@ pub mod socket;
 pub mod transient;
 pub mod trust;
 pub mod user;
+pub mod volume;

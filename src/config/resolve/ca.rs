@@ -1,6 +1,6 @@
 //! `[ca.*]`: presets, directories, external account binding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -54,6 +54,11 @@ fn presets() -> BTreeMap<CaName, RawCa> {
     let built_in = built_in_tables();
     let items = built_in.ca.map(|it| it.value.0).unwrap_or_default();
     items.into_iter().filter_map(|it| Some((it.label.parse().ok()?, it.shape))).collect()
+}
+
+/// The directories of those.
+pub(in crate::config) fn known_directories() -> BTreeSet<String> {
+    presets().into_values().filter_map(|it| it.directory.map(|it| it.value)).collect()
 }
 
 fn resolve_one(

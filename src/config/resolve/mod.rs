@@ -28,6 +28,8 @@ use crate::config::show::{Section, Topic};
 use crate::config::tree::Place;
 use crate::config::{Ca, Config, DeployerChoice, Environment};
 
+pub(super) use ca::known_directories;
+
 /// What every step of the resolution needs.
 struct World<'a> {
     environment: &'a Environment,
@@ -71,6 +73,7 @@ impl World<'_> {
 /// The settings that stand at the top of the main file.
 struct Settings {
     store: StoreSettings,
+    ephemeral: bool,
     deployer: DeployerChoice,
     parallel: usize,
     contact: Vec<String>,
@@ -150,6 +153,7 @@ pub(super) fn resolve(
     let files: Vec<PathBuf> = world.watched.into_iter().collect();
     Ok(Config {
         store: settings.store,
+        ephemeral: settings.ephemeral,
         deployer: settings.deployer,
         parallel: settings.parallel,
         cas: cas.into_good(),
@@ -200,6 +204,7 @@ fn settings(main: &RawFile, world: &mut World<'_>) -> Settings {
     world.settle(faults);
     Settings {
         store,
+        ephemeral: raw.ephemeral.is_some_and(|it| it.value),
         deployer: raw.deployer.map_or(DeployerChoice::Auto, |it| it.value),
         parallel: raw.parallel.map_or(1, |it| it.value.0),
         contact: contact.into_iter().map(|it| it.value).collect(),
