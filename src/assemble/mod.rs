@@ -22,7 +22,7 @@ use crate::model::{
 use crate::observe::Alerts;
 use crate::plan::WantedCa;
 use crate::plan::backoff::Jitter;
-use crate::solver::{self, Solver, SolverError};
+use crate::solver::{self, HandedSockets, Solver, SolverError};
 use crate::store::Store;
 use crate::sys::clock::Clock;
 
@@ -40,6 +40,8 @@ pub struct Base {
     pub observer: Arc<dyn Observer>,
     /// The machine's host name.
     pub host: String,
+    /// What systemd listens on for us.
+    pub handed: HandedSockets,
 }
 
 impl fmt::Debug for Base {
@@ -116,7 +118,7 @@ pub fn build(
     let issuer = Issuer {
         clients: clients(&config, base, previous)?,
         local: local_cas(&config, base),
-        solvers: solvers(&config)?,
+        solvers: solvers(&config, &base.handed)?,
         journal: base.store.clone(),
         clock: base.clock.clone(),
         observer: base.observer.clone(),
@@ -233,8 +235,11 @@ fn local_cas(config: &Config, base: &Base) -> BTreeMap<CaName, Arc<LocalCa>> {
     built.collect()
 }
 
-fn solvers(config: &Config) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, AssembleError> {
-    let build = |(name, settings): (&SolverName, _)| match solver::build(settings) {
+fn solvers(
+    config: &Config,
+    handed: &HandedSockets,
+) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, AssembleError> {
+    let build = |(name, settings): (&SolverName, _)| match solver::build(settings, handed) {
         Ok(solver) => Ok((name.clone(), solver)),
         Err(source) => Err(AssembleError::Solver { solver: name.clone(), source }),
     };

@@ -76,7 +76,7 @@ fn how_it_failed(unit: &str, result: Option<&str>, status: Option<&str>) -> Opti
 
 async fn try_all(global: &Global) -> Result<Vec<AlertTried>, Ended> {
     let context = Context::load_to_look(global)?;
-    if let Some(daemon) = context.daemon_at_work(Some(SENDING)) {
+    if let Some(daemon) = context.daemon_at_work(Some(SENDING))? {
         return daemon.test_alerts().await.map_err(|error| renew::ended(&error));
     }
     let (_base, agent) = Context::load(global)?.open_read_only()?;

@@ -133,6 +133,9 @@ pub struct DeployerArguments {
     #[arg(long, value_name = "FOLDER", env = "STATE_DIRECTORY", hide_env = true)]
     #[arg(default_value = "/var/lib/renewd-deployer")]
     pub state_dir: PathBuf,
+    /// End when the standard input ends: for whoever starts a deployer and can't signal it later.
+    #[arg(long)]
+    pub until_input_ends: bool,
 }
 
 /// What to renew, and how.

@@ -1,22 +1,27 @@
 //! What most commands begin with: the configuration, and either the running daemon or the store.
 
 use std::env;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Client;
-use crate::assemble::{Agent, Base, build};
+use crate::assemble::{Agent, Base, build, check_lasting};
 use crate::config::{self, Config, Environment};
 use crate::model::{CertificateName, CertificateSpec, Explain, chain_text};
 use crate::observe::log::LogObserver;
+use crate::solver::HandedSockets;
 use crate::store::{OpenError, Store};
+use crate::sys::activation::Sockets;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::host;
 
 use super::arguments::Global;
 use super::exit::Exit;
 use super::output;
+use super::owner::{self, OwnDeployer};
 
 /// How long another process that writes the state directory is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -41,6 +46,8 @@ pub(super) struct Context {
     pub(super) config: Config,
     /// Whether the secrets that it names were read; without them some receivers are missing.
     pub(super) has_secrets: bool,
+    /// What systemd listens on for this process; only a daemon is handed anything.
+    pub(super) sockets: Sockets,
 }
 
 impl Context {
@@ -53,7 +60,7 @@ impl Context {
         let environment = environment();
         let config_file = absolute(&global.config);
         match config::load(&config_file, &environment) {
-            Ok(config) => Ok(Self { config_file, environment, config, has_secrets: true }),
+            Ok(config) => Ok(Self::with(config_file, environment, config, true)),
             Err(faults) => {
                 output::problem(&faults.to_string(), None);
                 Err(Ended(Exit::Configuration))
@@ -73,43 +80,79 @@ impl Context {
         if config::load(&config_file, &environment).is_err()
             && let Ok(config) = config::load_without_secrets(&config_file, &environment)
         {
-            return Ok(Self { config_file, environment, config, has_secrets: false });
+            return Ok(Self::with(config_file, environment, config, false));
         }
         Self::load(global)
     }
 
-    /// A client for the daemon that runs on this configuration, if one listens: for questions.
+    fn with(
+        config_file: PathBuf,
+        environment: Environment,
+        config: Config,
+        has_secrets: bool,
+    ) -> Self {
+        let sockets = Sockets::default();
+        Self { config_file, environment, config, has_secrets, sockets }
+    }
+
+    /// A client for the daemon that runs on this configuration, if one listens and we may ask it:
+    /// for questions that can be answered without it too.
     #[must_use]
     pub(super) fn daemon(&self) -> Option<Client> {
-        self.client(ANSWER_WAIT)
+        self.client(ANSWER_WAIT).ok().flatten()
     }
 
-    /// As [`Context::daemon`], for work that may take as long as `wait` says.
-    #[must_use]
-    pub(super) fn daemon_at_work(&self, wait: Option<Duration>) -> Option<Client> {
-        self.client(wait.unwrap_or(WORK_WAIT))
-    }
-
-    fn client(&self, wait: Duration) -> Option<Client> {
-        let socket = self.config.store.control_socket();
-        std::os::unix::net::UnixStream::connect(&socket).ok()?;
-        Client::new(&socket, wait).ok()
-    }
-
-    /// Opens the store to write, and builds everything on it.
+    /// A client for that daemon, for what it alone may do while it runs, and which may take as long
+    /// as `wait` says; `None` where none listens.
     ///
     /// # Errors
     ///
-    /// Exit code 4 if another process holds it all the time, 5 if it can't be used, 3 if the
-    /// configuration can't be put to work.
-    pub(super) async fn open(self, wait: Option<Duration>) -> Result<(Base, Agent), Ended> {
+    /// Exit code 1 if there is one that we may not ask.
+    pub(super) fn daemon_at_work(&self, wait: Option<Duration>) -> Result<Option<Client>, Ended> {
+        self.client(wait.unwrap_or(WORK_WAIT)).map_err(|error| {
+            let socket = self.config.store.control_socket();
+            let message = format!("the daemon can't be asked at {}: {error}", socket.display());
+            output::problem(
+                &message,
+                Some("run as root, or as a member of the group renewd-admin"),
+            );
+            Ended(Exit::Failed)
+        })
+    }
+
+    fn client(&self, wait: Duration) -> io::Result<Option<Client>> {
+        let socket = self.config.store.control_socket();
+        match UnixStream::connect(&socket) {
+            Ok(_listens) => Ok(Client::new(&socket, wait).ok()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            Err(_nobody) => Ok(None),
+        }
+    }
+
+    /// Opens the store to write, and builds everything on it. Root becomes the owner of the state
+    /// directory before that, so that nothing root leaves is another's than the daemon's.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 4 if another process holds it all the time, 5 if it can't be used or lies where it
+    /// is lost, 3 if the configuration can't be put to work.
+    pub(super) async fn open(
+        mut self,
+        wait: Option<Duration>,
+    ) -> Result<(Base, Agent, OwnDeployer), Ended> {
+        check_lasting(&self.config).map_err(|error| {
+            output::problem(&error.to_string(), error.hint().as_deref());
+            Ended(Exit::State)
+        })?;
+        let deployer = owner::become_owner(&mut self.config, &self.config_file).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let wait = wait.unwrap_or(LOCK_WAIT);
         let store = match Store::open(&self.config.store, clock.clone(), wait).await {
             Ok(store) => store,
             Err(error) => return Err(refused(&error)),
         };
-        self.assemble(store, clock)
+        let (base, agent) = self.assemble(store, clock)?;
+        Ok((base, agent, deployer))
     }
 
     /// Opens the store to read, beside a daemon or not, and builds everything on it.
@@ -130,6 +173,7 @@ impl Context {
             clock,
             observer: Arc::new(LogObserver),
             host: host::name(),
+            handed: HandedSockets::new(self.sockets),
         };
         match build(self.config, &base, None) {
             Ok(agent) => Ok((base, agent)),

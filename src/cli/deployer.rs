@@ -77,12 +77,21 @@ pub(super) async fn deployer(
     };
     tracing::info!(user, "the deployer takes requests");
     let end = async {
-        // The configuration is read anew for each request as it is.
-        while signals.next().await == Signal::Reload {}
+        tokio::select! {
+            // The configuration is read anew for each request as it is.
+            () = async { while signals.next().await == Signal::Reload {} } => {}
+            () = input_end(), if arguments.until_input_ends => {}
+        }
     };
     let clock = Arc::new(SystemClock::new());
     DeployServer { listener, user, authority: configured, idle, clock }.serve(end).await;
     Ok(Exit::AsWanted)
+}
+
+/// Waits until whoever holds the other end of our standard input has closed it, or is gone.
+async fn input_end() {
+    let reading = spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
+    drop(reading.await);
 }
 
 /// The folder for earlier files, below `state_dir`, which nobody else can get at.

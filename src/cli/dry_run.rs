@@ -39,7 +39,7 @@ pub(super) async fn dry_run(global: &Global, names: &[CertificateName]) -> Resul
         output::problem(&message, Some("name a CA for tests with `ca` and `test = true`"));
     }
     make_trial(&mut context.config, &trials);
-    let (base, agent) = context.open(None).await?;
+    let (base, agent, deployer) = context.open(None).await?;
     let mut failed = !without_twin.is_empty();
     let mut reports = Vec::new();
     for (spec, _) in &trials {
@@ -59,6 +59,7 @@ pub(super) async fn dry_run(global: &Global, names: &[CertificateName]) -> Resul
         }
         reports.push(report);
     }
+    deployer.end().await;
     if global.json {
         output::json(&reports);
     }

@@ -12,6 +12,7 @@ mod deployer;
 mod dry_run;
 pub mod exit;
 mod output;
+mod owner;
 mod plan;
 mod reload;
 mod renew;
@@ -76,7 +77,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended> {
     let global = &arguments.global;
     match arguments.command {
-        Command::Run => run::run(global).await,
+        Command::Run => run::run(global, sockets).await,
         Command::Renew(arguments) => renew::renew(global, arguments).await,
         Command::Plan { names } => plan::plan(global, names).await,
         Command::Status(arguments) => status::status(global, &arguments).await,

@@ -11,7 +11,7 @@ use super::{output, renew};
 
 /// Shows the plan of `names`, or of all.
 pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result<Exit, Ended> {
-    let context = Context::load(global)?;
+    let context = Context::load_to_look(global)?;
     let specs = selected(&context.config, &names)?;
     let entries = match context.daemon() {
         Some(daemon) => {

@@ -19,7 +19,7 @@ const READING: Duration = Duration::from_secs(60);
 /// the daemon's to read.
 pub(super) async fn reload(global: &Global) -> Result<Exit, Ended> {
     let context = Context::load_to_look(global)?;
-    let Some(daemon) = context.daemon_at_work(Some(READING)) else {
+    let Some(daemon) = context.daemon_at_work(Some(READING))? else {
         let socket = context.config.store.control_socket();
         let message = format!("no daemon listens on {}", socket.display());
         output::problem(&message, Some("start it with `renewd run`"));

@@ -49,11 +49,12 @@ async fn work(
     request: WorkRequest,
     wait: Option<Duration>,
 ) -> Result<Exit, Ended> {
-    let context = Context::load(global)?;
+    // A daemon has the secrets; whoever asks it need not be able to read them.
+    let context = Context::load_to_look(global)?;
     selected(&context.config, &request.names)?;
-    let reports = match context.daemon_at_work(wait) {
+    let reports = match context.daemon_at_work(wait)? {
         Some(daemon) => ask(&daemon, &request).await?,
-        None => do_it(context, &request, wait).await?,
+        None => do_it(Context::load(global)?, &request, wait).await?,
     };
     if global.json {
         output::json(&reports);
@@ -103,12 +104,13 @@ async fn do_it(
     let specs = selected(&context.config, &request.names)?;
     let refused = context.config.warnings.iter().filter(|it| it.severity == Severity::Rejection);
     refused.for_each(|it| output::talk(&it.to_string()));
-    let (base, agent) = context.open(wait).await?;
+    let (base, agent, deployer) = context.open(wait).await?;
     agent.lifecycle.repair_targets().await;
     let mut reports = work_on(&agent, &base, &specs, request.asked()).await;
     let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
     reports.sort_by_key(|it| order(&it.name));
     alert(&agent, &base, &reports).await;
+    deployer.end().await;
     Ok(reports)
 }
 

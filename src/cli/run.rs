@@ -9,9 +9,12 @@ use crate::api::ControlSocket;
 use crate::config::Environment;
 use crate::daemon::Daemon;
 use crate::model::{Event, chain_text};
+use crate::store::StoreSettings;
+use crate::sys::activation::Sockets;
 use crate::sys::atomic::{self, Access};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
+use crate::sys::user;
 
 use super::arguments::Global;
 use super::context::{Context, Ended};
@@ -21,19 +24,20 @@ use super::output;
 /// How long those who asked something may take to fetch their answers when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Runs until it is told to end.
-pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
+/// Runs until it is told to end. Solvers that name the address of one of `sockets` take it.
+pub(super) async fn run(global: &Global, sockets: &Sockets) -> Result<Exit, Ended> {
     let signals = Signals::listen().map_err(|error| {
         output::problem(&format!("cannot listen for signals: {error}"), None);
         Ended(Exit::Failed)
     })?;
-    let context = Context::load(global)?;
+    let context = Context { sockets: sockets.clone(), ..Context::load(global)? };
     for warning in &context.config.warnings {
         output::talk(&warning.to_string());
     }
     let (config_file, environment) = (context.config_file.clone(), context.environment.clone());
     let settings = context.config.store.clone();
-    let (base, agent) = context.open(None).await?;
+    refuse_root(&settings)?;
+    let (base, agent, _none) = context.open(None).await?;
     if let Err(error) = make_run_folders(&settings) {
         output::problem(&chain_text(&error), Some("make the run directory writable"));
         return Err(Ended(Exit::State));
@@ -62,6 +66,22 @@ pub(super) async fn run(global: &Global) -> Result<Exit, Ended> {
     Ok(Exit::AsWanted)
 }
 
+/// A daemon that root starts on another user's state would either leave files there that the user's
+/// own daemon can't use, or be the user's with no way back to root at the next reload.
+fn refuse_root(settings: &StoreSettings) -> Result<(), Ended> {
+    let state_dir = settings.state_dir.display();
+    let Some((owner, _)) = user::other_owner_of(&settings.state_dir) else { return Ok(()) };
+    let message = format!(
+        "the state directory {state_dir} belongs to the user {owner}, and this daemon would be root"
+    );
+    let hint = format!(
+        "start it as that user (`systemctl start renewd` does), or make the state root's: \
+         chown -R 0:0 {state_dir}"
+    );
+    output::problem(&message, Some(&hint));
+    Err(Ended(Exit::State))
+}
+
 /// Who wants to know how this process is, if anybody. One that can't be told is no reason not to
 /// run: certificates matter more.
 fn supervisor(environment: &Environment) -> Supervisor {
@@ -75,7 +95,7 @@ fn supervisor(environment: &Environment) -> Supervisor {
     })
 }
 
-fn make_run_folders(settings: &crate::store::StoreSettings) -> Result<(), atomic::WriteError> {
+fn make_run_folders(settings: &StoreSettings) -> Result<(), atomic::WriteError> {
     atomic::directory(&settings.run_dir, Access::mode(0o755))?;
     atomic::directory(&settings.challenge_dir(), Access::mode(0o755))
 }

@@ -12,6 +12,7 @@ use super::{Daemon, Handle, Refused, Reloaded};
 use crate::assemble::{Base, build};
 use crate::config::{self, Environment};
 use crate::model::{CertificateName, Event, Observer, StatusDocument, Timestamp};
+use crate::solver::HandedSockets;
 use crate::store::Store;
 use crate::sys::atomic::{self, Access};
 use crate::sys::clock::{Clock, ManualClock};
@@ -107,6 +108,7 @@ impl World {
             clock: clock.clone(),
             observer: observer.clone(),
             host: "test".to_owned(),
+            handed: HandedSockets::default(),
         };
         let agent = Arc::new(build(config, &base, None).unwrap());
         let (running, handle) =

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use error::SolverError;
-pub use http01::{Listener, Webroot};
+pub use http01::{HandedSockets, Listener, Webroot};
 pub use settings::{SolverMethod, SolverSettings};
 
 use crate::model::{ChallengeType, Identifier, Proof, Token};
@@ -56,17 +56,21 @@ pub trait Solver: fmt::Debug + Send + Sync {
     ) -> Result<(), SolverError>;
 }
 
-/// Makes the solver that `settings` describe. Nothing is opened yet.
+/// Makes the solver that `settings` describe. Nothing is opened yet; what it needs of `handed` is
+/// served from now on. To be called where tasks can be started.
 ///
 /// # Errors
 ///
 /// If it could never show anything.
-pub fn build(settings: &SolverSettings) -> Result<Arc<dyn Solver>, SolverError> {
+pub fn build(
+    settings: &SolverSettings,
+    handed: &HandedSockets,
+) -> Result<Arc<dyn Solver>, SolverError> {
     Ok(match &settings.method {
         SolverMethod::Webroot { directory, flat } => {
             Arc::new(Webroot::new(directory.clone(), *flat))
         }
-        SolverMethod::Listener { addresses } => Arc::new(Listener::new(addresses.clone())?),
+        SolverMethod::Listener { addresses } => Arc::new(Listener::new(addresses.clone(), handed)?),
     })
 }
 
@@ -106,6 +110,6 @@ mod tests {
         let method = SolverMethod::Listener { addresses: vec![] };
         let name = "own-port".parse().unwrap();
         let settings = SolverSettings { name, method, identifiers: vec![] };
-        assert!(matches!(build(&settings), Err(SolverError::NoAddress)));
+        assert!(matches!(build(&settings, &HandedSockets::default()), Err(SolverError::NoAddress)));
     }
 }

@@ -84,6 +84,16 @@ impl Sockets {
         Ok(Self { handed: sockets.into() })
     }
 
+    /// As if systemd had handed over `listeners`, without names.
+    #[cfg(test)]
+    pub(crate) fn of_tcp(listeners: impl IntoIterator<Item = TcpListener>) -> Self {
+        let socket = |listener: TcpListener| {
+            listener.set_nonblocking(true).unwrap();
+            Socket { name: String::new(), listener: Listener::Tcp(listener) }
+        };
+        Self { handed: listeners.into_iter().map(socket).collect() }
+    }
+
     /// Whether nothing was handed over.
     #[must_use]
     pub fn is_empty(&self) -> bool {

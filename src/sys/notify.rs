@@ -1,4 +1,4 @@
-//! Tells whoever started this process how it is (sd_notify(3)): ready, reloading, ending, alive,
+//! Tells whoever started this process how it is (`sd_notify(3)`): ready, reloading, ending, alive,
 //! and one line for people.
 //!
 //! Each message is one datagram to the socket that `NOTIFY_SOCKET` names, a path or (with `@`) an

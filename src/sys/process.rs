@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use super::trust::{self, DistrustError};
@@ -192,6 +192,52 @@ pub async fn run(program: &Program) -> Result<Finished, ProcessError> {
     }
 }
 
+/// A program that runs beside this process. Its standard input ends when this is dropped or this
+/// process is gone, which is its sign to end: so also where we may not signal it any more.
+#[derive(Debug)]
+pub struct Companion {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+/// Starts `arguments` to run beside this process, with what it has to say on our standard error.
+///
+/// # Errors
+///
+/// If it could not be started.
+pub fn accompany(arguments: &[OsString]) -> Result<Companion, ProcessError> {
+    let (name, rest) = arguments.split_first().ok_or(ProcessError::Nothing)?;
+    let spawned = Command::new(name)
+        .args(rest)
+        .env_clear()
+        .env("PATH", SEARCH_PATH)
+        .env("LANG", "C.UTF-8")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        // The terminal's interrupt is for us: it ends when we have done with it.
+        .process_group(0)
+        .spawn();
+    let program = || name.to_string_lossy().into_owned();
+    let mut child = spawned.map_err(|source| ProcessError::Start { program: program(), source })?;
+    let input = child.stdin.take();
+    Ok(Companion { child, input })
+}
+
+impl Companion {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Has it end, and waits up to `limit` until it has.
+    pub async fn end(mut self, limit: Duration) {
+        drop(self.input.take());
+        drop(timeout(limit, self.child.wait()).await);
+    }
+}
+
 fn start(program: &Program) -> std::io::Result<Child> {
     let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::NotFound)?;
     Command::new(name)
@@ -339,6 +385,16 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("process {child} still runs");
+    }
+
+    #[tokio::test]
+    async fn a_companion_ends_with_its_input_and_not_before() {
+        let arguments = ["sh", "-c", "cat >/dev/null"].map(OsString::from);
+        let mut companion = accompany(&arguments).unwrap();
+        assert!(!companion.has_ended());
+        let id = companion.child.id().unwrap();
+        companion.end(LONG).await;
+        assert!(!Path::new(&format!("/proc/{id}/exe")).exists());
     }
 
     #[tokio::test]

@@ -65,7 +65,12 @@ impl Explain for UserError {
             Self::UnknownGroup(name) => {
                 Some(format!("correct the name, or make the group: groupadd --system {name}"))
             }
-            Self::Lookup { .. } | Self::Become { .. } => None,
+            Self::Become { .. } => Some(
+                "root may be without its rights here (a container without CAP_SETUID): run as that \
+                 user"
+                    .to_owned(),
+            ),
+            Self::Lookup { .. } => None,
         }
     }
 }
@@ -143,24 +148,32 @@ pub fn own_group_id() -> u32 {
     rustix::process::getegid().as_raw()
 }
 
+/// Whom [`become_owner_of`] would make of this process: the user and group of `folder`, or of the
+/// nearest folder above it that is there. `None` unless this process is root's and they are not.
+#[must_use]
+pub fn other_owner_of(folder: &Path) -> Option<(u32, u32)> {
+    if own_user_id() != 0 {
+        return None;
+    }
+    let metadata = folder.ancestors().find_map(|it| it.metadata().ok())?;
+    (metadata.uid() != 0).then(|| (metadata.uid(), metadata.gid()))
+}
+
 /// If this process is root's and `folder` is another user's, becomes that user for good, with all
 /// of the user's groups, in every thread. Says as whom it acts now if that has changed.
 ///
-/// A folder that isn't there changes nothing. May block, where users come from the network.
+/// A folder that isn't there is its parent's owner's, who could make it. May block, where users
+/// come from the network.
 ///
 /// # Errors
 ///
 /// [`UserError`] if the system refuses. The process may have changed its groups by then: end it.
 pub fn become_owner_of(folder: &Path) -> Result<Option<u32>, UserError> {
-    let Ok(metadata) = folder.metadata() else { return Ok(None) };
-    let owner = metadata.uid();
-    if own_user_id() != 0 || owner == 0 {
-        return Ok(None);
-    }
+    let Some((owner, group)) = other_owner_of(folder) else { return Ok(None) };
     let failed = |errno: nix::Error| UserError::Become { id: owner, source: errno.into() };
 
     let user = User::from_uid(Uid::from_raw(owner)).map_err(failed)?;
-    let group = user.as_ref().map_or_else(|| Gid::from_raw(metadata.gid()), |it| it.gid);
+    let group = user.as_ref().map_or_else(|| Gid::from_raw(group), |it| it.gid);
     match user.and_then(|it| CString::new(it.name).ok()) {
         Some(name) => initgroups(&name, group).map_err(failed)?,
         None => setgroups(&[group]).map_err(failed)?,
@@ -212,6 +225,21 @@ mod tests {
         assert_eq!(group_id("54321").unwrap(), 54321);
         assert!(group_id("4294967295").is_err());
         assert!(user_id("").is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_its_parents_owners_and_roots_own_changes_nothing() {
+        use std::os::unix::fs::chown;
+
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("state/dry-run");
+        assert_eq!(other_owner_of(&missing), None);
+        assert_eq!(become_owner_of(folder.path()).unwrap(), None);
+        // Only root can give a folder away, and only root has somebody to become.
+        if own_user_id() == 0 {
+            chown(folder.path(), Some(54321), Some(54322)).unwrap();
+            assert_eq!(other_owner_of(&missing), Some((54321, 54322)));
+        }
     }
 
     #[test]

@@ -22,8 +22,10 @@ mod issuance;
 mod local_ca;
 #[path = "../bench/measure.rs"]
 mod measure;
+mod one_shot;
 mod peers;
 mod requests;
 mod site;
+mod supervision;
 mod telling;
 mod truths;

@@ -29,6 +29,7 @@ mod port;
 mod process;
 mod programs;
 mod requests;
+mod supervisor;
 mod wait;
 mod workspace;
 
@@ -42,5 +43,6 @@ pub use port::free_port;
 pub use process::{Finished, Running, program, run};
 pub use programs::Peers;
 pub use requests::{Endpoint, Request, Requests};
+pub use supervisor::Supervisor;
 pub use wait::{eventually, eventually_async};
 pub use workspace::Workspace;

@@ -1,7 +1,7 @@
 //! http-01 by a web server of our own, which is there only while there is something to prove.
 //!
 //! All addresses are opened at the first proof and closed with the last one; the proofs of several
-//! orders share them. It answers a known token on the host that it is for, and nothing else: a
+//! orders share them. An address that systemd handed over is taken as it is ([`super::handed`]). It answers a known token on the host that it is for, and nothing else: a
 //! server that forwards requests to it must keep their `Host`
 //! (`proxy_set_header Host $host;` in nginx).
 //!
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::AbortHandle;
 
 use super::connections::{Find, Limits, serve};
+use super::handed::HandedSockets;
 use super::request::Asked;
 use super::suited;
 use crate::model::{ChallengeType, Identifier, KeyAuthorization, Proof, Token};
@@ -29,25 +30,39 @@ const BACKLOG: u32 = 128;
 /// Shows proofs by itself, on addresses that it holds only while there are any.
 #[derive(Debug)]
 pub struct Listener {
+    /// Those to be opened.
     addresses: Vec<SocketAddr>,
     limits: Limits,
     board: Arc<Board>,
+    /// What is shown on those that are open all the time.
+    handed: Vec<Arc<Board>>,
 }
 
 impl Listener {
-    /// For all of `addresses` at once. Nothing is opened yet.
+    /// For all of `addresses` at once, of which those in `handed` are taken from there. No other is
+    /// opened yet. To be called where tasks can be started.
     ///
     /// # Errors
     ///
-    /// If there are none.
-    pub fn new(addresses: Vec<SocketAddr>) -> Result<Self, SolverError> {
+    /// If there are none, or one that was handed over can't be used.
+    pub fn new(addresses: Vec<SocketAddr>, handed: &HandedSockets) -> Result<Self, SolverError> {
         if addresses.is_empty() {
             return Err(SolverError::NoAddress);
         }
-        Ok(Self { addresses, limits: Limits::default(), board: Arc::default() })
+        let mut boards = Vec::new();
+        let mut own = Vec::new();
+        for address in addresses {
+            let board = handed.board(address);
+            match board.map_err(|source| SolverError::Listen { address, source })? {
+                Some(board) => boards.push(board),
+                None => own.push(address),
+            }
+        }
+        let (limits, board) = (Limits::default(), Arc::default());
+        Ok(Self { addresses: own, limits, board, handed: boards })
     }
 
-    /// The addresses that are open now, in the order of the configuration, with the ports that the
+    /// The addresses that we opened and that are open now, in the order of the configuration, with the ports that the
     /// system chose where that says 0. Empty while there is nothing to prove.
     #[must_use]
     pub fn bound_addresses(&self) -> Vec<SocketAddr> {
@@ -109,14 +124,16 @@ impl Solver for Listener {
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
         suited(proof)?;
         let mut state = self.board.state();
-        if state.open.as_ref().is_none_or(|it| it.task.is_finished()) {
+        if !self.addresses.is_empty() && state.open.as_ref().is_none_or(|it| it.task.is_finished())
+        {
             state.open = None;
             state.open = Some(self.open()?);
         }
-        let number = state.next_number;
-        state.next_number += 1;
-        state.proofs.push((number, proof.clone()));
-        Ok(Presented(Box::new(Shown { board: Arc::clone(&self.board), number })))
+        // Under the same lock: the end of another proof would close what was just opened.
+        let mut all = vec![self.board.show_in(&mut state, proof)];
+        drop(state);
+        all.extend(self.handed.iter().map(|it| it.show_in(&mut it.state(), proof)));
+        Ok(Presented(Box::new(Shown { _all: all })))
     }
 
     async fn clean_up_leftover(&self, _: &Identifier, _: &Token) -> Result<(), SolverError> {
@@ -127,7 +144,7 @@ impl Solver for Listener {
 
 /// What is shown, and the sockets that are open for it.
 #[derive(Debug, Default)]
-struct Board {
+pub(super) struct Board {
     state: Mutex<State>,
 }
 
@@ -136,11 +153,19 @@ struct State {
     /// Each with a number of its own: two orders may show the same one.
     proofs: Vec<(u64, Proof)>,
     next_number: u64,
-    /// `None` exactly while there are no proofs.
+    /// `None` while there are no proofs, and where others opened the sockets.
     open: Option<Open>,
 }
 
 impl Board {
+    /// Shows `proof` until the result is dropped, with the lock of `state` held.
+    fn show_in(self: &Arc<Self>, state: &mut State, proof: &Proof) -> Pinned {
+        let number = state.next_number;
+        state.next_number += 1;
+        state.proofs.push((number, proof.clone()));
+        Pinned { board: Arc::clone(self), number }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,8 +198,13 @@ impl Drop for Open {
     }
 }
 
-/// One proof that is shown.
+/// One proof that is shown, on all boards.
 struct Shown {
+    _all: Vec<Pinned>,
+}
+
+/// One proof on one board.
+struct Pinned {
     board: Arc<Board>,
     number: u64,
 }
@@ -186,7 +216,7 @@ impl CleanUp for Shown {
     }
 }
 
-impl Drop for Shown {
+impl Drop for Pinned {
     fn drop(&mut self) {
         let mut state = self.board.state();
         state.proofs.retain(|(number, _)| *number != self.number);

@@ -5,10 +5,12 @@
 //! there only while it is needed ([`Listener`]).
 
 mod connections;
+mod handed;
 mod listener;
 mod request;
 mod webroot;
 
+pub use handed::HandedSockets;
 pub use listener::Listener;
 pub use webroot::Webroot;
 

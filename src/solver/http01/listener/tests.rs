@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::super::tests::proof;
 use super::*;
 use crate::model::Explain;
+use crate::sys::activation::Sockets;
 
 /// Far longer than anything here takes, and shorter than the limits of a connection.
 const SOON: Duration = Duration::from_secs(8);
@@ -17,7 +18,8 @@ const LOCAL: &str = "127.0.0.1:0";
 const PATH: &str = "/.well-known/acme-challenge";
 
 fn listener(addresses: &[&str]) -> Listener {
-    Listener::new(addresses.iter().map(|it| it.parse().unwrap()).collect()).unwrap()
+    let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+    Listener::new(addresses, &HandedSockets::default()).unwrap()
 }
 
 fn only_address(listener: &Listener) -> SocketAddr {
@@ -151,7 +153,7 @@ async fn the_same_port_can_be_opened_again_at_once() {
     let address = only_address(&first);
     assert_shown(&get(address, "example.com", &format!("{PATH}/abc")).await, "abc");
     drop(presented);
-    let listener = Listener::new(vec![address]).unwrap();
+    let listener = Listener::new(vec![address], &HandedSockets::default()).unwrap();
     for _ in 0..20 {
         let presented = listener.present(&proof("example.com", "abc")).await.unwrap();
         assert_shown(&get(address, "example.com", &format!("{PATH}/abc")).await, "abc");
@@ -164,7 +166,8 @@ async fn the_same_port_can_be_opened_again_at_once() {
 async fn a_taken_address_is_named_and_no_other_stays_open() {
     let other = std::net::TcpListener::bind(LOCAL).unwrap();
     let taken = other.local_addr().unwrap();
-    let listener = Listener::new(vec![LOCAL.parse().unwrap(), taken]).unwrap();
+    let listener =
+        Listener::new(vec![LOCAL.parse().unwrap(), taken], &HandedSockets::default()).unwrap();
     let checked = listener.check().await.unwrap_err();
     let presented = listener.present(&proof("example.com", "abc")).await.unwrap_err();
     for error in [checked, presented] {
@@ -283,4 +286,44 @@ async fn a_head_without_end_is_refused() {
         format!("GET {PATH}/abc HTTP/1.1\r\nHost: example.com\r\nX: {}", "x".repeat(9000));
     let answer = send(only_address(&listener), &request).await;
     assert!(!answer.contains("200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_socket_that_was_handed_over_answers_always_and_is_shared_by_old_and_new_solvers() {
+    let socket = std::net::TcpListener::bind(LOCAL).unwrap();
+    let address = socket.local_addr().unwrap();
+    let handed = HandedSockets::new(Sockets::of_tcp([socket]));
+    let [old, new] = [(); 2].map(|()| Listener::new(vec![address], &handed).unwrap());
+    let ask = async || get(address, "example.com", &format!("{PATH}/abc")).await;
+    assert_nothing(&ask().await);
+    new.check().await.unwrap();
+
+    let presented = old.present(&proof("example.com", "abc")).await.unwrap();
+    // Whoever accepts knows it.
+    for _ in 0..20 {
+        assert_shown(&ask().await, "abc");
+    }
+    let other = new.present(&proof("example.com", "other")).await.unwrap();
+    assert_shown(&get(address, "example.com", &format!("{PATH}/other")).await, "other");
+    other.clean_up().await.unwrap();
+    drop(new);
+    assert_shown(&ask().await, "abc");
+    presented.clean_up().await.unwrap();
+    drop(old);
+    // It is systemd's: neither closed nor left to fill up.
+    assert_nothing(&ask().await);
+    assert!(old_and_own(&handed, address).await);
+}
+
+/// Whether a solver with an address of its own beside a handed one shows its proof on both, and
+/// closes its own after it.
+async fn old_and_own(handed: &HandedSockets, address: SocketAddr) -> bool {
+    let listener = Listener::new(vec![address, LOCAL.parse().unwrap()], handed).unwrap();
+    let presented = listener.present(&proof("example.com", "abc")).await.unwrap();
+    let own = only_address(&listener);
+    for address in [address, own] {
+        assert_shown(&get(address, "example.com", &format!("{PATH}/abc")).await, "abc");
+    }
+    presented.clean_up().await.unwrap();
+    is_refused(own).await
 }
