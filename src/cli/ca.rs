@@ -57,11 +57,12 @@ pub(super) async fn init(
         show(global, &settings.name, &roots);
         return Ok(Exit::AsWanted);
     }
-    let (base, _agent) = context.open(wait).await?;
+    let (base, _agent, deployer) = context.open(wait).await?;
     let (ca, now) = (LocalCa::new(settings, base.store), base.clock.now());
     ca.prepare(NewRoot::ByHand, now).await.map_err(|error| ended(&error))?;
     let roots = ca.roots(now).await.map_err(|error| ended(&error))?;
     show(global, &ca.settings().name, &roots);
+    deployer.end().await;
     Ok(Exit::AsWanted)
 }
 

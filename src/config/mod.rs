@@ -104,7 +104,7 @@ impl Config {
         let known = resolve::known_directories();
         let is_public = |name: &&CaName| match self.cas.get(*name) {
             Some(Ca::Acme(settings)) => !settings.test && known.contains(&settings.directory),
-            None => false,
+            Some(Ca::Local(_)) | None => false,
         };
         self.certificates.iter().flat_map(|it| &it.cas).filter(is_public).collect()
     }
