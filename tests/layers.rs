@@ -38,7 +38,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("store", &["StoreSettings"]),
     ("acme", &["CaSettings", "ExternalAccountBinding"]),
     ("local_ca", &["LocalCaSettings", "Subtree"]),
-    ("solver", &["SolverMethod", "SolverSettings"]),
+    ("solver", &["Dns01Settings", "ProviderSettings", "SolverMethod", "SolverSettings"]),
     ("probe", &["StartTls"]),
     (
         "deploy",

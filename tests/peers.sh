@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches the real peers that tests and the quickstart run against, and that this machine lacks:
-# pebble with pebble-challtestsrv (Debian unstable), nginx, prometheus-alertmanager, openssl, curl.
+# pebble with pebble-challtestsrv (Debian unstable), nginx, prometheus-alertmanager, openssl, curl,
+# BIND's named, dig and nsupdate.
 #
 # Everything is unpacked below target/peers; nothing else on the machine changes, no package is
 # installed, no service is started, and root is not needed. The programs end up in
@@ -25,12 +26,14 @@ fail() {
 }
 
 # The programs, in the order in which they are looked for.
-programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl'
+programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl named dig nsupdate'
 
 # Which package holds program $1.
 package_of() {
     case $1 in
         pebble-challtestsrv) echo pebble ;;
+        named) echo bind9 ;;
+        dig | nsupdate) echo bind9-dnsutils ;;
         *) echo "$1" ;;
     esac
 }
@@ -42,6 +45,9 @@ version_of() {
         nginx) "$bin/nginx" -v 2>&1 | sed -n '1s/^nginx version: //p' ;;
         prometheus-alertmanager) "$bin/$1" --version 2>&1 | sed -n '1s/ (.*//p' ;;
         openssl) "$bin/openssl" version 2>&1 | sed -n '1s/ (.*//p' ;;
+        named) "$bin/named" -v 2>/dev/null | sed 's/ <.*//' ;;
+        dig) "$bin/dig" -v 2>&1 | sed -n '1s/^DiG/dig/p' ;;
+        nsupdate) "$bin/nsupdate" -V 2>&1 | sed -n 1p ;;
         curl) "$bin/curl" --version 2>&1 | sed -n '1s/ (.*//p' ;;
     esac
 }
@@ -155,7 +161,7 @@ fetch_libraries() {
         for deb in $pending; do
             # Of alternatives the first; libc6 must be the machine's own.
             for library in $(dpkg-deb -f "$deb" Pre-Depends Depends | sed 's/^[A-Za-z-]*: //' | tr ',' '\n' |
-                sed -E 's/\|.*//; s/\(.*//; s/:any//; s/[[:space:]]//g' | grep '^lib\|^zlib' | grep -v '^libc6$'); do
+                sed -E 's/\|.*//; s/\(.*//; s/:any//; s/[[:space:]]//g' | grep '^lib\|^zlib\|^bind9-libs$' | grep -v '^libc6$'); do
                 [ ! -d "$peers/deb/$library" ] || continue
                 next="$next $(unpack stable "$library")"
             done

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{CaName, CertificateName};
+use crate::model::{CaName, CertificateName, Identifier, SolverName};
 
 /// Keeps TLS certificates alive: orders and renews them, hands them to servers, proves that they
 /// are served, and warns while there is still time.
@@ -115,6 +115,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: CaCommand,
+    },
+    /// Try the ways in which DNS is changed.
+    Dns {
+        /// What to do.
+        #[command(subcommand)]
+        command: DnsCommand,
     },
     /// Have the running daemon read its configuration again.
     Reload,
@@ -239,5 +245,18 @@ pub enum AlertCommand {
     UnitFailed {
         /// The unit, such as renewd.service.
         unit: String,
+    },
+}
+
+/// What to do about DNS.
+#[derive(Debug, Subcommand)]
+pub enum DnsCommand {
+    /// Prove a solver without a CA: add a record, see it at every name server, remove it, see it
+    /// gone.
+    Test {
+        /// The solver, as the configuration calls it.
+        solver: SolverName,
+        /// The name that it is to prove; the record goes below it.
+        name: Identifier,
     },
 }

@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod context;
 mod deployer;
+mod dns;
 mod dry_run;
 pub mod exit;
 mod output;
@@ -29,7 +30,9 @@ use clap::Parser;
 use crate::observe::log;
 use crate::sys::activation::Sockets;
 
-use arguments::{AlertCommand, Arguments, CaCommand, Command, ConfigCommand, Global, LogFormat};
+use arguments::{
+    AlertCommand, Arguments, CaCommand, Command, ConfigCommand, DnsCommand, Global, LogFormat,
+};
 use context::Ended;
 use exit::Exit;
 
@@ -97,6 +100,9 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
             AlertCommand::Test => alert::test(global).await,
             AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
         },
+        Command::Dns { command: DnsCommand::Test { solver, name } } => {
+            dns::test(global, &solver, &name).await
+        }
         Command::Reload => reload::reload(global).await,
         Command::Deployer(arguments) => deployer::deployer(global, &arguments, sockets).await,
     }

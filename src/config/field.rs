@@ -262,6 +262,32 @@ impl<T: Field> Field for OneOrMany<T> {
     }
 }
 
+/// A table of texts whose keys are not known here.
+#[derive(Clone, Debug)]
+pub(super) struct Texts(pub(super) Vec<(String, At<String>)>);
+
+impl Field for Texts {
+    fn read(node: &Node, reading: &mut Reading) -> Option<Self> {
+        let Value::Table(table) = &node.value else {
+            reading.expected("a table of texts", node, None);
+            return None;
+        };
+        let keys = table.entries.iter().map(|it| it.key.clone());
+        let texts = keys.filter_map(|key| Some((key.clone(), reading.field(table, &key)?)));
+        Some(Self(texts.collect()))
+    }
+
+    fn show(&self) -> Option<String> {
+        let texts =
+            self.0.iter().filter_map(|(key, at)| Some(format!("{key} = {}", at.value.show()?)));
+        Some(format!("{{ {} }}", texts.collect::<Vec<_>>().join(", ")))
+    }
+
+    fn schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
+    }
+}
+
 /// A key that is known and refused: it comes with a later version.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Later;

@@ -10,7 +10,7 @@ use crate::model::{
 use crate::probe::StartTls;
 
 use super::DeployerChoice;
-use super::field::{At, Count, Entries, FilePath, Items, Later, OneOrMany, Reading};
+use super::field::{At, Count, Entries, FilePath, Items, Later, OneOrMany, Reading, Texts};
 use super::shape::{Shape, shape};
 use super::text::{AlertType, CaType, Lifetime, Mode, SecretText, SolverType, Span, TargetKind};
 use super::tree;
@@ -142,7 +142,7 @@ shape! {
 shape! {
     /// One way to prove control of identifiers.
     RawSolver {
-        /// `http-01`; `dns-01` and `tls-alpn-01` come with a later version.
+        /// `http-01` or `dns-01`; `tls-alpn-01` comes with a later version.
         r#type: SolverType as "http-01",
         /// The folder that a web server shows: files go below `.well-known/acme-challenge/`.
         webroot: FilePath as "/var/www/html",
@@ -151,8 +151,44 @@ shape! {
         /// The identifiers that it is for; `*.example.net` is every name below. The most specific
         /// wins.
         r#for: Vec<At<Identifier>> as ["*.example.net", "example.net"],
-        /// Comes with a later version, with `dns-01`.
-        provider: Later,
+        /// Who changes DNS; what each needs is listed at the end of this file. For dns-01.
+        provider: String as "rfc2136",
+        /// The name server that takes updates, with its port if that is not 53. For rfc2136.
+        server: String as "ns1.example.com",
+        /// A file with the token of the provider. For dns-01.
+        token_file: FilePath as "cloudflare.token",
+        /// Or a credential of systemd's with it.
+        token_credential: String as "cloudflare-token",
+        /// Or a variable of the environment with it.
+        token_env: String as "CLOUDFLARE_TOKEN",
+        /// A file with its key: for rfc2136 as `tsig-keygen` writes it. For dns-01.
+        key_file: FilePath as "renewd.key",
+        /// Or a credential of systemd's with it.
+        key_credential: String as "dns-key",
+        /// Or a variable of the environment with it.
+        key_env: String as "DNS_KEY",
+        /// A file with the secret that goes with the key. For dns-01.
+        secret_file: FilePath as "dns.secret",
+        /// Or a credential of systemd's with it.
+        secret_credential: String as "dns-secret",
+        /// Or a variable of the environment with it.
+        secret_env: String as "DNS_SECRET",
+        /// A file with the password of `user`. For dns-01.
+        password_file: FilePath as "dns.password",
+        /// Or a credential of systemd's with it.
+        password_credential: String as "dns-password",
+        /// Or a variable of the environment with it.
+        password_env: String as "DNS_PASSWORD",
+        /// What else the provider needs that is no secret. For dns-01.
+        options: Texts as { account_id = "1234" },
+        /// The resolvers that zones are found by, where not the system's: for a view of its own.
+        /// For dns-01.
+        resolvers: Vec<At<SocketAddr>> as ["10.0.0.53:53"],
+        /// Who is asked whether a record is there, where not the servers that the zone names; with
+        /// an empty list nobody is. For dns-01.
+        nameservers: Vec<At<SocketAddr>> as ["10.0.0.1:53", "10.0.0.2:53"],
+        /// How long all name servers may take to have a record before the attempt ends. For dns-01.
+        propagation_timeout: Span = "5m",
     }
 }
 

@@ -8,6 +8,7 @@ use super::raw::{
     RawTarget, RawVerify,
 };
 use super::shape::{FieldInfo, Shape};
+use crate::solver::ProviderSettings;
 
 /// Every key with what it means and its default, as a TOML file in which all is commented out.
 /// Where there is no default, an example stands, marked so.
@@ -40,6 +41,13 @@ pub fn reference() -> String {
     push::<RawInstall>(&mut text, "[[target.NAME.install]]", "one file to be put in place");
     push::<RawAlerts>(&mut text, "[alerts]", "when anyone is told of trouble");
     push::<RawAlert>(&mut text, "[[alert]]", "one receiver of alerts");
+    text.push_str(
+        "\n# What each provider for dns-01 needs in [solver.NAME]; each `_file` can also be\n",
+    );
+    text.push_str("# `_credential` or `_env`:\n");
+    for line in ProviderSettings::reference() {
+        text.push_str(&format!("# {line}\n"));
+    }
     text
 }
 

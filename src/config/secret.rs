@@ -20,6 +20,15 @@ use super::text::SecretText;
 /// No secret is larger.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
+/// What a secret looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One line.
+    Line,
+    /// A document of several lines: a key file, a key in PEM, JSON.
+    Document,
+}
+
 /// The keys that one secret can be given by.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sources<'a> {
@@ -40,10 +49,22 @@ pub(super) enum Secrets {
 }
 
 impl Sources<'_> {
-    /// The secret, with the place that names it; `None` if none is named or a fault was found, or
-    /// if `secrets` are not read.
+    /// As [`Sources::read_as`], of a secret that is one line.
     pub(super) fn read(
         self,
+        secrets: Secrets,
+        environment: &Environment,
+        watched: &mut BTreeSet<PathBuf>,
+        faults: &mut Vec<Fault>,
+    ) -> Option<At<Secret>> {
+        self.read_as(Form::Line, secrets, environment, watched, faults)
+    }
+
+    /// The secret, with the place that names it; `None` if none is named or a fault was found, or
+    /// if `secrets` are not read.
+    pub(super) fn read_as(
+        self,
+        form: Form,
         secrets: Secrets,
         environment: &Environment,
         watched: &mut BTreeSet<PathBuf>,
@@ -58,13 +79,13 @@ impl Sources<'_> {
         }
         if let Some(at) = self.file {
             watched.insert(at.value.0.clone());
-            found.push(from_file(at, &at.value.0, Readers::OwnerAndGroup));
+            found.push(from_file(at, &at.value.0, Readers::OwnerAndGroup, form));
         }
         if let Some(at) = self.credential {
-            found.push(from_credential(at, environment, watched));
+            found.push(from_credential(at, environment, watched, form));
         }
         if let Some(at) = self.variable {
-            found.push(from_variable(at, environment));
+            found.push(from_variable(at, environment, form));
         }
         if found.len() > 1 {
             let key = |it: &Result<At<Secret>, Fault>| match it {
@@ -97,6 +118,7 @@ fn from_credential(
     at: &At<String>,
     environment: &Environment,
     watched: &mut BTreeSet<PathBuf>,
+    form: Form,
 ) -> Result<At<Secret>, Fault> {
     let name = &at.value;
     if name.contains('/') || name.starts_with('.') {
@@ -110,20 +132,29 @@ fn from_credential(
     };
     let path = directory.join(name);
     watched.insert(path.clone());
-    from_file(at, &path, Readers::Any)
+    from_file(at, &path, Readers::Any, form)
 }
 
-fn from_variable(at: &At<String>, environment: &Environment) -> Result<At<Secret>, Fault> {
+fn from_variable(
+    at: &At<String>,
+    environment: &Environment,
+    form: Form,
+) -> Result<At<Secret>, Fault> {
     let name = &at.value;
     let Some(value) = environment.variables.get(name) else {
         return Err(at.fault(format!("the variable {name} is not set")));
     };
-    cleaned(value)
+    cleaned(value, form)
         .map(|it| at.with(it))
         .map_err(|fault| at.fault(format!("the variable {name} {fault}")))
 }
 
-fn from_file<T>(at: &At<T>, path: &Path, readers: Readers) -> Result<At<Secret>, Fault> {
+fn from_file<T>(
+    at: &At<T>,
+    path: &Path,
+    readers: Readers,
+    form: Form,
+) -> Result<At<Secret>, Fault> {
     let shown = path.display();
     let failed = |error: std::io::Error| at.fault(format!("{shown} cannot be read: {error}"));
     // Asked before it is opened: to open a pipe would wait for its other end.
@@ -139,11 +170,11 @@ fn from_file<T>(at: &At<T>, path: &Path, readers: Readers) -> Result<At<Secret>,
     let mut text = Zeroizing::new(String::new());
     let read = Read::by_ref(&mut opened).take(MAX_SECRET_BYTES + 1).read_to_string(&mut text);
     read.map_err(failed)?;
-    cleaned(&text).map(|it| at.with(it)).map_err(|fault| at.fault(format!("{shown} {fault}")))
+    cleaned(&text, form).map(|it| at.with(it)).map_err(|fault| at.fault(format!("{shown} {fault}")))
 }
 
 /// `text` without what editors and `echo` add, or what is wrong with it.
-fn cleaned(text: &str) -> Result<Secret, &'static str> {
+fn cleaned(text: &str, form: Form) -> Result<Secret, &'static str> {
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err("is too long for a secret");
     }
@@ -153,7 +184,8 @@ fn cleaned(text: &str) -> Result<Secret, &'static str> {
     if text.trim().is_empty() {
         return Err("is empty");
     }
-    if text.chars().any(char::is_control) {
+    let is_fine = |it: char| form == Form::Document && matches!(it, '\n' | '\r' | '\t');
+    if text.chars().any(|it| it.is_control() && !is_fine(it)) {
         return Err("holds more than one line, or control characters");
     }
     Ok(Secret::new(text.to_owned()))

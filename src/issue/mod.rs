@@ -36,7 +36,7 @@ use crate::model::{
     CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
     Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
 };
-use crate::solver::{Presented, Solver};
+use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
 use crate::sys::crash;
 
@@ -268,10 +268,13 @@ impl Issuer {
         let tasks = self.tasks(spec, &authorizations)?;
         // What a run that died had shown stays visible: the CA may be looking for it just now.
         for (solver, challenge) in &tasks {
+            let proof = proof_of(challenge);
+            let record = self.solver(solver)?.locate(&proof).await;
             let presented = PresentedRecord {
+                record: record.map_err(|source| not_presented(solver, &proof, source))?,
                 solver: solver.clone(),
-                identifier: challenge.identifier.clone(),
-                token: challenge.token.clone(),
+                identifier: proof.identifier,
+                token: proof.token,
             };
             if !work.record.presented.contains(&presented) {
                 work.record.presented.push(presented);
@@ -279,19 +282,21 @@ impl Issuer {
         }
         self.journal.save_order(&spec.name, &work.record).await?;
 
+        let mut shown = Vec::new();
         let proven = async {
-            let shown = self.present(&tasks).await?;
+            self.present(&tasks, &mut shown).await?;
+            crash::point("issue.presented");
             for (_, challenge) in &tasks {
                 work.order.respond(challenge).await?;
             }
             work.order.wait_until_ready(ORDER_LIMIT).await?;
-            for proof in shown {
-                // What could not be taken away is in the journal, and tried again below.
-                drop(proof.clean_up().await);
-            }
             Ok(())
         };
         let proven: Result<(), IssueError> = proven.await;
+        for proof in shown {
+            // What could not be taken away is in the journal, and tried again below.
+            drop(proof.clean_up().await);
+        }
         self.clean_up_leftovers(&work.record).await;
         if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
             work.order.abandon().await;
@@ -325,40 +330,59 @@ impl Issuer {
         Ok(tasks)
     }
 
+    /// Shows all proofs, and adds to `shown` what is to be taken away again, also after an error.
     async fn present(
         &self,
         tasks: &[(SolverName, Challenge)],
-    ) -> Result<Vec<Presented>, IssueError> {
-        let mut shown = Vec::new();
+        shown: &mut Vec<Presented>,
+    ) -> Result<(), IssueError> {
+        let mut by_solver: BTreeMap<&SolverName, Vec<Proof>> = BTreeMap::new();
         for (name, challenge) in tasks {
-            let proof = Proof {
-                identifier: challenge.identifier.clone(),
-                challenge_type: challenge.challenge_type,
-                token: challenge.token.clone(),
-                key_authorization: challenge.key_authorization.clone(),
-            };
+            let proof = proof_of(challenge);
             let presented = self.solver(name)?.present(&proof).await;
-            shown.push(presented.map_err(|source| IssueError::NotPresented {
-                solver: name.clone(),
-                identifier: proof.identifier,
-                source: Box::new(source),
-            })?);
+            shown.push(presented.map_err(|source| not_presented(name, &proof, source))?);
+            by_solver.entry(name).or_default().push(proof);
         }
-        Ok(shown)
+        for (name, proofs) in &by_solver {
+            let Some(first) = proofs.first() else { continue };
+            let visible = self.solver(name)?.await_visible(proofs).await;
+            visible.map_err(|source| not_presented(name, first, source))?;
+        }
+        Ok(())
     }
 
     /// Takes away what a run that died had shown. What fails here must not stop an order: the next
     /// run tries again.
     async fn clean_up_leftovers(&self, record: &OrderRecord) {
         for presented in &record.presented {
-            if let Ok(solver) = self.solver(&presented.solver) {
-                drop(solver.clean_up_leftover(&presented.identifier, &presented.token).await);
-            }
+            let Ok(solver) = self.solver(&presented.solver) else { continue };
+            drop(match &presented.record {
+                Some(record) => solver.clean_up_record(record).await,
+                None => solver.clean_up_leftover(&presented.identifier, &presented.token).await,
+            });
         }
     }
 
     fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {
         self.solvers.get(name).ok_or_else(|| IssueError::UnknownSolver(name.clone()))
+    }
+}
+
+/// What `challenge` asks to be shown.
+fn proof_of(challenge: &Challenge) -> Proof {
+    Proof {
+        identifier: challenge.identifier.clone(),
+        challenge_type: challenge.challenge_type,
+        token: challenge.token.clone(),
+        key_authorization: challenge.key_authorization.clone(),
+    }
+}
+
+fn not_presented(solver: &SolverName, proof: &Proof, source: SolverError) -> IssueError {
+    IssueError::NotPresented {
+        solver: solver.clone(),
+        identifier: proof.identifier.clone(),
+        source: Box::new(source),
     }
 }
 

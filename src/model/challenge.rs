@@ -132,6 +132,17 @@ pub struct Proof {
     pub key_authorization: KeyAuthorization,
 }
 
+/// A TXT record that proves control (RFC 8555 §8.4): one value, beside which others may stand.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TxtRecord {
+    /// The zone that it is in: lower case, no dot at the end.
+    pub zone: String,
+    /// Its name, in full: lower case, no dot at the end.
+    pub name: String,
+    /// The value that is ours.
+    pub value: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ mod status;
 mod timestamp;
 mod validity;
 
-pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError};
+pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError, TxtRecord};
 pub use event::Event;
 pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
 pub use generation::{Generation, GenerationError, Held, IssuedCertificate, Origin};

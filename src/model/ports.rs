@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, Secret, SolverName, Timestamp,
-    Token,
+    Token, TxtRecord,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -95,6 +95,10 @@ pub struct PresentedRecord {
     pub identifier: Identifier,
     /// Its name.
     pub token: Token,
+    /// Where in DNS it was put, for dns-01: what was found out then holds for taking it away, even
+    /// if an alias leads elsewhere by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<TxtRecord>,
 }
 
 /// Keeps orders that are on their way, with the keys they are for.

@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use crate::model::{ChallengeType, Explain, Identifier, Retry};
 use crate::sys::beneath::BeneathError;
 
+use super::dns01::DnsError;
+
 /// A proof can't be shown or taken away.
 #[derive(Debug, thiserror::Error)]
 pub enum SolverError {
@@ -41,9 +43,18 @@ pub enum SolverError {
         /// By which kind of challenge.
         challenge_type: ChallengeType,
     },
+    /// DNS could not be changed, or does not show it.
+    #[error(transparent)]
+    Dns(Box<DnsError>),
     /// The process is ending.
     #[error("the process is ending")]
     Interrupted,
+}
+
+impl From<DnsError> for SolverError {
+    fn from(error: DnsError) -> Self {
+        Self::Dns(Box::new(error))
+    }
 }
 
 impl Explain for SolverError {
@@ -52,6 +63,7 @@ impl Explain for SolverError {
             Self::Webroot { .. } => "solver.webroot",
             Self::Listen { .. } | Self::NoAddress => "solver.listen",
             Self::Unsuited { .. } => "solver.unsuited",
+            Self::Dns(source) => source.code(),
             Self::Interrupted => "solver.interrupted",
         }
     }
@@ -60,6 +72,7 @@ impl Explain for SolverError {
         match self {
             Self::Webroot { .. } | Self::Listen { .. } | Self::Interrupted => Retry::BackOff,
             Self::NoAddress | Self::Unsuited { .. } => Retry::AfterChange,
+            Self::Dns(source) => source.retry(),
         }
     }
 
@@ -71,6 +84,7 @@ impl Explain for SolverError {
             Self::Unsuited { .. } => Some(
                 "choose another solver for it by solver = or for = in the configuration".into(),
             ),
+            Self::Dns(source) => source.hint(),
             Self::Interrupted => None,
         }
     }

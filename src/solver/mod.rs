@@ -6,6 +6,7 @@
 //!
 //! Not here: what is to be proven, and telling the CA to look ([`crate::issue`]).
 
+pub mod dns01;
 mod error;
 mod http01;
 mod settings;
@@ -15,11 +16,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use dns01::{Dns01, Dns01Settings, ProviderFault, ProviderSettings};
 pub use error::SolverError;
 pub use http01::{HandedSockets, Listener, Webroot};
 pub use settings::{SolverMethod, SolverSettings};
 
-use crate::model::{ChallengeType, Identifier, Proof, Token};
+use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord};
 
 /// Shows proofs of one kind of challenge.
 #[async_trait]
@@ -35,13 +37,44 @@ pub trait Solver: fmt::Debug + Send + Sync {
     /// Says what stands in the way: a folder that can't be written, an address that is taken.
     async fn check(&self) -> Result<(), SolverError>;
 
-    /// Makes `proof` visible. It is when this returns, and until the result is cleaned up or
-    /// dropped. If the future is dropped instead, nothing stays visible.
+    /// Finds out which record `proof` would be put into, if it is DNS where it goes, and changes
+    /// nothing. To be asked and journalled before each [`Solver::present`].
+    ///
+    /// # Errors
+    ///
+    /// If that can't be found out now.
+    async fn locate(&self, _proof: &Proof) -> Result<Option<TxtRecord>, SolverError> {
+        Ok(None)
+    }
+
+    /// Makes `proof` visible. It is when this returns, or for what takes its time when
+    /// [`Solver::await_visible`] has returned too, and until the result is cleaned up or dropped.
+    /// If the future is dropped instead, nothing stays visible.
     ///
     /// # Errors
     ///
     /// Says why not; then nothing of it is visible.
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError>;
+
+    /// Waits until a CA would find all of `proofs`, which have been presented, wherever it looks.
+    /// It never waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// If it is plain that the CA would not find them.
+    async fn await_visible(&self, _proofs: &[Proof]) -> Result<(), SolverError> {
+        Ok(())
+    }
+
+    /// Takes away `record`, which a run that crashed had journalled. It not being there is fine,
+    /// and what this process itself shows stays.
+    ///
+    /// # Errors
+    ///
+    /// If it is there and can't be removed.
+    async fn clean_up_record(&self, _record: &TxtRecord) -> Result<(), SolverError> {
+        Ok(())
+    }
 
     /// Takes away what a run that crashed left of the proof of `token` for `identifier`. Nothing
     /// there is fine, and what this process itself shows stays.
@@ -71,6 +104,7 @@ pub fn build(
             Arc::new(Webroot::new(directory.clone(), *flat))
         }
         SolverMethod::Listener { addresses } => Arc::new(Listener::new(addresses.clone(), handed)?),
+        SolverMethod::Dns01(settings) => Arc::new(Dns01::new(settings)?),
     })
 }
 

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::model::{Identifier, SolverName};
+use crate::model::{ChallengeType, Identifier, SolverName};
+
+use super::Dns01Settings;
 
 /// One solver, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,4 +35,17 @@ pub enum SolverMethod {
         /// Where it listens; all of them at once.
         addresses: Vec<SocketAddr>,
     },
+    /// dns-01 by TXT records (RFC 8555 §8.4).
+    Dns01(Dns01Settings),
+}
+
+impl SolverMethod {
+    /// The kind of challenge that it meets.
+    #[must_use]
+    pub const fn challenge_type(&self) -> ChallengeType {
+        match self {
+            Self::Webroot { .. } | Self::Listener { .. } => ChallengeType::Http01,
+            Self::Dns01(_) => ChallengeType::Dns01,
+        }
+    }
 }

@@ -90,7 +90,7 @@ fn what_depends_on_a_refused_entry_is_refused_with_it_and_nothing_else_is() {
     workspace.write(
         "lab.toml",
         "[ca.lab]\ndirectory = \"http://lab.example/dir\"\n\
-         [solver.s]\ntype = \"dns-01\"\nprovider = \"x\"\ntoken_file = \"t\"\nfor = [\"*.three.example\"]\n",
+         [solver.s]\ntype = \"tls-alpn-01\"\nfor = [\"*.three.example\"]\n",
     );
     let config = workspace.load();
     assert_eq!(config.certificates.len(), 1);
@@ -99,8 +99,8 @@ fn what_depends_on_a_refused_entry_is_refused_with_it_and_nothing_else_is() {
     assert_eq!(
         workspace.warnings(),
         r#"lab.toml:2: ca.lab.directory: "http://lab.example/dir" is http, which is for loopback alone: write https
-lab.toml:4: solver.s.type: "dns-01" comes with a later version
-  hint: this version has type = "http-01"
+lab.toml:4: solver.s.type: "tls-alpn-01" comes with a later version
+  hint: this version has type = "http-01" and type = "dns-01"
 renewd.toml:8: certificate.ca: the ca "lab" was refused
 renewd.toml:12: certificate.domains: the solver "s" was refused
 "#
@@ -252,9 +252,41 @@ fn a_wildcard_needs_dns_01() {
     check(
         "[[certificate]]\ndomains = [\n  \"example.com\",\n  \"*.example.com\",\n]",
         "renewd.toml:5: certificate.domains: *.example.com is a wildcard, which solver web cannot \
-         prove: it does http-01\n  hint: only dns-01 proves wildcards (RFC 8555 §7.1.3), and it \
-         comes with a later version: list the names one by one\n",
+         prove: it does http-01\n  hint: only dns-01 proves wildcards (RFC 8555 §7.1.3): add a \
+         solver of that type for it, or list the names one by one\n",
     );
+}
+
+#[test]
+fn a_solver_for_dns_says_what_its_provider_lacks() {
+    let solver =
+        |lines: &str| format!("[solver.s]\ntype = \"dns-01\"\nprovider = \"rfc2136\"\n{lines}");
+    check(
+        &solver("server = \"ns1.example.com\"\nwebroot = \"/srv\"\n"),
+        "renewd.toml:2: solver.s: there is no `key_file`, which rfc2136 needs\n  hint: key_file: \
+         the TSIG key as tsig-keygen writes it\nrenewd.toml:6: solver.s.webroot: means nothing \
+         for dns-01\n  hint: take it out\n",
+    );
+    check(
+        "[solver.s]\ntype = \"http-01\"\nlisten = \"127.0.0.1:80\"\ntoken_env = \"T\"\n",
+        "renewd.toml:5: solver.s.token_env: means nothing for http-01\n  hint: take it out\n",
+    );
+}
+
+#[test]
+fn a_key_in_the_form_of_bind_is_read_and_never_shown() {
+    let solver = "[solver.s]\ntype = \"dns-01\"\nprovider = \"rfc2136\"\nserver = \"ns1\"\n\
+                  key_file = \"renewd.key\"\n[[certificate]]\ndomains = [\"*.a.example\"]\n\
+                  solver = \"s\"\nverify = false\n";
+    let workspace = Workspace::with(&format!("{TERMS}{QUIET}{solver}"));
+    workspace.write_with_mode("renewd.key", "canary", 0o600);
+    assert!(workspace.faults().contains("solver.s.key_file: is not a key in BIND's form"));
+    let key = "key \"k\" {\n\talgorithm hmac-sha256;\n\tsecret \"Y2FuYXJ5\";\n};\n";
+    workspace.write_with_mode("renewd.key", key, 0o600);
+    assert!(!format!("{:?}", workspace.load()).contains("Y2FuYXJ5"));
+    let address = format!("{TERMS}{QUIET}{}", solver.replace("*.a.example", "192.0.2.1"));
+    workspace.write("renewd.toml", &address);
+    assert!(workspace.faults().contains("192.0.2.1 is an address, which solver s cannot prove"));
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn every_example_loads() {
             ("zerossl.hmac", "c2VjcmV0"),
             ("webhook.key", "whsec_c2VjcmV0"),
             ("heartbeat.url", "https://watch.example.com/renewd"),
+            ("renewd.key", "key \"k\" { algorithm hmac-sha256; secret \"Y2FuYXJ5\"; };"),
             ("alertmanager.url", "http://127.0.0.1:9093"),
             ("google-hmac", "c2VjcmV0"),
             ("hook-url", "https://hooks.example.com/"),

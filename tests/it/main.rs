@@ -16,6 +16,7 @@ mod crash;
 mod daemon;
 mod deploy;
 mod deployer;
+mod dns;
 mod expiry;
 mod faults;
 mod issuance;

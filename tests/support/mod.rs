@@ -20,6 +20,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and so may its helpers")]
 
 mod alertmanager;
+mod bind;
 mod curl;
 mod files;
 mod nginx;
@@ -34,6 +35,7 @@ mod wait;
 mod workspace;
 
 pub use alertmanager::Alertmanager;
+pub use bind::{Bind, BindOptions, Lag};
 pub use curl::curl;
 pub use files::{grow, self_signed, write, write_secret};
 pub use nginx::{Nginx, NginxOptions, TlsServer};

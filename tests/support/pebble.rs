@@ -45,6 +45,8 @@ pub struct PebbleOptions {
     pub external_account_binding: Option<(String, String)>,
     /// Number of alternate chains beside the default one.
     pub alternate_roots: u8,
+    /// The DNS server that it asks in place of its own.
+    pub resolver: Option<SocketAddr>,
 }
 
 impl Default for PebbleOptions {
@@ -63,6 +65,7 @@ impl Default for PebbleOptions {
             tls_port: free_port(),
             external_account_binding: None,
             alternate_roots: 0,
+            resolver: None,
         }
     }
 }
@@ -265,11 +268,12 @@ fn start_dns(ports: Ports, folder: &Path) -> Option<Running> {
 
 #[track_caller]
 fn start_pebble(options: &PebbleOptions, ports: Ports, folder: &Path) -> Option<Running> {
+    let resolver = options.resolver.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, ports.dns).into());
     let mut command = Command::new(Peers::locate().pebble);
     command
         .arg("-config")
         .arg(folder.join("pebble.json"))
-        .args(["-dnsserver", &format!("127.0.0.1:{}", ports.dns)])
+        .args(["-dnsserver", &resolver.to_string()])
         .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
         .env("PEBBLE_AUTHZREUSE", options.authorization_reuse.to_string())
         .env("PEBBLE_ALTERNATE_ROOTS", options.alternate_roots.to_string());

@@ -17,6 +17,10 @@ pub struct Peers {
     pub openssl: PathBuf,
     /// The HTTP client that is not ours.
     pub curl: PathBuf,
+    /// BIND's name server.
+    pub named: PathBuf,
+    /// The DNS client that is not ours.
+    pub dig: PathBuf,
 }
 
 impl Peers {
@@ -40,6 +44,8 @@ impl Peers {
             alertmanager: program("prometheus-alertmanager"),
             openssl: program("openssl"),
             curl: program("curl"),
+            named: program("named"),
+            dig: program("dig"),
         }
     }
 }

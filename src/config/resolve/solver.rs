@@ -1,15 +1,19 @@
 //! `[solver.*]`: how they work, and which of them is for an identifier.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::config::fault::Fault;
-use crate::config::field::{At, Item};
+use crate::config::field::{At, FilePath, Item};
 use crate::config::raw::RawSolver;
+use crate::config::secret::{Form, Secrets, Sources};
+use crate::config::shape::Shape;
 use crate::config::show::Topic;
 use crate::config::text::SolverType;
 use crate::config::tree::Place;
-use crate::model::{Identifier, SolverName};
-use crate::solver::{SolverMethod, SolverSettings};
+use crate::model::{ChallengeType, Identifier, SolverName};
+use crate::solver::{Dns01Settings, ProviderSettings, SolverMethod, SolverSettings};
 use crate::store::StoreSettings;
 
 use super::World;
@@ -41,7 +45,7 @@ pub(super) fn resolve(
     let mut claims: BTreeMap<Identifier, (SolverName, Place)> = BTreeMap::new();
     for (name, mut item) in named::<SolverName, _>(items, world) {
         world.show(Topic::Solver(name.clone()), &item.shape);
-        let method = method(&mut item);
+        let method = method(&mut item, world);
         let identifiers = item.shape.r#for.take().map(|it| it.value).unwrap_or_default();
         for at in &identifiers {
             if let Some((other, place)) = claims.get(&at.value) {
@@ -63,22 +67,56 @@ pub(super) fn resolve(
     Solvers { all: solvers, patterns }
 }
 
-fn method(item: &mut Item<RawSolver>) -> Option<SolverMethod> {
-    let shape = item.shape.clone();
-    let Some(kind) = &shape.r#type else {
+fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMethod> {
+    let Some(kind) = item.shape.r#type.clone() else {
         if !item.has("type") {
-            let hint = "write type = \"http-01\"";
+            let hint = "write type = \"http-01\" or type = \"dns-01\"";
             item.faults.push(item.fault("there is no `type`").hint(hint));
         }
         return None;
     };
-    if kind.value != SolverType::Http01 {
-        let word = if kind.value == SolverType::Dns01 { "dns-01" } else { "tls-alpn-01" };
-        let message = format!("{word:?} comes with a later version");
-        // Its other keys are unknown here, which is no fault of the operator's.
-        item.faults = vec![kind.fault(message).hint("this version has type = \"http-01\"")];
-        return None;
+    match kind.value {
+        SolverType::Http01 => {
+            refuse_keys(item, DNS_KEYS, "http-01");
+            http01(item)
+        }
+        SolverType::Dns01 => {
+            refuse_keys(item, HTTP_KEYS, "dns-01");
+            dns01(item, world)
+        }
+        SolverType::TlsAlpn01 => {
+            let hint = "this version has type = \"http-01\" and type = \"dns-01\"";
+            let fault = kind.fault("\"tls-alpn-01\" comes with a later version").hint(hint);
+            // Its other keys are unknown here, which is no fault of the operator's.
+            item.faults = vec![fault];
+            None
+        }
     }
+}
+
+const HTTP_KEYS: &[&str] = &["webroot", "listen"];
+
+/// Besides those of secrets.
+const DNS_KEYS: &[&str] =
+    &["provider", "server", "options", "resolvers", "nameservers", "propagation_timeout"];
+
+/// Faults each of `keys` that `item` holds: it would mean nothing there.
+fn refuse_keys(item: &mut Item<RawSolver>, keys: &[&str], kind: &str) {
+    let lines = item.shape.lines();
+    for line in lines {
+        let is_secret = || {
+            let first = line.key.rsplit_once('_').map(|(first, _)| first);
+            keys == DNS_KEYS && first.is_some_and(|it| ProviderSettings::SECRETS.contains(&it))
+        };
+        if keys.contains(&line.key) || is_secret() {
+            let fault = Fault::at(&line.place, &line.path, format!("means nothing for {kind}"));
+            item.faults.push(fault.hint("take it out"));
+        }
+    }
+}
+
+fn http01(item: &mut Item<RawSolver>) -> Option<SolverMethod> {
+    let shape = item.shape.clone();
     match (&shape.webroot, &shape.listen) {
         (Some(webroot), None) => {
             Some(SolverMethod::Webroot { directory: webroot.value.0.clone(), flat: false })
@@ -105,6 +143,86 @@ fn method(item: &mut Item<RawSolver>) -> Option<SolverMethod> {
     }
 }
 
+/// How long all name servers may take, if nothing is written: as the reference says.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMethod> {
+    let shape = item.shape.clone();
+    let Some(name) = &shape.provider else {
+        if !item.has("provider") {
+            let hint = format!("write one of: {}", ProviderSettings::known().join(", "));
+            item.faults.push(item.fault("there is no `provider`").hint(hint));
+        }
+        return None;
+    };
+    let mut provider = ProviderSettings {
+        name: name.value.clone(),
+        values: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+    };
+    let mut places: BTreeMap<String, At<()>> = BTreeMap::from([("provider".into(), name.with(()))]);
+    let plain = [("server", &shape.server)];
+    let plain = plain.into_iter().filter_map(|(key, at)| Some((key.to_owned(), at.as_ref()?)));
+    let options = shape.options.iter().flat_map(|it| &it.value.0);
+    for (key, at) in plain.chain(options.map(|(key, at)| (key.clone(), at))) {
+        places.insert(key.clone(), at.with(()));
+        provider.values.insert(key, at.value.clone());
+    }
+    let count = item.faults.len();
+    for (key, form, sources) in secret_sources(&shape) {
+        let (environment, watched) = (world.environment, &mut world.watched);
+        let secret = sources.read_as(form, world.secrets, environment, watched, &mut item.faults);
+        if let Some(at) = secret {
+            places.insert(format!("{key}_file"), at.with(()));
+            provider.secrets.insert(key.to_owned(), at.value);
+        }
+    }
+    // A secret that was not read, whatever the reason, is not also missing.
+    if world.secrets == Secrets::Read && item.faults.len() == count {
+        for fault in provider.faults() {
+            let place = fault.key.as_ref().and_then(|it| places.get(it));
+            let message = fault.message;
+            let told = place.map_or_else(|| item.fault(&message), |at| at.fault(&message));
+            item.faults.push(told.hint(fault.hint));
+        }
+    }
+    let addresses = |it: At<Vec<At<SocketAddr>>>| it.value.into_iter().map(|it| it.value).collect();
+    let timeout = shape.propagation_timeout.map_or(PROPAGATION_TIMEOUT, |it| it.value.0);
+    Some(SolverMethod::Dns01(Dns01Settings {
+        provider,
+        resolvers: shape.resolvers.map(addresses).unwrap_or_default(),
+        nameservers: shape.nameservers.map(addresses),
+        propagation_timeout: timeout,
+    }))
+}
+
+/// Where each secret of a provider may come from.
+fn secret_sources(shape: &RawSolver) -> [(&'static str, Form, Sources<'_>); 4] {
+    let RawSolver { token_file, token_credential, token_env, .. } = shape;
+    let RawSolver { key_file, key_credential, key_env, .. } = shape;
+    let RawSolver { secret_file, secret_credential, secret_env, .. } = shape;
+    let RawSolver { password_file, password_credential, password_env, .. } = shape;
+    [
+        ("token", Form::Line, sources(token_file, token_credential, token_env)),
+        ("key", Form::Document, sources(key_file, key_credential, key_env)),
+        ("secret", Form::Line, sources(secret_file, secret_credential, secret_env)),
+        ("password", Form::Line, sources(password_file, password_credential, password_env)),
+    ]
+}
+
+const fn sources<'a>(
+    file: &'a Option<At<FilePath>>,
+    credential: &'a Option<At<String>>,
+    variable: &'a Option<At<String>>,
+) -> Sources<'a> {
+    Sources {
+        inline: None,
+        file: file.as_ref(),
+        credential: credential.as_ref(),
+        variable: variable.as_ref(),
+    }
+}
+
 /// Which solver proves each of `identifiers`: `chosen` if given, else the most specific.
 pub(super) fn choose(
     identifiers: &[At<Identifier>],
@@ -122,23 +240,36 @@ pub(super) fn choose(
                 None => continue,
             },
         };
-        if solvers.all.get(&named.value).is_none() {
+        let Some(SolverSettings { method, .. }) = solvers.all.get(&named.value) else {
             faults.push(solvers.all.fault("solver", &named, world));
             continue;
-        }
+        };
         let name = named.value;
-        if at.value.is_wildcard() {
-            let message = format!(
-                "{} is a wildcard, which solver {name} cannot prove: it does http-01",
-                at.value
-            );
-            let hint = "only dns-01 proves wildcards (RFC 8555 §7.1.3), and it comes with a later \
-                        version: list the names one by one";
-            faults.push(at.fault(message).hint(hint));
+        if let Some(fault) = unsuited(at, &name, method.challenge_type()) {
+            faults.push(fault);
         }
         choice.insert(at.value.clone(), name);
     }
     choice
+}
+
+/// What keeps solver `name` from proving `at` by `kind`, if anything.
+fn unsuited(at: &At<Identifier>, name: &SolverName, kind: ChallengeType) -> Option<Fault> {
+    let identifier = &at.value;
+    if identifier.is_wildcard() && kind != ChallengeType::Dns01 {
+        let message =
+            format!("{identifier} is a wildcard, which solver {name} cannot prove: it does {kind}");
+        let hint = "only dns-01 proves wildcards (RFC 8555 §7.1.3): add a solver of that type for \
+                    it, or list the names one by one";
+        return Some(at.fault(message).hint(hint));
+    }
+    if matches!(identifier, Identifier::Ip(_)) && kind == ChallengeType::Dns01 {
+        let message =
+            format!("{identifier} is an address, which solver {name} cannot prove: it does {kind}");
+        let hint = "addresses are proven by http-01 (RFC 8738 §7): name such a solver for it";
+        return Some(at.fault(message).hint(hint));
+    }
+    None
 }
 
 /// The solver whose `for` fits `identifier` most closely, else `web`.

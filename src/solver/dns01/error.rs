@@ -1,0 +1,134 @@
+//! What can go wrong with a proof in DNS, and what to do about it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::model::{Explain, Identifier, Retry};
+
+use super::exchange::ExchangeError;
+use super::provider::ProviderError;
+use super::zone::MAX_ALIASES;
+
+/// A proof can't be put into DNS, is not seen there, or can't be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// There is no name at which a CA would look.
+    #[error("{identifier} can't be proven by dns-01: it is an address, or too long")]
+    Unsuited {
+        /// What was to be proven.
+        identifier: Identifier,
+    },
+    /// The system names no resolver.
+    #[error("no resolver is known: /etc/resolv.conf can't be used")]
+    NoResolver {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No resolver has an answer.
+    #[error("no resolver answers for {name} (asked: {resolvers})")]
+    Resolver {
+        /// What was asked for.
+        name: String,
+        /// Who was asked.
+        resolvers: String,
+        /// What the last of them said.
+        #[source]
+        source: ExchangeError,
+    },
+    /// No name above it has a zone.
+    #[error("no zone holds {name}")]
+    ZoneNotFound {
+        /// The name.
+        name: String,
+    },
+    /// Aliases lead in a circle.
+    #[error("the aliases of {name} lead in a circle")]
+    AliasLoop {
+        /// Where they begin.
+        name: String,
+    },
+    /// Aliases do not end.
+    #[error("{name} leads over more than {MAX_ALIASES} aliases")]
+    TooManyAliases {
+        /// Where they begin.
+        name: String,
+    },
+    /// The provider did not do it.
+    #[error("cannot {action} the TXT record {name}")]
+    Change {
+        /// `add` or `remove`.
+        action: &'static str,
+        /// The record.
+        name: String,
+        /// Why.
+        #[source]
+        source: ProviderError,
+    },
+    /// Servers answer, and lack it.
+    #[error("after {limit:?} these name servers do not have the TXT records of {names}: {servers}")]
+    NotVisible {
+        /// The records.
+        names: String,
+        /// The servers.
+        servers: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The settings of the provider can't be used.
+    #[error("the provider {provider} can't be used: {message}")]
+    Settings {
+        /// Its name.
+        provider: String,
+        /// Why not.
+        message: String,
+    },
+}
+
+impl Explain for DnsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unsuited { .. } => "solver.unsuited",
+            Self::NoResolver { .. } | Self::Resolver { .. } => "dns.resolver",
+            Self::ZoneNotFound { .. } => "dns.zone",
+            Self::AliasLoop { .. } | Self::TooManyAliases { .. } => "dns.alias",
+            Self::Change { .. } => "dns.change",
+            Self::NotVisible { .. } => "dns.not_visible",
+            Self::Settings { .. } => "dns.settings",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Unsuited { .. } | Self::Settings { .. } => Retry::AfterChange,
+            Self::Change { source, .. } => source.retry(),
+            _ => Retry::BackOff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unsuited { .. } => "choose another solver for it by solver = or for =".into(),
+            Self::NoResolver { .. } => {
+                "set resolvers = [\"192.0.2.53:53\"] at the solver, or mend /etc/resolv.conf".into()
+            }
+            Self::Resolver { .. } => {
+                "see that a resolver answers here, or set resolvers = at the solver".into()
+            }
+            Self::ZoneNotFound { name } => format!(
+                "see `dig SOA` of the names above {name}; where the inner and the outer view \
+                 differ, set resolvers = at the solver"
+            ),
+            Self::AliasLoop { name } | Self::TooManyAliases { name } => {
+                format!("see `dig CNAME {name}`, and mend the alias that leads back")
+            }
+            Self::Change { source, .. } => return source.hint(),
+            Self::NotVisible { .. } => "see why the servers lag (`dig SOA` at each: their serial \
+                                        numbers), or raise propagation_timeout at the solver"
+                .into(),
+            Self::Settings { provider, .. } => {
+                format!("see what {provider} needs in `renewd config reference`")
+            }
+        })
+    }
+}

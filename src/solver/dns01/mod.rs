@@ -1,0 +1,221 @@
+//! dns-01 (RFC 8555 §8.4): a TXT record below `_acme-challenge`.
+//!
+//! A proof goes through four steps, and a crash between any two of them leaves what the journal
+//! knows: [`Dns01`] finds out where the record has to be (then it is journalled), adds it beside
+//! those of others, waits until all servers of the zone have it, and removes exactly this value
+//! afterwards.
+//!
+//! Not here: journalling ([`crate::issue`]).
+
+mod catalogue;
+mod error;
+mod exchange;
+mod name;
+mod propagation;
+mod provider;
+mod rehearsal;
+mod rfc2136;
+mod settings;
+mod shown;
+mod tsig;
+mod zone;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_proto::rr::Name;
+
+pub use error::DnsError;
+pub use exchange::ExchangeError;
+pub use provider::{ProviderError, Refusal};
+pub use rehearsal::Step;
+pub use settings::{Dns01Settings, ProviderFault, ProviderSettings};
+
+use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord};
+use crate::sys::clock::{Clock, SystemClock};
+
+use super::{Presented, Solver, SolverError};
+use propagation::{Outcome, Until, Values};
+use provider::DnsProvider;
+use shown::Changer;
+use tsig::TsigKey;
+use zone::{Finder, Location, Server, Zone};
+
+/// The provider that is a name server.
+const RFC2136: &str = "rfc2136";
+
+/// Shows proofs as TXT records.
+#[derive(Debug)]
+pub struct Dns01 {
+    changer: Changer,
+    finder: Finder,
+    propagation_timeout: Duration,
+    /// What [`Solver::locate`] found last for each name, so that what is journalled is what is
+    /// added.
+    located: Mutex<HashMap<Name, Location>>,
+}
+
+impl Dns01 {
+    /// The solver that `settings` describe. Nobody is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// If the provider's settings can't be used.
+    pub fn new(settings: &Dns01Settings) -> Result<Self, DnsError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let provider = build(&settings.provider, &clock)?;
+        Ok(Self {
+            changer: Changer { provider, clock },
+            finder: Finder {
+                resolvers: settings.resolvers.clone(),
+                nameservers: settings.nameservers.clone(),
+            },
+            propagation_timeout: settings.propagation_timeout,
+            located: Mutex::default(),
+        })
+    }
+
+    /// Where a proof of `identifier` goes: found out now, and kept.
+    async fn locate_now(&self, identifier: &Identifier) -> Result<Location, DnsError> {
+        let name = name::challenge_name(identifier)?;
+        let location = self.finder.locate(&name).await?;
+        let mut located = self.located.lock().unwrap_or_else(PoisonError::into_inner);
+        located.insert(name, location.clone());
+        Ok(location)
+    }
+
+    /// As [`Dns01::locate_now`], from memory where there is any.
+    async fn location(&self, identifier: &Identifier) -> Result<Location, DnsError> {
+        let name = name::challenge_name(identifier)?;
+        let known = {
+            let located = self.located.lock().unwrap_or_else(PoisonError::into_inner);
+            located.get(&name).cloned()
+        };
+        match known {
+            Some(location) => Ok(location),
+            None => self.locate_now(identifier).await,
+        }
+    }
+
+    /// Waits until all servers of `zone` have, or no longer have, `values`. Those that nobody can
+    /// ask are told of in the log.
+    async fn wait(&self, zone: &Zone, values: &Values, until: Until) -> Result<(), DnsError> {
+        let (limit, clock) = (self.propagation_timeout, self.changer.clock.as_ref());
+        let names = || values.keys().map(name::text).collect::<Vec<_>>().join(", ");
+        match propagation::wait(&zone.servers, values, until, limit, clock).await {
+            Outcome::Everywhere => Ok(()),
+            Outcome::Unasked(servers) => {
+                let (names, servers) = (names(), listed(&servers));
+                tracing::warn!(names, servers, "name servers did not answer: gone on without them");
+                Ok(())
+            }
+            Outcome::Lacking(servers) => {
+                Err(DnsError::NotVisible { names: names(), servers: listed(&servers), limit })
+            }
+        }
+    }
+}
+
+/// Makes the provider that `settings` name.
+fn build(
+    settings: &ProviderSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn DnsProvider>, DnsError> {
+    let unusable = |message: &str| DnsError::Settings {
+        provider: settings.name.clone(),
+        message: message.to_owned(),
+    };
+    if let Some(fault) = settings.faults().first() {
+        let subject = fault.key.as_ref().map(|it| format!("{it} ")).unwrap_or_default();
+        return Err(unusable(&format!("{subject}{}", fault.message)));
+    }
+    let value = |key: &str| settings.values.get(key).map(String::as_str).unwrap_or_default();
+    let secret = |key: &str| settings.secrets.get(key).map(|it| it.reveal()).unwrap_or_default();
+    match settings.name.as_str() {
+        RFC2136 => {
+            let server = settings::host_and_port(value("server"));
+            let server = server.ok_or_else(|| unusable("server is no host"))?;
+            let key = TsigKey::parse(secret("key")).map_err(|it| unusable(&it.to_string()))?;
+            let provider = rfc2136::Rfc2136::new(server, &key, clock.clone());
+            Ok(Arc::new(provider.ok_or_else(|| unusable("the key can't sign"))?))
+        }
+        _ => Err(unusable("there is no such provider")),
+    }
+}
+
+#[async_trait]
+impl Solver for Dns01 {
+    fn challenge_type(&self) -> ChallengeType {
+        ChallengeType::Dns01
+    }
+
+    async fn check(&self) -> Result<(), SolverError> {
+        // Whether the provider would do it only a change can tell: `renewd dns test` makes one.
+        Ok(())
+    }
+
+    async fn locate(&self, proof: &Proof) -> Result<Option<TxtRecord>, SolverError> {
+        let location = self.locate_now(&proof.identifier).await?;
+        Ok(Some(record(&location, name::txt_value(&proof.key_authorization))))
+    }
+
+    async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
+        let Proof { identifier, challenge_type, .. } = proof;
+        if *challenge_type != ChallengeType::Dns01 {
+            let (identifier, challenge_type) = (identifier.clone(), *challenge_type);
+            return Err(SolverError::Unsuited { identifier, challenge_type });
+        }
+        let location = self.location(identifier).await?;
+        let record = record(&location, name::txt_value(&proof.key_authorization));
+        Ok(Presented(Box::new(self.changer.show(record).await?)))
+    }
+
+    async fn await_visible(&self, proofs: &[Proof]) -> Result<(), SolverError> {
+        let mut zones: BTreeMap<Name, (Zone, Values)> = BTreeMap::new();
+        for proof in proofs {
+            let Location { name, zone } = self.location(&proof.identifier).await?;
+            let entry = zones.entry(zone.apex.clone()).or_insert_with(|| (zone, Values::new()));
+            entry.1.entry(name).or_default().insert(name::txt_value(&proof.key_authorization));
+        }
+        let waits = zones.values().map(|(zone, values)| self.wait(zone, values, Until::There));
+        for waited in futures_util::future::join_all(waits).await {
+            waited?;
+        }
+        Ok(())
+    }
+
+    async fn clean_up_record(&self, record: &TxtRecord) -> Result<(), SolverError> {
+        Ok(self.changer.remove_leftover(record).await?)
+    }
+
+    async fn clean_up_leftover(&self, _: &Identifier, _: &Token) -> Result<(), SolverError> {
+        // What was added was journalled as a record.
+        Ok(())
+    }
+}
+
+fn record(location: &Location, value: String) -> TxtRecord {
+    let zone = name::text(&location.zone.apex);
+    TxtRecord { zone, name: name::text(&location.name), value }
+}
+
+fn listed(servers: &[Server]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name == self.address.to_string() {
+            return f.write_str(&self.name);
+        }
+        write!(f, "{} ({})", self.name, self.address)
+    }
+}
+
+/// One value at one name.
+fn values_of(name: &Name, value: &str) -> Values {
+    Values::from([(name.clone(), BTreeSet::from([value.to_owned()]))])
+}

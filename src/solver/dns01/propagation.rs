@@ -1,0 +1,196 @@
+//! Waits until every authoritative server has what was added: a CA asks any of them.
+//!
+//! # Rules
+//!
+//! 1. Every address is asked directly, without recursion, again and again, until all have all
+//!    values.
+//! 2. A server that does not answer is no evidence of anything: it may be hidden behind a firewall,
+//!    or its IPv6 address be broken. Once those that answer have everything, it is waited for no
+//!    longer than [`GRACE`], and then gone on without it.
+//! 3. A server that answers and lacks a value at the deadline is evidence that the CA would find
+//!    nothing either. The proof fails here, where nothing is spent, instead of there, where an
+//!    attempt would be.
+//!
+//! So nobody waits past the deadline, and what can't be asked never stands in the way.
+//!
+//! Not here: which servers there are ([`super::zone`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+
+use crate::sys::clock::Clock;
+
+use super::exchange::{Recursion, ask};
+use super::zone::Server;
+
+/// How long those that do not answer are waited for when all others have everything.
+pub(super) const GRACE: Duration = Duration::from_secs(20);
+
+/// Between two rounds, at first and at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What servers are to have, or no longer have, at one name.
+pub(super) type Values = BTreeMap<Name, BTreeSet<String>>;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// All values are there.
+    There,
+    /// None of them is.
+    Gone,
+}
+
+/// How the wait ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All servers answered, and are as wanted.
+    Everywhere,
+    /// Those that answered are as wanted; these did not.
+    Unasked(Vec<Server>),
+    /// These answered, and were not as wanted at the deadline.
+    Lacking(Vec<Server>),
+}
+
+/// What one server said in one round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    AsWanted,
+    Lacks,
+    Silent,
+}
+
+/// Asks all of `servers` until they are as wanted, `limit` at most.
+pub(super) async fn wait(
+    servers: &[Server],
+    values: &Values,
+    until: Until,
+    limit: Duration,
+    clock: &dyn Clock,
+) -> Outcome {
+    let started = clock.monotonic();
+    let mut interval = INTERVAL;
+    loop {
+        let reports = join_all(servers.iter().map(|it| look(it, values, until))).await;
+        let passed = clock.monotonic().saturating_sub(started);
+        if let Some(outcome) = judge(servers, &reports, passed, limit) {
+            return outcome;
+        }
+        clock.sleep(interval.min(limit.saturating_sub(passed))).await;
+        interval = (interval * 2).min(MAX_INTERVAL);
+    }
+}
+
+/// What follows from one round that ended `passed` after the first began; none: ask again.
+fn judge(
+    servers: &[Server],
+    reports: &[Report],
+    passed: Duration,
+    limit: Duration,
+) -> Option<Outcome> {
+    let those = |wanted: Report| -> Vec<Server> {
+        let pairs = servers.iter().zip(reports).filter(|(_, it)| **it == wanted);
+        pairs.map(|(server, _)| server.clone()).collect()
+    };
+    let (lacking, silent) = (those(Report::Lacks), those(Report::Silent));
+    if lacking.is_empty() && silent.is_empty() {
+        return Some(Outcome::Everywhere);
+    }
+    if lacking.is_empty() && passed >= GRACE.min(limit) {
+        return Some(Outcome::Unasked(silent));
+    }
+    (passed >= limit).then_some(Outcome::Lacking(lacking))
+}
+
+/// Asks `server` for all of `values`.
+async fn look(server: &Server, values: &Values, until: Until) -> Report {
+    for (name, wanted) in values {
+        let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await;
+        let Some(found) = answer.ok().and_then(|it| txt_values(&it, name)) else {
+            return Report::Silent;
+        };
+        let is_as_wanted = match until {
+            Until::There => wanted.is_subset(&found),
+            Until::Gone => wanted.is_disjoint(&found),
+        };
+        if !is_as_wanted {
+            return Report::Lacks;
+        }
+    }
+    Report::AsWanted
+}
+
+/// The values of all TXT records at `name`; none if the server does not know the zone.
+fn txt_values(answer: &Message, name: &Name) -> Option<BTreeSet<String>> {
+    // A server that does not hold the zone answers by naming others, or with an error.
+    let is_known = matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
+    if !is_known || (answer.answers.is_empty() && !answer.authoritative) {
+        return None;
+    }
+    let values = answer.answers.iter().filter_map(|record| match &record.data {
+        // RFC 8555 §8.4 knows one string; a longer text is cut into several (RFC 1035 §3.3.14).
+        RData::TXT(txt) if record.name == *name => {
+            Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned())
+        }
+        _ => None,
+    });
+    Some(values.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(300);
+
+    #[track_caller]
+    fn check(reports: &[Report], seconds: u64, expected: Option<&Outcome>) {
+        let passed = Duration::from_secs(seconds);
+        let judged = judge(&servers(reports.len()), reports, passed, LIMIT);
+        assert_eq!(judged.as_ref(), expected);
+    }
+
+    fn servers(count: usize) -> Vec<Server> {
+        let server = |it| Server { name: format!("ns{it}"), address: ([192, 0, 2, it], 53).into() };
+        (1..).take(count).map(server).collect()
+    }
+
+    #[test]
+    fn all_servers_with_all_values_end_the_wait_at_once() {
+        check(&[Report::AsWanted, Report::AsWanted], 0, Some(&Outcome::Everywhere));
+        check(&[Report::AsWanted, Report::Lacks], 299, None);
+    }
+
+    #[test]
+    fn a_server_that_lacks_a_value_at_the_deadline_fails_the_proof_here() {
+        let lacking = Outcome::Lacking(servers(2)[1..].to_vec());
+        check(&[Report::AsWanted, Report::Lacks], 300, Some(&lacking));
+        check(&[Report::Silent, Report::Lacks], 300, Some(&lacking));
+    }
+
+    #[test]
+    fn a_server_that_nobody_can_ask_is_gone_on_without() {
+        let unasked = Outcome::Unasked(servers(2)[1..].to_vec());
+        check(&[Report::AsWanted, Report::Silent], 19, None);
+        check(&[Report::AsWanted, Report::Silent], 20, Some(&unasked));
+        check(&[Report::Silent, Report::Silent], 20, Some(&Outcome::Unasked(servers(2))));
+        check(&[Report::Lacks, Report::Silent], 20, None);
+    }
+
+    #[test]
+    fn a_referral_is_no_answer_and_a_denial_is() {
+        use hickory_proto::op::{MessageType, OpCode};
+        let name = Name::from_ascii("_acme-challenge.example.com.").unwrap();
+        let mut answer = Message::new(1, MessageType::Response, OpCode::Query);
+        assert_eq!(txt_values(&answer, &name), None);
+        answer.metadata.authoritative = true;
+        assert_eq!(txt_values(&answer, &name), Some(BTreeSet::new()));
+        answer.metadata.response_code = ResponseCode::Refused;
+        assert_eq!(txt_values(&answer, &name), None);
+    }
+}

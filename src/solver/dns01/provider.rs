@@ -1,0 +1,162 @@
+//! Who changes DNS: one trait, behind it each way to do so.
+//!
+//! Not here: the ways themselves; which record, and when ([`super::shown`]).
+
+use std::fmt;
+use std::io;
+
+use async_trait::async_trait;
+
+use crate::model::{Retry, TxtRecord};
+
+use super::exchange::ExchangeError;
+
+/// Adds and removes single values. Values of others stay as they are.
+#[async_trait]
+pub(super) trait DnsProvider: fmt::Debug + Send + Sync {
+    /// Adds the value; it being there already is fine.
+    ///
+    /// # Errors
+    ///
+    /// Says why not. It may have been added all the same: the answer can be lost.
+    async fn add(&self, record: &TxtRecord) -> Result<(), ProviderError>;
+
+    /// Removes this value alone; it not being there is fine.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    async fn remove(&self, record: &TxtRecord) -> Result<(), ProviderError>;
+}
+
+/// DNS could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The server's name can't be resolved.
+    #[error("cannot find the address of {server}")]
+    Resolve {
+        /// As configured.
+        server: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server gave no usable answer.
+    #[error("{server} can't be asked to change {zone}")]
+    Exchange {
+        /// As configured.
+        server: String,
+        /// The zone that was to be changed.
+        zone: String,
+        /// What went wrong.
+        #[source]
+        source: ExchangeError,
+    },
+    /// The server refuses (RFC 2136 §2.2, RFC 8945 §5.3).
+    #[error("{server} refuses to change {zone}: {refusal}")]
+    Refused {
+        /// As configured.
+        server: String,
+        /// The zone that was to be changed.
+        zone: String,
+        /// The server's word.
+        refusal: Refusal,
+    },
+    /// The answer is not signed with our key: it may be anybody's.
+    #[error("the answer of {server} is not signed by the key")]
+    Unsigned {
+        /// As configured.
+        server: String,
+    },
+    /// No end within the time limit.
+    #[error("no end within {limit:?}")]
+    TimedOut {
+        /// The limit.
+        limit: std::time::Duration,
+    },
+}
+
+/// How a server says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// REFUSED.
+    Refused,
+    /// NOTAUTH, without a word on the key.
+    NotAuthoritative,
+    /// NOTZONE.
+    NotInZone,
+    /// BADKEY: the key is not known there.
+    BadKey,
+    /// BADSIG: the key has another secret there.
+    BadSignature,
+    /// BADTIME: the clocks differ.
+    BadTime,
+    /// Any other code.
+    Other(u16),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("REFUSED"),
+            Self::NotAuthoritative => f.write_str("NOTAUTH"),
+            Self::NotInZone => f.write_str("NOTZONE"),
+            Self::BadKey => f.write_str("BADKEY"),
+            Self::BadSignature => f.write_str("BADSIG"),
+            Self::BadTime => f.write_str("BADTIME"),
+            Self::Other(code) => write!(f, "response code {code}"),
+        }
+    }
+}
+
+impl ProviderError {
+    /// When to try again.
+    pub(super) const fn retry(&self) -> Retry {
+        match self {
+            // Who says REFUSED or SERVFAIL may just be reloading; a key does not change by itself.
+            Self::Refused {
+                refusal: Refusal::BadKey | Refusal::BadSignature | Refusal::NotInZone,
+                ..
+            } => Retry::AfterChange,
+            _ => Retry::BackOff,
+        }
+    }
+
+    /// What a human can do.
+    pub(super) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Resolve { server, .. } => {
+                format!("write the server's IP address, or see why {server} has none here")
+            }
+            Self::Exchange { server, .. } => {
+                format!("see that TCP to {server} gets through, and that a name server listens")
+            }
+            Self::Refused { server, zone, refusal } => match refusal {
+                Refusal::Refused => format!(
+                    "let the key change {zone} at {server}; in BIND: update-policy {{ grant KEY \
+                     name _acme-challenge.NAME. TXT; }};"
+                ),
+                Refusal::NotAuthoritative => {
+                    format!("{server} is not the primary of {zone}: set server to the one that is")
+                }
+                Refusal::NotInZone => {
+                    format!("{server} has the zones cut otherwise than the resolver: set resolvers")
+                }
+                Refusal::BadKey => format!(
+                    "{server} has no key of this name and algorithm: put the same key file there"
+                ),
+                Refusal::BadSignature => {
+                    format!("{server} has another secret for this key: copy its key file anew")
+                }
+                Refusal::BadTime => {
+                    format!("the clocks of this machine and {server} differ: set them by NTP")
+                }
+                Refusal::Other(_) => format!("see the log of {server}"),
+            },
+            Self::Unsigned { server } => {
+                format!("see that {server} knows the key, and that nobody stands between")
+            }
+            Self::TimedOut { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! dns-01 by RFC 2136, against BIND with a secondary that lags, and a Pebble that believes the
+//! secondary alone.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::site::{NAME, Site, SiteOptions, Tls};
+use crate::support::{Bind, BindOptions, Endpoint, Lag, PebbleOptions};
+
+/// What somebody else has put where ours go.
+const FOREIGN: &str = "of somebody else";
+
+/// The zones of every test: `site.example` with a foreign value, an alias that leads elsewhere, one
+/// that leads in a circle, a zone of its own below, and one that nobody may change.
+fn bind(lag: Lag) -> Bind {
+    let zone = |name: &str, records: &str| (name.to_owned(), records.to_owned());
+    Bind::start(&BindOptions {
+        zones: vec![
+            zone(
+                "site.example",
+                "_acme-challenge TXT \"of somebody else\"\n\
+                 _acme-challenge.www CNAME www.proofs.example.\n\
+                 _acme-challenge.loop CNAME one.proofs.example.\n\
+                 _acme-challenge.own NS ns1.proofs.example.",
+            ),
+            zone("proofs.example", "one CNAME two\ntwo CNAME one\nwww TXT \"of somebody else\""),
+            zone("_acme-challenge.own.site.example", ""),
+        ],
+        locked: vec![zone("locked.example", "")],
+        lag,
+    })
+}
+
+/// A solver that changes `bind` with the key in `key_file`.
+fn solver(bind: &Bind, key_file: &Path) -> String {
+    let (primary, secondary) = (bind.primary(), bind.secondary());
+    let mut text = String::from("[solver.dns]\ntype = \"dns-01\"\nprovider = \"rfc2136\"\n");
+    writeln!(text, "server = \"{primary}\"\nkey_file = {key_file:?}").unwrap();
+    writeln!(text, "resolvers = [\"{primary}\"]").unwrap();
+    writeln!(text, "nameservers = [\"{primary}\", \"{secondary}\"]").unwrap();
+    text
+}
+
+/// A site without a server, whose CA asks the secondary of `bind`.
+fn site(bind: &Bind, identifiers: &[&str], more: &str) -> Site {
+    let resolver = Some(bind.secondary());
+    Site::with(&SiteOptions {
+        pebble: PebbleOptions { resolver, strict: true, ..PebbleOptions::default() },
+        identifiers: identifiers.iter().map(|it| (*it).to_owned()).collect(),
+        certificate: "solver = \"dns\"\n".to_owned(),
+        tables: solver(bind, &bind.key_file()) + more,
+        tls: Tls::Later,
+        ..SiteOptions::default()
+    })
+}
+
+#[track_caller]
+fn check_only_foreign(bind: &Bind, name: &str) {
+    let values: Vec<_> = bind.values(name).into_iter().collect();
+    assert_eq!(values, [FOREIGN], "{name}");
+}
+
+#[test]
+fn apex_and_wildcard_are_proven_in_one_order_beside_values_of_others() {
+    let bind = bind(Lag::Seconds);
+    let names = ["site.example", "*.site.example", "www.site.example", "own.site.example"];
+    let site = site(&bind, &names, "");
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 1);
+    assert_eq!(site.status()["condition"], "held");
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+    check_only_foreign(&bind, "www.proofs.example");
+    assert!(bind.values("_acme-challenge.own.site.example").is_empty());
+}
+
+#[test]
+fn a_secondary_that_never_has_it_costs_no_attempt_and_leaves_nothing() {
+    let bind = bind(Lag::ForEver);
+    let site = site(&bind, &["site.example"], "propagation_timeout = \"2s\"\n");
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 1, "{done}");
+    let shown = site.renewd(&["status", "--json"]).stdout;
+    let secondary = bind.secondary().to_string();
+    assert!(shown.contains("dns.not_visible") && shown.contains(&secondary), "{shown}");
+    assert_eq!(site.pebble.requests().count(Endpoint::Challenge), 0);
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn after_a_kill_nothing_of_ours_is_left_once_it_has_started_again() {
+    let bind = bind(Lag::Seconds);
+    let site = site(&bind, &["site.example", "*.site.example"], "");
+    let mut command = site.workspace.command(&["renew"]);
+    let killed =
+        crate::support::run(command.env("RENEWD_CRASH_AT", "issue.presented"), crate::site::LIMIT);
+    assert_eq!(killed.code, -1, "{killed}");
+    assert_eq!(bind.values("_acme-challenge.site.example").len(), 3);
+    let journal = site.workspace.path().join("state/private/certificates").join(NAME);
+    let journal = std::fs::read_to_string(journal.join("order.json")).unwrap();
+    assert!(journal.contains("\"zone\""), "{journal}");
+
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+}
+
+#[test]
+fn a_solver_is_proven_without_a_ca() {
+    let bind = bind(Lag::Seconds);
+    let site = site(&bind, &["site.example"], "");
+    let done = site.renewd(&["dns", "test", "dns", "*.www.site.example"]);
+    assert_eq!(done.code, 0, "{done}");
+    let steps = [
+        "_acme-challenge.www.site.example leads to www.proofs.example",
+        "zone proofs.example holds www.proofs.example",
+        "name servers to ask: 127.0.0.1:",
+        "added the value renewd-test-",
+        "all name servers that answer have it",
+        "removed it",
+        "no name server that answers has it any more",
+    ];
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines.len(), steps.len(), "{done}");
+    for (line, step) in lines.iter().zip(steps) {
+        assert!(line.starts_with(step), "{line:?} is not {step:?}");
+    }
+    check_only_foreign(&bind, "www.proofs.example");
+    assert_eq!(site.pebble.requests().count(Endpoint::NewNonce), 0, "no CA is needed");
+}
+
+#[test]
+fn each_refusal_says_what_to_do() {
+    let bind = bind(Lag::Seconds);
+    let site = site(&bind, &["site.example"], "");
+    let check = |key_file: &Path, name: &str, message: &str, hint: &str| {
+        let tables = solver(&bind, key_file);
+        site.workspace.write_config(&format!("terms_of_service_agreed = true\n{tables}"));
+        let done = site.renewd(&["dns", "test", "dns", name]);
+        assert_eq!(done.code, 1, "{done}");
+        assert!(done.stderr.contains(message), "{message}: {done}");
+        assert!(done.stderr.contains(hint), "{hint}: {done}");
+    };
+    let good = bind.key_file();
+    check(&bind.unknown_key_file(), "site.example", "BADKEY", "put the same key file there");
+    check(&bind.wrong_key_file(), "site.example", "BADSIG", "another secret for this key");
+    check(&good, "locked.example", "REFUSED", "update-policy");
+    check(&good, "loop.site.example", "lead in a circle", "dig CNAME");
+    check(&good, "elsewhere.invalid", "no resolver answers", "resolvers =");
+}
