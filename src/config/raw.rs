@@ -155,6 +155,10 @@ shape! {
         provider: String as "rfc2136",
         /// The name server that takes updates, with its port if that is not 53. For rfc2136.
         server: String as "ns1.example.com",
+        /// The provider's address, where it has not one for all. For dns-01.
+        url: String as "https://dns.example.com",
+        /// Who renewd is for the provider. For dns-01.
+        user: String as "renewd",
         /// A file with the token of the provider. For dns-01.
         token_file: FilePath as "cloudflare.token",
         /// Or a credential of systemd's with it.

@@ -97,8 +97,16 @@ fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMet
 const HTTP_KEYS: &[&str] = &["webroot", "listen"];
 
 /// Besides those of secrets.
-const DNS_KEYS: &[&str] =
-    &["provider", "server", "options", "resolvers", "nameservers", "propagation_timeout"];
+const DNS_KEYS: &[&str] = &[
+    "provider",
+    "server",
+    "url",
+    "user",
+    "options",
+    "resolvers",
+    "nameservers",
+    "propagation_timeout",
+];
 
 /// Faults each of `keys` that `item` holds: it would mean nothing there.
 fn refuse_keys(item: &mut Item<RawSolver>, keys: &[&str], kind: &str) {
@@ -161,7 +169,7 @@ fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMeth
         secrets: BTreeMap::new(),
     };
     let mut places: BTreeMap<String, At<()>> = BTreeMap::from([("provider".into(), name.with(()))]);
-    let plain = [("server", &shape.server)];
+    let plain = [("server", &shape.server), ("url", &shape.url), ("user", &shape.user)];
     let plain = plain.into_iter().filter_map(|(key, at)| Some((key.to_owned(), at.as_ref()?)));
     let options = shape.options.iter().flat_map(|it| &it.value.0);
     for (key, at) in plain.chain(options.map(|(key, at)| (key.clone(), at))) {
@@ -173,7 +181,7 @@ fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMeth
         let (environment, watched) = (world.environment, &mut world.watched);
         let secret = sources.read_as(form, world.secrets, environment, watched, &mut item.faults);
         if let Some(at) = secret {
-            places.insert(format!("{key}_file"), at.with(()));
+            places.insert(key.to_owned(), at.with(()));
             provider.secrets.insert(key.to_owned(), at.value);
         }
     }

@@ -1,34 +1,115 @@
-//! What each provider is called in the configuration, and which keys it needs.
+//! What each provider is called in the configuration, which keys it needs, and what makes it.
 //!
-//! Not here: making one of them ([`super::build`]).
+//! Not here: the rows themselves, beside those of our own: dns-update's are in
+//! [`super::providers_a_to_h`] and [`super::providers_i_to_z`].
+
+use dns_update::DnsUpdater;
+
+use super::settings::Given;
+use super::{providers_a_to_h, providers_i_to_z};
 
 /// One provider.
 #[derive(Debug)]
 pub(super) struct Kind {
     /// As the configuration writes it.
     pub(super) name: &'static str,
-    /// Its secrets, each a key with `_file`, `_credential` or `_env`.
-    pub(super) secrets: &'static [Need],
-    /// Its other keys.
-    pub(super) values: &'static [Need],
+    /// Its keys.
+    pub(super) needs: &'static [Need],
+    /// What makes it.
+    pub(super) make: Make,
 }
 
 /// One key of a provider.
 #[derive(Debug)]
 pub(super) struct Need {
+    /// Of a secret, its first part.
     pub(super) key: &'static str,
     /// What the provider calls it.
     pub(super) about: &'static str,
     pub(super) required: bool,
 }
 
+/// How many values can stand at one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    /// Any number; each is added and removed for itself.
+    Many,
+    /// One: the next takes its place.
+    One,
+}
+
+/// What makes a provider.
+#[derive(Debug)]
+pub(super) enum Make {
+    /// [`super::rfc2136`].
+    Rfc2136,
+    /// [`super::httpreq`].
+    HttpRequest,
+    /// [`super::acme_dns`].
+    AcmeDns,
+    /// [`super::update`], with a client of dns-update's.
+    Update(Values, fn(Given<'_>) -> dns_update::Result<DnsUpdater>),
+}
+
+/// Makes rows for dns-update: name, required keys, optional keys, how many values, constructor.
+macro_rules! updaters {
+    ($table:ident: $(
+        $name:literal
+        { $($key:ident: $about:literal),* $(,)? } [ $($more:ident: $word:literal),* $(,)? ]
+        $values:ident |$it:ident| $make:expr;
+    )*) => {
+        /// The rows.
+        pub(super) const $table: &[Kind] = &[$(Kind {
+            name: $name,
+            needs: &[
+                $(Need { key: stringify!($key), about: $about, required: true },)*
+                $(Need { key: stringify!($more), about: $word, required: false },)*
+            ],
+            make: Make::Update(Values::$values, |$it| $make),
+        },)*];
+    };
+}
+
+pub(super) use updaters;
+
 const fn need(key: &'static str, about: &'static str) -> Need {
     Need { key, about, required: true }
 }
 
+const fn may(key: &'static str, about: &'static str) -> Need {
+    Need { key, about, required: false }
+}
+
+/// Those that are not dns-update's.
+const OWN: &[Kind] = &[
+    Kind {
+        name: "rfc2136",
+        needs: &[
+            need("server", "the primary name server"),
+            need("key", "the TSIG key as tsig-keygen writes it"),
+        ],
+        make: Make::Rfc2136,
+    },
+    Kind {
+        name: "httpreq",
+        needs: &[
+            need("url", "who takes /present and /cleanup, as lego's httpreq sends them"),
+            may("user", "a user"),
+            may("password", "with the password"),
+        ],
+        make: Make::HttpRequest,
+    },
+    Kind {
+        name: "acme-dns",
+        needs: &[
+            need("url", "the acme-dns server"),
+            need("key", "a JSON object: each name and the registration that /register gave"),
+        ],
+        make: Make::AcmeDns,
+    },
+];
+
 /// All providers.
-pub(super) const KINDS: &[Kind] = &[Kind {
-    name: super::RFC2136,
-    secrets: &[need("key", "the TSIG key as tsig-keygen writes it")],
-    values: &[need("server", "the primary name server")],
-}];
+pub(super) fn kinds() -> impl Iterator<Item = &'static Kind> {
+    OWN.iter().chain(providers_a_to_h::A_TO_H).chain(providers_i_to_z::I_TO_Z)
+}

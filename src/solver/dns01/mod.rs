@@ -7,17 +7,23 @@
 //!
 //! Not here: journalling ([`crate::issue`]).
 
+mod acme_dns;
 mod catalogue;
+mod configs;
 mod error;
 mod exchange;
+mod httpreq;
 mod name;
 mod propagation;
 mod provider;
+mod providers_a_to_h;
+mod providers_i_to_z;
 mod rehearsal;
 mod rfc2136;
 mod settings;
 mod shown;
 mod tsig;
+mod update;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,22 +36,26 @@ use hickory_proto::rr::Name;
 
 pub use error::DnsError;
 pub use exchange::ExchangeError;
-pub use provider::{ProviderError, Refusal};
+pub use provider::{Failure, ProviderError, Refusal};
 pub use rehearsal::Step;
 pub use settings::{Dns01Settings, ProviderFault, ProviderSettings};
 
-use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord};
+use crate::model::{ChallengeType, Identifier, Proof, Secret, Token, TxtRecord, chain_text};
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::http::{HttpClient, HttpSettings};
 
 use super::{Presented, Solver, SolverError};
+use acme_dns::AcmeDns;
+use catalogue::Make;
+use httpreq::HttpRequest;
 use propagation::{Outcome, Until, Values};
 use provider::DnsProvider;
+use rfc2136::Rfc2136;
+use settings::Given;
 use shown::Changer;
 use tsig::TsigKey;
+use update::Update;
 use zone::{Finder, Location, Server, Zone};
-
-/// The provider that is a name server.
-const RFC2136: &str = "rfc2136";
 
 /// Shows proofs as TXT records.
 #[derive(Debug)]
@@ -132,18 +142,35 @@ fn build(
         let subject = fault.key.as_ref().map(|it| format!("{it} ")).unwrap_or_default();
         return Err(unusable(&format!("{subject}{}", fault.message)));
     }
-    let value = |key: &str| settings.values.get(key).map(String::as_str).unwrap_or_default();
-    let secret = |key: &str| settings.secrets.get(key).map(|it| it.reveal()).unwrap_or_default();
-    match settings.name.as_str() {
-        RFC2136 => {
-            let server = settings::host_and_port(value("server"));
+    let kind = settings.kind().ok_or_else(|| unusable("there is no such provider"))?;
+    let it = Given(settings);
+    let client =
+        || HttpClient::new(&HttpSettings::default()).map_err(|it| unusable(&chain_text(&it)));
+    Ok(match &kind.make {
+        Make::Rfc2136 => {
+            let server = settings::host_and_port(it.value("server"));
             let server = server.ok_or_else(|| unusable("server is no host"))?;
-            let key = TsigKey::parse(secret("key")).map_err(|it| unusable(&it.to_string()))?;
-            let provider = rfc2136::Rfc2136::new(server, &key, clock.clone());
-            Ok(Arc::new(provider.ok_or_else(|| unusable("the key can't sign"))?))
+            let key = TsigKey::parse(it.secret("key")).map_err(|it| unusable(&it.to_string()))?;
+            let provider = Rfc2136::new(server, &key, clock.clone());
+            Arc::new(provider.ok_or_else(|| unusable("the key can't sign"))?)
         }
-        _ => Err(unusable("there is no such provider")),
-    }
+        Make::HttpRequest => {
+            let login =
+                settings.values.get("user").map(|user| (user.as_str(), it.secret("password")));
+            Arc::new(HttpRequest::new(client()?, it.value("url"), login))
+        }
+        Make::AcmeDns => {
+            let document = settings.secrets.get("key").ok_or_else(|| unusable("key is missing"))?;
+            let provider = AcmeDns::new(client()?, it.value("url"), document);
+            Arc::new(provider.ok_or_else(|| unusable("the key holds no registrations"))?)
+        }
+        Make::Update(values, make) => {
+            let secrets: Vec<Secret> = settings.secrets.values().cloned().collect();
+            let updater =
+                make(it).map_err(|it| unusable(&update::redacted(&it.to_string(), &secrets)))?;
+            Arc::new(Update::new(settings.name.clone(), updater, *values, secrets))
+        }
+    })
 }
 
 #[async_trait]
@@ -219,3 +246,6 @@ impl fmt::Display for Server {
 fn values_of(name: &Name, value: &str) -> Values {
     Values::from([(name.clone(), BTreeSet::from([value.to_owned()]))])
 }
+
+#[cfg(test)]
+mod tests;

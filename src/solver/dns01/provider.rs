@@ -6,8 +6,10 @@ use std::fmt;
 use std::io;
 
 use async_trait::async_trait;
+use http::StatusCode;
 
 use crate::model::{Retry, TxtRecord};
+use crate::sys::http::HttpError;
 
 use super::exchange::ExchangeError;
 
@@ -68,12 +70,60 @@ pub enum ProviderError {
         /// As configured.
         server: String,
     },
+    /// The provider's interface says no.
+    #[error("{provider} does not change {zone}: {message}")]
+    Api {
+        /// Its name.
+        provider: String,
+        /// The zone that was to be changed.
+        zone: String,
+        /// What kind of a no it is.
+        failure: Failure,
+        /// What its client says, without any secret.
+        message: String,
+    },
+    /// The exchange did not take place.
+    #[error("{provider} can't be asked to change {zone}")]
+    Http {
+        /// Its name.
+        provider: &'static str,
+        /// The zone that was to be changed.
+        zone: String,
+        /// Why not.
+        #[source]
+        source: HttpError,
+    },
+    /// Only one value can stand at a name there.
+    #[error("{provider} holds one value at {name}, and another proof needs it now")]
+    OneValue {
+        /// The provider.
+        provider: String,
+        /// The record.
+        name: String,
+    },
+    /// The alias leads to nothing that is registered.
+    #[error("no registration at acme-dns is for {name}")]
+    NotRegistered {
+        /// Where the alias leads.
+        name: String,
+    },
     /// No end within the time limit.
     #[error("no end within {limit:?}")]
     TimedOut {
         /// The limit.
         limit: std::time::Duration,
     },
+}
+
+/// How the interface of a provider says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The credentials do not hold, or not for this.
+    Unauthorized,
+    /// The zone is not there, for these credentials.
+    NotFound,
+    /// Anything else.
+    Other,
 }
 
 /// How a server says no.
@@ -110,6 +160,20 @@ impl fmt::Display for Refusal {
 }
 
 impl ProviderError {
+    /// What `status` says of a request to change `record`; none: it could not even be written.
+    pub(super) fn http(record: &TxtRecord, provider: &str, status: Option<StatusCode>) -> Self {
+        let failure = match status {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Failure::Unauthorized,
+            Some(StatusCode::NOT_FOUND) => Failure::NotFound,
+            _ => Failure::Other,
+        };
+        let message = status.map_or_else(
+            || "the URL or a credential can't be sent".to_owned(),
+            |it| format!("it answered {it}"),
+        );
+        Self::Api { provider: provider.to_owned(), zone: record.zone.clone(), failure, message }
+    }
+
     /// When to try again.
     pub(super) const fn retry(&self) -> Retry {
         match self {
@@ -118,6 +182,9 @@ impl ProviderError {
                 refusal: Refusal::BadKey | Refusal::BadSignature | Refusal::NotInZone,
                 ..
             } => Retry::AfterChange,
+            Self::Api { failure: Failure::Unauthorized, .. }
+            | Self::OneValue { .. }
+            | Self::NotRegistered { .. } => Retry::AfterChange,
             _ => Retry::BackOff,
         }
     }
@@ -156,6 +223,22 @@ impl ProviderError {
             Self::Unsigned { server } => {
                 format!("see that {server} knows the key, and that nobody stands between")
             }
+            Self::Api { provider, zone, failure, .. } => match failure {
+                Failure::Unauthorized => format!(
+                    "see that the credentials of {provider} are right and may change {zone}"
+                ),
+                Failure::NotFound => format!("see that {provider} holds {zone} in this account"),
+                Failure::Other => format!(
+                    "see the message; `renewd dns test` tries {provider} again without a CA"
+                ),
+            },
+            Self::Http { provider, .. } => format!("see that the url of {provider} answers"),
+            Self::OneValue { provider, .. } => format!(
+                "{provider} can't prove a name and its wildcard in one certificate: make two of it"
+            ),
+            Self::NotRegistered { name } => format!(
+                "add the registration whose fulldomain is {name} to the key, or mend the alias"
+            ),
             Self::TimedOut { .. } => return None,
         })
     }

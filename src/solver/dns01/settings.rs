@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::model::Secret;
 
-use super::catalogue::{KINDS, Kind, Need};
+use crate::sys::http::may_be_asked;
+
+use super::catalogue::{Kind, Make, kinds};
 use super::tsig::TsigKey;
 
 /// dns-01, as configured.
@@ -51,13 +53,13 @@ impl ProviderSettings {
     /// The names of all providers.
     #[must_use]
     pub fn known() -> Vec<&'static str> {
-        KINDS.iter().map(|it| it.name).collect()
+        kinds().map(|it| it.name).collect()
     }
 
     /// What each provider needs, a line each.
     #[must_use]
     pub fn reference() -> Vec<String> {
-        KINDS.iter().map(|it| format!("{}: {}", it.name, needed(it))).collect()
+        kinds().map(|it| format!("{}: {}", it.name, needed(it))).collect()
     }
 
     /// The secrets that a provider can have, as the first part of their keys.
@@ -72,45 +74,101 @@ impl ProviderSettings {
             let hint = format!("write one of: {}", Self::known().join(", "));
             return vec![ProviderFault { key: Some("provider".to_owned()), message, hint }];
         };
-        let mut faults = Vec::new();
-        let has_secret = |key: &str| self.secrets.contains_key(key);
-        let has_value = |key: &str| self.values.contains_key(key);
-        faults.extend(missing(kind, kind.secrets, "_file", has_secret));
-        faults.extend(missing(kind, kind.values, "", has_value));
-        for (key, suffix, needs) in (self.secrets.keys().map(|it| (it, "_file", kind.secrets)))
-            .chain(self.values.keys().map(|it| (it, "", kind.values)))
-        {
-            if !needs.iter().any(|it| it.key == key) {
+        let given: Vec<&String> = self.secrets.keys().chain(self.values.keys()).collect();
+        let missing = kind.needs.iter().filter(|it| it.required);
+        let missing = missing.filter(|it| !given.iter().any(|key| *key == it.key));
+        let mut faults: Vec<_> = missing
+            .map(|it| ProviderFault {
+                key: None,
+                message: format!("there is no `{}`, which {} needs", written(it.key), kind.name),
+                hint: format!("{}: {}", written(it.key), it.about),
+            })
+            .collect();
+        for key in given {
+            if !kind.needs.iter().any(|it| it.key == key) {
                 let hint = format!("take it out; {} needs {}", kind.name, needed(kind));
                 let message = format!("means nothing to the provider {}", kind.name);
-                faults.push(ProviderFault { key: Some(format!("{key}{suffix}")), message, hint });
+                faults.push(ProviderFault { key: Some(key.clone()), message, hint });
             }
         }
-        faults.extend(self.fault_of_form());
+        faults.extend(self.fault_of_form(kind));
         faults
     }
 
-    fn kind(&self) -> Option<&'static Kind> {
-        KINDS.iter().find(|it| it.name == self.name)
+    pub(super) fn kind(&self) -> Option<&'static Kind> {
+        kinds().find(|it| it.name == self.name)
     }
 
     /// What can be seen without asking anybody.
-    fn fault_of_form(&self) -> Option<ProviderFault> {
-        let of = |key: &str, message: String, hint: &str| ProviderFault {
-            key: Some(key.to_owned()),
-            message,
-            hint: hint.to_owned(),
+    fn fault_of_form(&self, kind: &Kind) -> Option<ProviderFault> {
+        let of = |key: &str, message: String, hint: &str| {
+            Some(ProviderFault { key: Some(key.to_owned()), message, hint: hint.to_owned() })
         };
-        if self.name != super::RFC2136 {
+        if let Some(url) = self.values.get("url")
+            && !url.parse().is_ok_and(|it| may_be_asked(&it))
+        {
+            let message = "is not a URL with https, or with http to loopback".to_owned();
+            return of("url", message, "write \"https://…\": credentials are sent there");
+        }
+        if !matches!(kind.make, Make::Rfc2136) {
             return None;
         }
         if let Some(server) = self.values.get("server").filter(|it| host_and_port(it).is_none()) {
             let message = format!("{server:?} is not a host, host:port or [address]:port");
-            return Some(of("server", message, "write \"ns1.example.com\" or \"192.0.2.1:53\""));
+            return of("server", message, "write \"ns1.example.com\" or \"192.0.2.1:53\"");
         }
-        let key = self.secrets.get("key")?;
-        let error = TsigKey::parse(key.reveal()).err()?;
-        Some(of("key_file", error.to_string(), "make one: tsig-keygen -a hmac-sha256 renewd"))
+        let error = TsigKey::parse(self.secrets.get("key")?.reveal()).err()?;
+        of("key", error.to_string(), "make one: tsig-keygen -a hmac-sha256 renewd")
+    }
+}
+
+/// The keys that stand in the table itself; others stand in its `options`.
+const IN_TABLE: [&str; 3] = ["server", "url", "user"];
+
+/// `key` as the configuration writes it.
+fn written(key: &str) -> String {
+    if ProviderSettings::SECRETS.contains(&key) {
+        format!("{key}_file")
+    } else if IN_TABLE.contains(&key) {
+        key.to_owned()
+    } else {
+        format!("options.{key}")
+    }
+}
+
+/// What is given for a provider, for whoever makes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a>(pub(super) &'a ProviderSettings);
+
+impl<'a> Given<'a> {
+    /// The value of `key`; empty if there is none.
+    pub(super) fn value(self, key: &str) -> &'a str {
+        self.0.values.get(key).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The value of `key`, if there is one.
+    pub(super) fn optional(self, key: &str) -> Option<String> {
+        self.0.values.get(key).cloned()
+    }
+
+    /// The secret `key`; empty if there is none.
+    pub(super) fn secret(self, key: &str) -> &'a str {
+        self.0.secrets.get(key).map(Secret::reveal).unwrap_or_default()
+    }
+
+    /// The secret `key`, if there is one.
+    pub(super) fn optional_secret(self, key: &str) -> Option<String> {
+        self.0.secrets.get(key).map(|it| it.reveal().to_owned())
+    }
+
+    /// Whether `key` is `true`.
+    pub(super) fn flag(self, key: &str) -> bool {
+        self.value(key) == "true"
+    }
+
+    /// The number of `key`, if there is one.
+    pub(super) fn number(self, key: &str) -> Option<u32> {
+        self.value(key).parse().ok()
     }
 }
 
@@ -133,28 +191,11 @@ pub(super) fn host_and_port(text: &str) -> Option<String> {
     }
 }
 
-fn missing(
-    kind: &Kind,
-    needs: &[Need],
-    suffix: &str,
-    has: impl Fn(&str) -> bool,
-) -> Vec<ProviderFault> {
-    let missing = needs.iter().filter(|it| it.required && !has(it.key));
-    let fault = |it: &Need| ProviderFault {
-        key: None,
-        message: format!("there is no `{}{suffix}`, which {} needs", it.key, kind.name),
-        hint: format!("{}{suffix}: {}", it.key, it.about),
-    };
-    missing.map(fault).collect()
-}
-
 /// The keys of `kind`, for people.
-pub(super) fn needed(kind: &Kind) -> String {
-    let secrets = kind.secrets.iter().map(|it| (it, "_file"));
-    let all = secrets.chain(kind.values.iter().map(|it| (it, "")));
-    let words = all.map(|(it, suffix)| {
+fn needed(kind: &Kind) -> String {
+    let words = kind.needs.iter().map(|it| {
         let mark = if it.required { "" } else { ", optional" };
-        format!("{}{suffix} ({}{mark})", it.key, it.about)
+        format!("{} ({}{mark})", written(it.key), it.about)
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -188,7 +229,7 @@ mod tests {
         );
         let empty = ProviderSettings { secrets: BTreeMap::new(), ..rfc2136("ns1", KEY) };
         assert_eq!(empty.faults()[0].message, "there is no `key_file`, which rfc2136 needs");
-        assert_eq!(rfc2136("ns1", "canary").faults()[0].key.as_deref(), Some("key_file"));
+        assert_eq!(rfc2136("ns1", "canary").faults()[0].key.as_deref(), Some("key"));
         assert!(!format!("{:?}", rfc2136("ns1", "canary").faults()).contains("canary"));
     }
 
