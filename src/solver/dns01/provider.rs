@@ -174,6 +174,18 @@ impl ProviderError {
         Self::Api { provider: provider.to_owned(), zone: record.zone.clone(), failure, message }
     }
 
+    /// Whether it is certain that nothing was changed.
+    pub(super) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve { .. }
+                | Self::Refused { .. }
+                | Self::Api { failure: Failure::Unauthorized, .. }
+                | Self::OneValue { .. }
+                | Self::NotRegistered { .. }
+        )
+    }
+
     /// When to try again.
     pub(super) const fn retry(&self) -> Retry {
         match self {

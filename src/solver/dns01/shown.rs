@@ -68,10 +68,15 @@ impl Changer {
         *holders += 1;
         let is_first = *holders == 1;
         // From here on whatever happens, this being dropped too, takes the record away.
-        let shown = Shown { changer: self.clone(), record: Some(record.clone()) };
+        let mut shown = Shown { changer: self.clone(), record: Some(record.clone()) };
         let added = if is_first { bounded(self.provider.add(&record)).await } else { Ok(()) };
-        drop(needed);
         if let Err(source) = added {
+            if source.is_refusal() {
+                needed.remove(&record);
+                shown.record = None;
+                return Err(changed(&record, "add", source));
+            }
+            drop(needed);
             // The answer may have been lost, and not the request.
             if let Err(error) = Box::new(shown).clean_up().await {
                 tracing::debug!(error = chain_text(&error), "what was not added can't be removed");
@@ -180,11 +185,20 @@ mod tests {
     use super::*;
     use crate::sys::clock::SystemClock;
 
-    /// Writes down what it is asked to do, and fails the next `failures` times.
+    /// Writes down what it is asked to do.
     #[derive(Debug, Default)]
     struct Recorder {
         log: Mutex<Vec<String>>,
-        refuses_to_add: bool,
+        adding: Adding,
+    }
+
+    /// What comes of adding.
+    #[derive(Debug, Default, PartialEq)]
+    enum Adding {
+        #[default]
+        Succeeds,
+        IsLost,
+        IsRefused,
     }
 
     #[async_trait]
@@ -192,8 +206,13 @@ mod tests {
         async fn add(&self, record: &TxtRecord) -> Result<(), ProviderError> {
             self.log.lock().unwrap().push(format!("add {}", record.value));
             tokio::task::yield_now().await;
-            let limit = Duration::ZERO;
-            if self.refuses_to_add { Err(ProviderError::TimedOut { limit }) } else { Ok(()) }
+            match self.adding {
+                Adding::Succeeds => Ok(()),
+                Adding::IsLost => Err(ProviderError::TimedOut { limit: Duration::ZERO }),
+                Adding::IsRefused => {
+                    Err(ProviderError::NotRegistered { name: record.name.clone() })
+                }
+            }
         }
 
         async fn remove(&self, record: &TxtRecord) -> Result<(), ProviderError> {
@@ -202,8 +221,8 @@ mod tests {
         }
     }
 
-    fn changer(refuses_to_add: bool) -> (Arc<Recorder>, Changer) {
-        let recorder = Arc::new(Recorder { refuses_to_add, ..Recorder::default() });
+    fn changer(adding: Adding) -> (Arc<Recorder>, Changer) {
+        let recorder = Arc::new(Recorder { adding, ..Recorder::default() });
         let clock = Arc::new(SystemClock::new());
         (recorder.clone(), Changer { provider: recorder, clock })
     }
@@ -215,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_two_need_is_added_once_and_goes_with_the_second() {
-        let (recorder, changer) = changer(false);
+        let (recorder, changer) = changer(Adding::Succeeds);
         let record = record("two.example", "a");
         let first = changer.show(record.clone()).await.unwrap();
         let second = changer.show(record.clone()).await.unwrap();
@@ -230,14 +249,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_could_not_be_added_is_removed_in_case_it_was() {
-        let (recorder, changer) = changer(true);
+        let (recorder, changer) = changer(Adding::IsLost);
         assert!(changer.show(record("lost.example", "a")).await.is_err());
         assert_eq!(*recorder.log.lock().unwrap(), ["add a", "remove a"]);
     }
 
     #[tokio::test]
+    async fn what_was_refused_is_not_asked_to_be_removed() {
+        let (recorder, changer) = changer(Adding::IsRefused);
+        assert!(changer.show(record("refused.example", "a")).await.is_err());
+        assert_eq!(*recorder.log.lock().unwrap(), ["add a"]);
+        assert!(zone(&record("refused.example", "a")).lock().await.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_wait_that_is_given_up_leaves_nothing() {
-        let (recorder, changer) = changer(false);
+        let (recorder, changer) = changer(Adding::Succeeds);
         let record = record("given-up.example", "a");
         {
             let mut showing = Box::pin(changer.show(record.clone()));
