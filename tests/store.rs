@@ -103,6 +103,7 @@ fn issued(day: u64) -> IssuedCertificate {
     let now = Timestamp::EPOCH.saturating_add(Duration::from_secs((20_000 + day) * 86_400));
     let (chain, key) = placeholder(&["example.com".parse().unwrap()], now).unwrap();
     let origin = Origin {
+        preferred_chain: None,
         ca: "lab".parse().unwrap(),
         directory: "https://ca.example/dir".into(),
         profile: None,

@@ -11,6 +11,7 @@ use instant_acme::{CertificateIdentifier, NewOrder};
 
 use super::account::{Account, Accounts};
 use super::error::{AcmeError, Step};
+use super::object::Directory;
 use super::order::Order;
 use super::problem::ProblemKind;
 use super::settings::CaSettings;
@@ -208,7 +209,18 @@ impl AcmeClient {
         Err(AcmeError::ProfileNotOffered { ca, profile: profile.to_owned(), offered })
     }
 
-    fn error(&self, step: Step, url: &str, fault: WireError) -> AcmeError {
+    /// The CA's directory, for `step`.
+    pub(super) async fn directory(&self, step: Step) -> Result<Arc<Directory>, AcmeError> {
+        let fetched = self.wire.directory().await;
+        fetched.map_err(|fault| self.error(step, &self.settings().directory, fault))
+    }
+
+    /// The way to the CA.
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    pub(super) fn error(&self, step: Step, url: &str, fault: WireError) -> AcmeError {
         AcmeError::new(&self.settings().name, step, url, fault, self.wire.clock().now())
     }
 }

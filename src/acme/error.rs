@@ -29,6 +29,8 @@ pub enum Step {
     Finalize,
     /// Fetching the certificate (RFC 8555 §7.4.2).
     Download,
+    /// Asking when to renew (RFC 9773 §4).
+    FetchRenewalInfo,
 }
 
 impl fmt::Display for Step {
@@ -41,6 +43,7 @@ impl fmt::Display for Step {
             Self::RespondToChallenge => "respond to a challenge",
             Self::Finalize => "finalize the order",
             Self::Download => "download the certificate",
+            Self::FetchRenewalInfo => "ask when to renew",
         })
     }
 }

@@ -19,6 +19,7 @@ mod object;
 mod order;
 mod poll;
 mod problem;
+mod renewal_info;
 mod settings;
 mod tap;
 mod wire;

@@ -30,6 +30,9 @@ mod wait;
 /// How often one call of [`Order::finalize`] sends the CSR.
 const MAX_FINALIZE_TRIES: u32 = 3;
 
+/// How many other chains of a certificate are looked at; known CAs offer one or two.
+const MAX_ALTERNATES: usize = 8;
+
 /// How long [`Order::finalize`] waits for an order that the CA calls not ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,6 +42,8 @@ pub struct Order {
     theirs: instant_acme::Order,
     tap: Tap,
     thumbprint: String,
+    account_url: String,
+    alternates: Vec<String>,
     state: OrderObject,
     identifiers: Vec<Identifier>,
     authorizations: HashMap<String, AuthorizationObject>,
@@ -68,12 +73,15 @@ impl Order {
         let (state, identifiers) =
             read().map_err(|fault| AcmeError::new(&ca, step, theirs.url(), fault, now))?;
         let thumbprint = account.key_thumbprint().to_owned();
+        let account_url = account.id().to_owned();
         let authorizations = HashMap::new();
         Ok(Self {
             ca,
             theirs,
             tap,
             thumbprint,
+            account_url,
+            alternates: Vec::new(),
             state,
             identifiers,
             authorizations,
@@ -274,6 +282,29 @@ impl Order {
         }
     }
 
+    /// Where other chains for the certificate are, as the CA said with [`Order::download`]
+    /// (RFC 8555 §7.4.2).
+    #[must_use]
+    pub fn alternates(&self) -> &[String] {
+        &self.alternates
+    }
+
+    /// Fetches the chain at `url`, one of [`Order::alternates`], as PEM.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come, or is none.
+    pub async fn download_alternate(&self, url: &str) -> Result<String, AcmeError> {
+        let error = |fault| {
+            AcmeError::new(&self.ca, Step::Download, url, fault, self.tap.wire().clock().now())
+        };
+        let answer = self.tap.fetch(&self.account_url, url).await.map_err(error)?;
+        match std::str::from_utf8(&answer.body) {
+            Ok(chain) if chain.contains(FIRST_LINE) => Ok(chain.to_owned()),
+            _ => Err(error(answer.malformed("is not a certificate chain in PEM"))),
+        }
+    }
+
     /// Gives the order up: deactivates authorizations that are still pending (RFC 8555 §7.5.2), so
     /// that they do not count against the CA's limits. Best effort.
     pub async fn abandon(&mut self) {
@@ -299,7 +330,12 @@ impl Order {
         let chain = fetched.map_err(|error| self.fault(Step::Download, error))?;
         let answer = self.tap.take();
         match (chain, answer) {
-            (Some(chain), _) if chain.contains("-----BEGIN CERTIFICATE-----") => Ok(chain),
+            (Some(chain), answer) if chain.contains(FIRST_LINE) => {
+                let headers = answer.map(|it| it.headers).unwrap_or_default();
+                self.alternates = super::header::links(&headers, "alternate");
+                self.alternates.truncate(MAX_ALTERNATES);
+                Ok(chain)
+            }
             (_, Some(answer)) => {
                 let fault = answer.malformed("is not a certificate chain in PEM");
                 Err(self.error(Step::Download, fault))
@@ -414,3 +450,4 @@ impl std::fmt::Debug for Order {
 }
 
 const NO_ANSWER: &str = "no answer was seen";
+const FIRST_LINE: &str = "-----BEGIN CERTIFICATE-----";

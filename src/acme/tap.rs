@@ -46,6 +46,11 @@ impl Tap {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Fetches what is at `url` for the account `kid` (RFC 8555 §6.3).
+    pub(super) async fn fetch(&self, kid: &str, url: &str) -> Result<Answer, WireError> {
+        self.wire.post(url, &Envelope::post_as_get(kid, url), &self.key).await
+    }
+
     /// What really went wrong where instant-acme stopped with `error`.
     pub(super) fn fault(&self, error: Error) -> WireError {
         let last = self.take();

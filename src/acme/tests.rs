@@ -4,5 +4,6 @@
 
 mod account;
 mod order;
+mod renewal_info;
 mod scripted;
 mod wire;

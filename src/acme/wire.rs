@@ -216,6 +216,15 @@ impl Wire {
         nonce.ok_or_else(|| answer.malformed("holds no nonce"))
     }
 
+    /// What is at `url`, unsigned: the little that a CA tells anyone.
+    pub(super) async fn get(&self, url: &str) -> Result<Answer, WireError> {
+        let exchange = self.send(Method::GET, url, Bytes::new()).await?;
+        if exchange.status == StatusCode::NOT_FOUND {
+            self.forget_directory().await;
+        }
+        exchange.success()
+    }
+
     /// Signs `envelope` with `key` and sends it to `url`; again if its nonce is refused.
     pub(super) async fn post(
         &self,

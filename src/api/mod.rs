@@ -97,7 +97,9 @@ impl PlanEntry {
         use crate::plan::Renewal;
 
         let (renewal, reason, at) = match &plan.renewal {
-            Renewal::Keep { renew_at, .. } => ("keep", "it is not due".to_owned(), Some(*renew_at)),
+            Renewal::Keep { renew_at, reason } => {
+                ("keep", reason.of_keeping().to_owned(), Some(*renew_at))
+            }
             Renewal::Issue(reason) => ("issue", reason.to_string(), None),
             Renewal::BackOff { until, reason } => ("back_off", reason.to_string(), Some(*until)),
             Renewal::Blocked { until, reason } => ("blocked", reason.to_string(), *until),

@@ -86,8 +86,8 @@ shape! {
         read_group: String as "ssl-cert",
         /// Whether a self-signed stand-in is put down until the first certificate is there.
         placeholder: bool = true,
-        /// Comes with a later version.
-        preferred_chain: Later,
+        /// Where the CA offers several chains: the common name of an issuer that it is to lead to.
+        preferred_chain: String as "ISRG Root X1",
         /// Comes with a later version.
         reuse_key: Later,
         /// Comes with a later version.

@@ -11,6 +11,7 @@
 //! Whether to ask ([`crate::plan`]); storing what came back, after which the caller closes the
 //! journal ([`crate::lifecycle`]).
 
+mod chain;
 mod check;
 mod csr;
 mod error;
@@ -33,8 +34,8 @@ use crate::acme::{
 };
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer, OrderRecord,
-    Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
+    CaName, CertificateId, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer,
+    OrderRecord, Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
 };
 use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
@@ -79,6 +80,9 @@ struct Work {
 impl Issuer {
     /// Gets a certificate for `spec` from `ca`; at most one order of `spec.name` at a time.
     ///
+    /// `replaces` names the certificate of the same CA that the new one stands for, if there is one
+    /// (RFC 9773 §5).
+    ///
     /// On return with a certificate the journal still holds its order: [`Issuer::close`] it when
     /// the certificate is stored. After an error it holds what the next call goes on with.
     ///
@@ -89,6 +93,7 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         ca: &CaName,
+        replaces: Option<&CertificateId>,
     ) -> Result<IssuedCertificate, IssueError> {
         if let Some(local) = self.local.get(ca) {
             return self.issue_locally(spec, local).await;
@@ -111,7 +116,7 @@ impl Issuer {
             self.close(spec).await?;
             self.check_solvers(spec).await?;
         }
-        let mut placed = self.place(spec, client).await?;
+        let mut placed = self.place(spec, client, replaces).await?;
         let issued = self.carry_out(spec, client, &mut placed).await;
         if is_over(&issued, &placed.order) {
             self.close(spec).await?;
@@ -165,7 +170,10 @@ impl Issuer {
                 Ok(chain)
             });
         match checked {
-            Ok(chain) => self.certificate(client, work, chain),
+            Ok(chain) => {
+                let chain = self.preferred(spec, &work.order, chain).await;
+                self.certificate(spec, client, work, chain)
+            }
             Err(error) => {
                 // A filled order with the wrong certificate would be downloaded again for ever.
                 self.close(spec).await?;
@@ -176,6 +184,7 @@ impl Issuer {
 
     fn certificate(
         &self,
+        spec: &CertificateSpec,
         client: &AcmeClient,
         work: &Work,
         chain: Chain,
@@ -184,6 +193,7 @@ impl Issuer {
             ca: work.record.ca.clone(),
             directory: work.record.directory.clone(),
             profile: work.record.profile.clone(),
+            preferred_chain: spec.preferred_chain.clone(),
             key_type: work.record.key_type,
             issued_at: self.clock.now(),
             order_url: Some(work.order.url().to_owned()),
@@ -236,7 +246,12 @@ impl Issuer {
         Ok(None)
     }
 
-    async fn place(&self, spec: &CertificateSpec, client: &AcmeClient) -> Result<Work, IssueError> {
+    async fn place(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        replaces: Option<&CertificateId>,
+    ) -> Result<Work, IssueError> {
         let key = csr::generate_key(spec.key_type).await?;
         self.journal.save_pending_key(&spec.name, &key).await?;
         let settings = client.settings();
@@ -253,7 +268,7 @@ impl Issuer {
         let request = OrderRequest {
             identifiers: spec.identifiers.clone(),
             profile: spec.profile.clone(),
-            replaces: None,
+            replaces: replaces.map(ToString::to_string),
         };
         let order = client.new_order(&request).await?;
         record.order_url = Some(order.url().to_owned());

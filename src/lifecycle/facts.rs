@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::deploy::TargetSettings;
 use crate::model::{
-    CertificateSpec, CertificateState, Fingerprint, Held, Journal, OrderRecord, PrivateKey,
-    StorageError, TargetName, TargetState, Timestamp, chain_text,
+    CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held, Journal,
+    OrderRecord, PrivateKey, StorageError, TargetName, TargetState, Timestamp, chain_text,
 };
 use crate::plan::{
     Asked, Deployment, Holding, Observed, Plan, Verified, WantedCa, decide_deployment,
-    decide_renewal,
+    decide_renewal, suggestion,
 };
 use crate::store::{HeldError, Store};
 
@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) order_under_way: bool,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
+    /// Whether the held chain is the preferred one, or the CA was asked for it in vain.
+    pub(super) chain_is_settled: bool,
 }
 
 impl Facts {
@@ -46,7 +48,12 @@ impl Facts {
         if state.attempted_ca.is_some() && state.attempted_ca.as_ref() != spec.first_ca() {
             state.attempts.not_before = None;
         }
+        let chain_is_settled = match &held {
+            Ok(Some(held)) => chain_is_settled(spec, held).await,
+            _ => true,
+        };
         Ok(Self {
+            chain_is_settled,
             order_under_way: order.is_some_and(|(record, key)| {
                 is_under_way(&record, spec) && !is_stored(&key, &held)
             }),
@@ -62,7 +69,13 @@ impl Facts {
         self.held.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// What is to be done, by these facts.
+    /// The moment that was chosen by the CA's advice for what is held.
+    fn selected_renewal(&self) -> Option<Timestamp> {
+        let id = CertificateId::of(&self.held()?.leaf)?;
+        suggestion::selected_renewal(&id, self.state.suggestion.as_ref())
+    }
+
+    /// What is to be done, by these facts. Whether the CA is to be asked for advice is not in it.
     pub(super) fn plan(
         &self,
         spec: &CertificateSpec,
@@ -81,14 +94,14 @@ impl Facts {
             attempts: &self.state.attempts,
             attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
             order_under_way: self.order_under_way,
-            // RFC 9773 will give it; see the design's "All of ACME".
-            selected_renewal: None,
+            selected_renewal: self.selected_renewal(),
+            chain_is_settled: self.chain_is_settled,
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
         let deployments = self.targets.iter().map(|(name, state)| {
             (name.clone(), self.deployment(spec, (wanted.target)(name), state, asked, now))
         });
-        Plan { renewal, deployments: deployments.collect() }
+        Plan { renewal, deployments: deployments.collect(), poll_at: None }
     }
 
     /// What is to be done at the target whose state is `state`.
@@ -126,6 +139,19 @@ fn unknown(spec: &CertificateSpec, error: HeldError) -> StorageError {
         place: spec.name.to_string(),
         source: Box::new(error),
     }
+}
+
+/// Whether `held` has the chain that `spec` prefers, or was downloaded with that preference.
+async fn chain_is_settled(spec: &CertificateSpec, held: &Held) -> bool {
+    let Some(preferred) = &spec.preferred_chain else { return true };
+    let Some(origin) = &held.origin else { return true };
+    if origin.preferred_chain.as_ref() == Some(preferred) {
+        return true;
+    }
+    let pem = tokio::fs::read(held.directory.join("fullchain.pem")).await;
+    // What can't be read has been told of elsewhere, and is no reason to order anew.
+    let chain = pem.ok().and_then(|it| Chain::parse_pem(&it).ok());
+    chain.is_none_or(|it| it.issuer_names().contains(preferred))
 }
 
 /// Whether `record` is an order at the CA that is still wanted.

@@ -11,6 +11,7 @@
 mod deployment;
 mod facts;
 mod status;
+mod suggestion;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use crate::deploy::{Deployer, TargetSettings};
 use crate::issue::{IssueError, Issuer, Side};
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, CertificateState, CertificateStatus, Event, Explain,
-    Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
+    CaName, CertificateId, CertificateName, CertificateSpec, CertificateState, CertificateStatus,
+    Event, Explain, Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus,
+    chain_text,
 };
 use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
@@ -76,6 +78,13 @@ pub struct Outcome {
     pub renewed: bool,
 }
 
+/// What came of one round of work.
+#[derive(Debug, Default)]
+struct Done {
+    failures: Vec<Failure>,
+    renewed: bool,
+}
+
 impl Lifecycle {
     /// What would be done for `spec` now, and how it stands. Changes nothing.
     ///
@@ -122,22 +131,43 @@ impl Lifecycle {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
             self.issuer.forget(spec).await?;
         }
-        let mut failures = Vec::new();
-        let mut renewed = false;
-
-        let plan = self.plan(spec, &facts, asked);
-        if let (Renewal::Issue(reason), true) = (plan.renewal, asked.may_renew()) {
-            match self.renew(spec, &mut facts, &reason).await? {
-                Ok(_held) => renewed = true,
-                Err(failure) => failures.push(failure),
+        let mut done = self.do_due(spec, &mut facts, asked).await?;
+        if asked.may_renew() {
+            // After the targets, which must not wait for a CA that is slow to answer.
+            self.ask_for_suggestion(spec, &mut facts).await?;
+            let plan = self.plan(spec, &facts, Asked::ByTime);
+            if plan.renewal == Renewal::Issue(Reason::SuggestedByCa) {
+                let more = self.do_due(spec, &mut facts, Asked::ByTime).await?;
+                done.renewed |= more.renewed;
+                done.failures.extend(more.failures);
+                self.ask_for_suggestion(spec, &mut facts).await?;
             }
-            facts = Facts::read(&self.store, spec).await?;
         }
-        failures.extend(self.deploy_due(spec, &mut facts, asked).await?);
         self.prune(spec, &facts).await;
 
+        let Done { failures, renewed } = done;
         let outcome = self.outcome(spec, &facts, Asked::ByTime);
         Ok(Outcome { failures, renewed, ..outcome })
+    }
+
+    /// Renews and deploys what is due by `facts`, which are those of afterwards then.
+    async fn do_due(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+        asked: Asked,
+    ) -> Result<Done, StorageError> {
+        let mut done = Done::default();
+        let plan = self.plan(spec, facts, asked);
+        if let (Renewal::Issue(reason), true) = (plan.renewal, asked.may_renew()) {
+            match self.renew(spec, facts, &reason).await? {
+                Ok(_held) => done.renewed = true,
+                Err(failure) => done.failures.push(failure),
+            }
+            *facts = Facts::read(&self.store, spec).await?;
+        }
+        done.failures.extend(self.deploy_due(spec, facts, asked).await?);
+        Ok(done)
     }
 
     /// Finishes or undoes what a crash left half installed at any target. For the start of the
@@ -200,7 +230,8 @@ impl Lifecycle {
             Event::RenewalStarted { certificate: certificate.clone(), ca: ca.clone(), reason };
         self.observer.observe(&started);
 
-        match self.issue_and_store(spec, ca).await {
+        let replaces = facts.held().and_then(|held| self.replaced(spec, held, ca));
+        match self.issue_and_store(spec, ca, replaces.as_ref()).await {
             Ok(held) => {
                 facts.state.succeed();
                 self.store.save_certificate_state(&spec.name, &facts.state).await?;
@@ -225,12 +256,21 @@ impl Lifecycle {
         }
     }
 
+    /// The name of `held` towards `ca`, if a certificate of that CA for `spec` replaces it: they
+    /// share an identifier (RFC 9773 §5).
+    fn replaced(&self, spec: &CertificateSpec, held: &Held, ca: &CaName) -> Option<CertificateId> {
+        let is_theirs = !held.is_placeholder() && self.ca_of(spec, held) == Some(ca);
+        let shares = spec.identifiers.iter().any(|it| held.leaf.identifiers.contains(it));
+        if is_theirs && shares { CertificateId::of(&held.leaf) } else { None }
+    }
+
     async fn issue_and_store(
         &self,
         spec: &CertificateSpec,
         ca: &CaName,
+        replaces: Option<&CertificateId>,
     ) -> Result<Held, IssueError> {
-        let issued = self.issuer.issue(spec, ca).await?;
+        let issued = self.issuer.issue(spec, ca, replaces).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;
         crash::point("lifecycle.stored");
         // From here on the new certificate is the one that servers read; a journal that can't be
@@ -288,7 +328,8 @@ impl Lifecycle {
         let target = |name: &TargetName| self.targets.get(name);
         let digest = self.digests.get(&spec.name).map_or("", String::as_str);
         let wanted = Wanted { cas: &cas, digest, target: &target };
-        facts.plan(spec, &wanted, asked, self.clock.now())
+        let plan = facts.plan(spec, &wanted, asked, self.clock.now());
+        Plan { poll_at: self.poll_at(spec, facts), ..plan }
     }
 }
 

@@ -2,8 +2,8 @@
 //! this moment, never from flags that say that a job was done.
 
 use crate::model::{
-    Attempts, CertificateSpec, CertificateStatus, Condition, EndpointCondition, Health, Held,
-    RenewalCondition, TargetName, TargetState, Timestamp,
+    Attempts, CertificateId, CertificateSpec, CertificateStatus, Condition, EndpointCondition,
+    Health, Held, RenewalCondition, TargetName, TargetState, Timestamp,
 };
 use crate::plan::{DeployReason, Deployment, Plan, Renewal};
 
@@ -49,6 +49,7 @@ pub(super) fn describe(
         },
         generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
         renew_at,
+        explanation_url: certificate.and_then(|it| explanation_url(it, facts)),
         next_attempt_at: next_attempt_at(plan, now),
         failures: trouble.failures,
         since: trouble.since,
@@ -57,6 +58,13 @@ pub(super) fn describe(
         hint: trouble.hint,
         targets,
     }
+}
+
+/// Where the CA says why it suggests the moment for `held`.
+fn explanation_url(held: &Held, facts: &Facts) -> Option<String> {
+    let id = CertificateId::of(&held.leaf)?;
+    let known = facts.state.suggestion.as_ref().filter(|it| it.certificate_id == id)?;
+    known.explanation_url.clone()
 }
 
 /// The part of the life of `held` that is left at `now`, from 1 to 0.
@@ -242,7 +250,7 @@ fn renewal_condition(renewal: &Renewal) -> RenewalCondition {
 
 fn renewal_words(plan: &Plan) -> (Option<Timestamp>, String) {
     match &plan.renewal {
-        Renewal::Keep { renew_at, .. } => (Some(*renew_at), "it is not due".to_owned()),
+        Renewal::Keep { renew_at, reason } => (Some(*renew_at), reason.of_keeping().to_owned()),
         Renewal::Issue(reason)
         | Renewal::BackOff { reason, .. }
         | Renewal::Blocked { reason, .. } => (None, reason.to_string()),

@@ -41,6 +41,42 @@ pub enum Event {
         /// When it is tried again.
         retry_at: Option<Timestamp>,
     },
+    /// The CA suggests when to renew (RFC 9773), and has not said so before.
+    RenewalSuggested {
+        /// Which certificate.
+        certificate: CertificateName,
+        /// The moment that was chosen.
+        selected_renewal: Timestamp,
+        /// Where the CA says why.
+        explanation_url: Option<String>,
+        /// Whether it is now, and before the certificate would have been due without that.
+        is_early: bool,
+    },
+    /// The CA changes its mind too often: the earliest moment that was chosen stays.
+    SuggestionUnsteady {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// The moment that stays.
+        selected_renewal: Timestamp,
+    },
+    /// The CA gave no usable advice; nothing else waits for it.
+    SuggestionMissing {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// What went wrong.
+        failure: Failure,
+        /// When it is asked again.
+        retry_at: Timestamp,
+    },
+    /// The CA does not offer the preferred chain: its own choice is taken.
+    ChainNotOffered {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// As configured.
+        preferred: String,
+        /// The issuers at whom the chains end that it does offer.
+        offered: Vec<String>,
+    },
     /// A target was seen to serve the held certificate.
     Served {
         /// Which certificate.

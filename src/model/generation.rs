@@ -54,6 +54,9 @@ pub struct Origin {
     /// The profile that was asked for.
     #[serde(default)]
     pub profile: Option<String>,
+    /// The chain that was preferred when it was downloaded, whether the CA had it or not.
+    #[serde(default)]
+    pub preferred_chain: Option<String>,
     /// The kind of its key.
     pub key_type: KeyType,
     /// When we got it, by our clock (its `not_before` may be back-dated).

@@ -229,6 +229,14 @@ fn authority_key_identifier(certificate: &X509Certificate<'_>) -> Option<Vec<u8>
     })
 }
 
+fn issuer_name(der: &[u8]) -> String {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+        return String::new();
+    };
+    let name = certificate.issuer().iter_common_name().next();
+    name.and_then(|it| it.as_str().ok()).unwrap_or_default().to_owned()
+}
+
 /// A leaf and the certificates that lead from it towards a trust anchor, in that order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -326,6 +334,12 @@ impl Chain {
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// The common name of each certificate's issuer, the leaf's first; empty where it has none.
+    #[must_use]
+    pub fn issuer_names(&self) -> Vec<String> {
+        self.certificates.iter().map(|it| issuer_name(it)).collect()
     }
 
     /// `fullchain.pem`: all of them.

@@ -19,6 +19,7 @@ mod ports;
 mod spec;
 mod state;
 mod status;
+mod suggestion;
 mod timestamp;
 mod validity;
 
@@ -45,5 +46,6 @@ pub use status::{
     CertificateStatus, Condition, Health, Notice, RenewalCondition, STATUS_FORMAT, StatusDocument,
     TargetStatus,
 };
+pub use suggestion::{CertificateId, RenewalInfo, SuggestedWindow, Suggestion};
 pub use timestamp::{Timestamp, TimestampError};
 pub use validity::{Share, ShareError, Validity};

@@ -21,6 +21,9 @@ pub struct CertificateSpec {
     pub key_type: KeyType,
     /// The CA's profile (draft-ietf-acme-profiles), if one is asked for.
     pub profile: Option<String>,
+    /// The common name of an issuer that the chain is to lead to, where the CA offers several
+    /// (RFC 8555 §7.4.2).
+    pub preferred_chain: Option<String>,
     /// Which solver proves which identifier; one entry for each of [`Self::identifiers`].
     pub solvers: BTreeMap<Identifier, SolverName>,
     /// The servers that use it.

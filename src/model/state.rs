@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempts, CaName, Fingerprint, Identifier, Timestamp};
+use super::{Attempts, CaName, Fingerprint, Identifier, Suggestion, Timestamp};
 
 /// `private/certificates/<name>/state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct CertificateState {
     /// Failures of our own side in a row, likewise.
     #[serde(default)]
     pub local_failures: u32,
+    /// What the CA advised for the certificate that is held, or was.
+    #[serde(default)]
+    pub suggestion: Option<Suggestion>,
 }
 
 impl CertificateState {

@@ -138,6 +138,9 @@ pub struct CertificateStatus {
     pub generation: Option<String>,
     /// When it becomes due.
     pub renew_at: Option<Timestamp>,
+    /// Where the CA says why it suggests the moment, if it does.
+    #[serde(default)]
+    pub explanation_url: Option<String>,
     /// When something is tried next, by itself.
     pub next_attempt_at: Option<Timestamp>,
     /// Failed renewals in a row.

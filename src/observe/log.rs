@@ -182,6 +182,10 @@ impl Observer for LogObserver {
             | Event::OrderResumed { .. }
             | Event::Renewed { .. }
             | Event::RenewalFailed { .. } => log_renewal(event),
+            Event::RenewalSuggested { .. }
+            | Event::SuggestionUnsteady { .. }
+            | Event::SuggestionMissing { .. }
+            | Event::ChainNotOffered { .. } => log_advice(event),
             Event::Served { .. } | Event::Installed { .. } | Event::DeployFailed { .. } => {
                 log_deployment(event);
             }
@@ -216,6 +220,33 @@ fn log_renewal(event: &Event) {
                 }
                 None => error!(%certificate, code, reason, hint, "renewal failed"),
             }
+        }
+        _ => {}
+    }
+}
+
+fn log_advice(event: &Event) {
+    match event {
+        Event::RenewalSuggested { certificate, selected_renewal, explanation_url, is_early } => {
+            let explanation_url = explanation_url.as_deref();
+            if *is_early {
+                warn!(%certificate, explanation_url, "the CA wants this certificate replaced now");
+            } else {
+                let renew_at = selected_renewal;
+                info!(%certificate, %renew_at, explanation_url, "the CA suggests when to renew");
+            }
+        }
+        Event::SuggestionUnsteady { certificate, selected_renewal } => {
+            let renew_at = selected_renewal;
+            warn!(%certificate, %renew_at, "the CA keeps changing its advice, which is not followed");
+        }
+        Event::SuggestionMissing { certificate, failure, retry_at } => {
+            let (code, reason) = (failure.code.as_str(), failure.message.as_str());
+            info!(%certificate, code, reason, %retry_at, "the CA gives no advice when to renew");
+        }
+        Event::ChainNotOffered { certificate, preferred, offered } => {
+            let (preferred, offered) = (preferred.as_str(), offered.join(", "));
+            warn!(%certificate, preferred, offered, "the CA does not offer the preferred chain");
         }
         _ => {}
     }

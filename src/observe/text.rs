@@ -120,6 +120,7 @@ pub fn show(status: &CertificateStatus, current: &Path, now: Timestamp, look: Lo
         ("not before", status.not_before.map(|it| it.to_string())),
         ("not after", moment(status.not_after)),
         ("renews", moment(status.renew_at)),
+        ("why then", status.explanation_url.as_deref().map(escaped)),
         ("next try", moment(status.next_attempt_at)),
         ("failures", (status.failures > 0).then(|| status.failures.to_string())),
         ("since", status.since.map(|it| it.to_string())),

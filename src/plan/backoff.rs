@@ -42,6 +42,12 @@ impl Jitter {
         if value.is_nan() { Self::NONE } else { Self(value.clamp(-1.0, 1.0)) }
     }
 
+    /// The same as a share of a whole, from 0 to 1.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        (self.0 + 1.0) / 2.0
+    }
+
     fn spread(self, pause: Duration) -> Duration {
         pause.mul_f64(1.0 + SPREAD * self.0)
     }

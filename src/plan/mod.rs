@@ -11,6 +11,7 @@
 pub mod backoff;
 mod deployment;
 mod renewal;
+pub mod suggestion;
 
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
@@ -26,6 +27,8 @@ pub struct Plan {
     pub renewal: Renewal,
     /// At each target.
     pub deployments: Vec<(TargetName, Deployment)>,
+    /// When the CA is asked when to renew (RFC 9773); `None` if it is not.
+    pub poll_at: Option<Timestamp>,
 }
 
 impl Plan {
@@ -54,7 +57,7 @@ impl Plan {
             Deployment::Look | Deployment::Deploy(_) => Timestamp::EPOCH,
             Deployment::BackOff { until, .. } => *until,
         });
-        deployments.fold(renewal, Timestamp::min)
+        deployments.chain(self.poll_at).fold(renewal, Timestamp::min)
     }
 }
 
@@ -72,7 +75,7 @@ mod tests {
         let target = |name: &str, deployment| (name.parse().unwrap(), deployment);
         let waiting = Deployment::BackOff { until: at(30), reason: DeployReason::NotServed };
         let served = Deployment::Served { look_at: at(90) };
-        let plan = |deployments| Plan { renewal: keep.clone(), deployments };
+        let plan = |deployments| Plan { renewal: keep.clone(), deployments, poll_at: None };
 
         let quiet = plan(vec![target("a", served), target("b", waiting)]);
         assert_eq!((quiet.wake_at(), quiet.is_due()), (at(30), false));
@@ -80,6 +83,8 @@ mod tests {
         assert_eq!((due.wake_at(), due.is_due()), (Timestamp::EPOCH, true));
         let alone = plan(Vec::new());
         assert_eq!((alone.wake_at(), alone.is_due()), (at(500), false));
+        let asked = Plan { poll_at: Some(at(400)), ..alone.clone() };
+        assert_eq!((asked.wake_at(), asked.is_due()), (at(400), false));
         let blocked = Renewal::Blocked { until: None, reason: Reason::Missing };
         assert_eq!(Plan { renewal: blocked, ..alone }.wake_at(), Timestamp::MAX);
     }

@@ -8,7 +8,7 @@
 //! 1. a certificate of a real CA is never replaced by one of a CA for tests: blocked
 //! 2. an order is under way: it goes on, since the CA may have filled it already
 //! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
-//! 4. identifiers, kind of key, CA or profile are not as wanted
+//! 4. identifiers, kind of key, CA, profile or chain are not as wanted
 //! 5. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
 //!    is left, whichever is earlier
 //! 6. without advice: two thirds of the life have passed, or half if it is under ten days
@@ -27,7 +27,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::{
-    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Timestamp,
+    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Timestamp, Validity,
 };
 
 /// A life under this counts as short: half of it is kept in reserve, not a third.
@@ -56,6 +56,8 @@ pub struct Observed<'a> {
     pub order_under_way: bool,
     /// The moment chosen in the CA's suggested window.
     pub selected_renewal: Option<Timestamp>,
+    /// Whether the held chain is the preferred one, or the CA was asked for it in vain.
+    pub chain_is_settled: bool,
 }
 
 /// What is held of a certificate.
@@ -158,6 +160,8 @@ pub enum Reason {
     DirectoryChanged,
     /// Another profile is wanted.
     ProfileChanged,
+    /// Another chain is preferred.
+    ChainChanged(String),
     /// The CA suggested this moment.
     SuggestedByCa,
     /// The reserve begins, whatever the CA suggested.
@@ -172,6 +176,17 @@ pub enum Reason {
     TestCa(CaName),
 }
 
+impl Reason {
+    /// Why a certificate is kept that will be due by this rule.
+    #[must_use]
+    pub const fn of_keeping(&self) -> &'static str {
+        match self {
+            Self::SuggestedByCa => "not due; the CA suggests that moment",
+            _ => "it is not due",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -184,6 +199,7 @@ impl fmt::Display for Reason {
             Self::CaChanged(wanted) => write!(f, "it is to come from the CA {wanted}"),
             Self::DirectoryChanged => f.write_str("its CA has another directory now"),
             Self::ProfileChanged => f.write_str("another profile is wanted"),
+            Self::ChainChanged(wanted) => write!(f, "its chain is to lead to {wanted}"),
             Self::SuggestedByCa => f.write_str("the CA suggests this moment"),
             Self::NearExpiry => f.write_str("a sixth of its life is left"),
             Self::LifePassed => f.write_str("the usual share of its life has passed"),
@@ -223,6 +239,9 @@ pub fn decide(
     if let Some(reason) = difference(spec, held, observed.cas) {
         return attempt(reason, observed, asked, now);
     }
+    if let (Some(preferred), false) = (&spec.preferred_chain, observed.chain_is_settled) {
+        return attempt(Reason::ChainChanged(preferred.clone()), observed, asked, now);
+    }
     if asked == Asked::Forced {
         return attempt(Reason::Forced, observed, asked, now);
     }
@@ -236,17 +255,25 @@ pub fn decide(
 
 /// The moment `leaf` becomes due, and the rule that says so.
 fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
-    let lifetime = leaf.validity.lifetime();
-    let reserve_at = leaf.validity.not_after.saturating_sub(lifetime / RESERVE_PARTS);
+    let reserve_at = reserve_at(leaf.validity);
     match selected {
         // A wrong window, ours or the CA's, must not cost the site its certificate.
         Some(selected_at) if selected_at <= reserve_at => (selected_at, Reason::SuggestedByCa),
         Some(_) => (reserve_at, Reason::NearExpiry),
-        None => {
-            let share = if lifetime < SHORT_LIFE { lifetime / 2 } else { lifetime / 3 * 2 };
-            (leaf.validity.not_before.saturating_add(share), Reason::LifePassed)
-        }
+        None => (usual_at(leaf.validity), Reason::LifePassed),
     }
+}
+
+/// Where the last sixth of a life begins.
+pub(super) fn reserve_at(validity: Validity) -> Timestamp {
+    validity.not_after.saturating_sub(validity.lifetime() / RESERVE_PARTS)
+}
+
+/// When a certificate is due without advice.
+pub(super) fn usual_at(validity: Validity) -> Timestamp {
+    let lifetime = validity.lifetime();
+    let share = if lifetime < SHORT_LIFE { lifetime / 2 } else { lifetime / 3 * 2 };
+    validity.not_before.saturating_add(share)
 }
 
 /// Until when `held` is too new to be due by `reason`; the past if we do not know when it came.

@@ -11,6 +11,8 @@
 pub mod support;
 
 mod alerts;
+mod ari;
+mod chains;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod daemon;

@@ -155,6 +155,16 @@ impl Pebble {
         curl(&["--cacert", &root.to_string_lossy(), &url]).unwrap()
     }
 
+    /// Has it answer `answer` when it is asked when to renew the `certificate`, given as PEM.
+    #[track_caller]
+    pub fn set_renewal_info(&self, certificate: &str, answer: &serde_json::Value) {
+        let body = json!({ "certificate": certificate, "ariResponse": answer.to_string() });
+        let url = format!("https://localhost:{}/set-renewal-info/", self.ports.management);
+        let root = self.root_file();
+        let body = body.to_string();
+        curl(&["--cacert", &root.to_string_lossy(), "--data", &body, &url]).unwrap();
+    }
+
     /// Where it looks for http-01.
     #[must_use]
     pub fn http_port(&self) -> u16 {

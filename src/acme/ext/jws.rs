@@ -108,6 +108,15 @@ impl Envelope {
         Self { header, payload: encoded(payload.to_string().as_bytes()) }
     }
 
+    /// A request of the account `kid` for what is at `url` (RFC 8555 §6.3): without a payload.
+    pub(in crate::acme) fn post_as_get(kid: &str, url: &str) -> Self {
+        let mut header = Map::new();
+        header.insert("alg".into(), "ES256".into());
+        header.insert("kid".into(), kid.into());
+        header.insert("url".into(), url.into());
+        Self { header, payload: String::new() }
+    }
+
     /// Takes a signed request apart; `None` if `body` is none.
     pub(in crate::acme) fn of_body(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;

@@ -312,13 +312,20 @@ async fn a_refused_replacement_is_ordered_once_more_without_saying_so() {
     let mut directory = ca.directory();
     directory["renewalInfo"] = ca.at("/renewal-info").into();
     ca.on("/dir", [Reply::json(200, &directory)]);
-    for refusal in [Reply::problem(409, "alreadyReplaced"), Reply::problem(404, "malformed")] {
+    for (status, kind) in
+        [(409, "alreadyReplaced"), (409, "conflict"), (404, "malformed"), (400, "malformed")]
+    {
+        let refusal = Reply::problem(status, kind);
         ca.on("/order", [refusal, ca.placed("pending")]);
         ca.client().new_order(&replacing).await.unwrap();
     }
     let asked: Vec<bool> =
         ca.seen("/order").iter().map(|it| it.payload["replaces"].is_string()).collect();
-    assert_eq!(asked, [false, true, false, true, false]);
+    assert_eq!(asked, [false, true, false, true, false, true, false, true, false]);
+
+    ca.on("/order", [Reply::problem(429, "rateLimited"), ca.placed("pending")]);
+    ca.client().new_order(&replacing).await.unwrap_err();
+    assert_eq!(ca.seen("/order").len(), asked.len() + 1, "a limit holds for any order");
 }
 
 #[tokio::test]

@@ -163,6 +163,7 @@ fn resolve_one(
         cas,
         key_type,
         profile: layered.profile.as_ref().map(|it| it.value.clone()),
+        preferred_chain: layered.preferred_chain.as_ref().map(|it| it.value.clone()),
         solvers,
         targets,
         verify_names: verify_names.into_iter().map(|it| it.value).collect(),

@@ -139,6 +139,9 @@ pub struct Message {
     pub error_code: Option<String>,
     /// What a human can do.
     pub hint: Option<String>,
+    /// Where the CA says why it wants the certificate replaced, if it does.
+    #[serde(default)]
+    pub explanation_url: Option<String>,
     /// What a human can run.
     pub command: String,
     /// What it says to be over.
@@ -199,6 +202,7 @@ impl Message {
             next_attempt_at: trouble.next_attempt_at,
             error_code: trouble.error_code,
             hint: trouble.hint,
+            explanation_url: trouble.explanation_url,
             command: trouble.command,
             resolves: None,
             alerts: Vec::new(),
@@ -241,6 +245,7 @@ impl Message {
             next_attempt_at: None,
             error_code: None,
             hint: None,
+            explanation_url: None,
             command: "renewd status".to_owned(),
             resolves: None,
             alerts: Vec::new(),
@@ -280,8 +285,8 @@ impl Message {
     }
 
     /// The body, as every receiver but Alertmanager gets it: `type`, `timestamp` and `data`. A
-    /// field of `data` that does not apply is null; `resolves`, `certificates` (of more than one)
-    /// and `alerts` (of a summary) are there only where they say something.
+    /// field of `data` that does not apply is null; `resolves`, `explanation_url`, `certificates` (of
+    /// more than one) and `alerts` (of a summary) are there only where they say something.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut data = json!({
@@ -303,6 +308,9 @@ impl Message {
         if let Some(fields) = data.as_object_mut() {
             if let Some(resolves) = self.resolves {
                 fields.insert("resolves".into(), json!(resolves.kind));
+            }
+            if let Some(url) = &self.explanation_url {
+                fields.insert("explanation_url".into(), json!(url));
             }
             if self.certificate.is_none() && !self.certificates.is_empty() {
                 fields.insert("certificates".into(), json!(self.certificates));

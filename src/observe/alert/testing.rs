@@ -43,6 +43,7 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         issuer: Some("Example Issuing CA R1".into()),
         ca: Some("letsencrypt".parse().unwrap()),
         generation: Some("0002".into()),
+        explanation_url: None,
         renew_at: Some(not_before.saturating_add(life / 3 * 2)),
         next_attempt_at: None,
         failures: 0,

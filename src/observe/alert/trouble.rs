@@ -11,7 +11,8 @@
 //! - `certificate.missing`: nothing, or only a placeholder, is held, and a first renewal failed or
 //!   15 minutes have passed. It stands for `renewal.failed`, which has no life to measure by.
 //! - `renewal.failed`: failing for the share `failing_for` of life; at once where a human is needed
-//!   (blocked) or the warning share is reached. Always a warning: how near the end is,
+//!   (blocked), the CA explains why it wants the certificate replaced, or the warning share is
+//!   reached. Always a warning: how near the end is,
 //!   `certificate.expiring` says.
 //! - `deploy.failed`: a target failing for 15 minutes, or a tenth of life where life is below a day
 //!   and that is less.
@@ -100,6 +101,8 @@ pub struct Trouble {
     pub error_code: Option<String>,
     /// What a human can do.
     pub hint: Option<String>,
+    /// Where the CA says why it wants the certificate replaced, if it does.
+    pub explanation_url: Option<String>,
     /// What a human can run.
     pub command: String,
 }
@@ -254,6 +257,7 @@ impl<'a> Facts<'a> {
             next_attempt_at: status.next_attempt_at,
             error_code: status.error_code.clone(),
             hint: status.hint.clone(),
+            explanation_url: status.explanation_url.clone(),
             command: format!("renewd status {}", status.name),
         }
     }
@@ -319,8 +323,11 @@ impl<'a> Facts<'a> {
         };
         let limit = self.settings.failing_for.of(validity.lifetime());
         let for_long = self.status.since.is_none_or(|it| self.now.since(it) >= limit);
-        let pressing =
-            self.is_blocked() || self.has_expired() || self.is_within(self.settings.warning);
+        let pressing = self.is_blocked()
+            || self.has_expired()
+            || self.is_within(self.settings.warning)
+            // The CA says why it wants it replaced: it may be revoked soon.
+            || self.status.explanation_url.is_some();
         self.is_failing() && (pressing || for_long)
     }
 }
@@ -345,6 +352,7 @@ fn of_ca(kind: AlertType, members: &[Facts<'_>], host: &str) -> Option<Trouble> 
         attempts: members.iter().map(|it| it.status.failures).max().unwrap_or_default(),
         not_after: members.iter().filter_map(|it| it.trouble(kind, host).not_after).min(),
         next_attempt_at: members.iter().filter_map(|it| it.status.next_attempt_at).min(),
+        explanation_url: None,
         command: "renewd status".to_owned(),
         ..first.trouble(kind, host)
     })
@@ -390,6 +398,7 @@ fn of_notice(notice: &Notice, host: &str) -> Option<Trouble> {
         next_attempt_at: None,
         error_code: Some(notice.code.clone()),
         hint: notice.hint.clone(),
+        explanation_url: None,
         command: command.to_owned(),
     })
 }

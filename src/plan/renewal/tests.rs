@@ -16,6 +16,7 @@ fn spec() -> CertificateSpec {
         cas: vec!["lab".parse().unwrap()],
         key_type: KeyType::P256,
         profile: None,
+        preferred_chain: None,
         solvers: BTreeMap::new(),
         targets: Vec::new(),
         verify_names: Vec::new(),
@@ -49,6 +50,7 @@ fn held_for(days: u64) -> Held {
         ca: lab().name,
         directory: lab().directory,
         profile: None,
+        preferred_chain: None,
         key_type: KeyType::P256,
         issued_at: day(0),
         order_url: None,
@@ -71,6 +73,8 @@ struct World {
     attempts_are_for_this: bool,
     order_under_way: bool,
     selected_renewal: Option<Timestamp>,
+    preferred_chain: Option<String>,
+    chain_is_settled: bool,
 }
 
 fn world(held: Option<Held>) -> World {
@@ -81,6 +85,8 @@ fn world(held: Option<Held>) -> World {
         attempts_are_for_this: true,
         order_under_way: false,
         selected_renewal: None,
+        preferred_chain: None,
+        chain_is_settled: true,
     }
 }
 
@@ -93,8 +99,10 @@ fn decided(world: &World, asked: Asked, now: Timestamp) -> Renewal {
         attempts_are_for_this: world.attempts_are_for_this,
         order_under_way: world.order_under_way,
         selected_renewal: world.selected_renewal,
+        chain_is_settled: world.chain_is_settled,
     };
-    decide(&spec(), &observed, asked, now)
+    let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
+    decide(&spec, &observed, asked, now)
 }
 
 #[track_caller]
@@ -183,6 +191,20 @@ fn each_difference_from_what_is_wanted_is_due_at_once() {
         issue(Reason::DirectoryChanged)
     );
     assert_eq!(origin(|it| it.profile = Some("old".into())), issue(Reason::ProfileChanged));
+}
+
+#[test]
+fn a_chain_that_is_newly_preferred_is_ordered_once() {
+    let wanted = Some("Other Root".to_owned());
+    let world =
+        World { preferred_chain: wanted, chain_is_settled: false, ..world(Some(held_for(90))) };
+    check(&world, day(1), &issue(Reason::ChainChanged("Other Root".into())));
+    let settled = World { chain_is_settled: true, ..world };
+    let kept = decided(&settled, Asked::ByTime, day(1));
+    assert!(matches!(kept, Renewal::Keep { .. }), "{kept:?}");
+    let any = World { preferred_chain: None, chain_is_settled: false, ..settled };
+    let kept = decided(&any, Asked::ByTime, day(1));
+    assert!(matches!(kept, Renewal::Keep { .. }), "{kept:?}");
 }
 
 #[test]
