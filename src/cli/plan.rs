@@ -9,6 +9,9 @@ use super::context::{Context, Ended, selected};
 use super::exit::Exit;
 use super::{output, renew};
 
+/// What goes without saying of a certificate that is kept.
+const NOT_DUE: &str = "it is not due";
+
 /// Shows the plan of `names`, or of all.
 pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result<Exit, Ended> {
     let context = Context::load_to_look(global)?;
@@ -45,6 +48,7 @@ pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result
 fn show(entry: &PlanEntry) {
     let at = entry.at.map(|it| it.to_string()).unwrap_or_default();
     let renewal = match entry.renewal.as_str() {
+        "keep" if entry.reason == NOT_DUE => format!("keep until {at}"),
         "keep" => format!("keep until {at}: {}", entry.reason),
         "issue" => format!("order now: {}", entry.reason),
         "back_off" => format!("order at {at}, after failures: {}", entry.reason),

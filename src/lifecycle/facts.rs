@@ -8,7 +8,7 @@ use crate::model::{
     OrderRecord, PrivateKey, StorageError, TargetName, TargetState, Timestamp, chain_text,
 };
 use crate::plan::{
-    Asked, Deployment, Holding, Observed, Plan, Verified, WantedCa, decide_deployment,
+    Asked, Deployment, HeldChain, Holding, Observed, Plan, Verified, WantedCa, decide_deployment,
     decide_renewal, suggestion,
 };
 use crate::store::{HeldError, Store};
@@ -26,8 +26,8 @@ pub(super) struct Facts {
     pub(super) order_under_way: bool,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
-    /// Whether the held chain is the preferred one, or the CA was asked for it in vain.
-    pub(super) chain_is_settled: bool,
+    /// How the held chain stands to the preferred one.
+    pub(super) chain: HeldChain,
 }
 
 impl Facts {
@@ -48,12 +48,12 @@ impl Facts {
         if state.attempted_ca.is_some() && state.attempted_ca.as_ref() != spec.first_ca() {
             state.attempts.not_before = None;
         }
-        let chain_is_settled = match &held {
-            Ok(Some(held)) => chain_is_settled(spec, held).await,
-            _ => true,
+        let chain = match &held {
+            Ok(Some(held)) => held_chain(spec, held).await,
+            _ => HeldChain::Settled,
         };
         Ok(Self {
-            chain_is_settled,
+            chain,
             order_under_way: order.is_some_and(|(record, key)| {
                 is_under_way(&record, spec) && !is_stored(&key, &held)
             }),
@@ -95,7 +95,7 @@ impl Facts {
             attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
             order_under_way: self.order_under_way,
             selected_renewal: self.selected_renewal(),
-            chain_is_settled: self.chain_is_settled,
+            chain: self.chain,
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
         let deployments = self.targets.iter().map(|(name, state)| {
@@ -141,17 +141,21 @@ fn unknown(spec: &CertificateSpec, error: HeldError) -> StorageError {
     }
 }
 
-/// Whether `held` has the chain that `spec` prefers, or was downloaded with that preference.
-async fn chain_is_settled(spec: &CertificateSpec, held: &Held) -> bool {
-    let Some(preferred) = &spec.preferred_chain else { return true };
-    let Some(origin) = &held.origin else { return true };
+/// How the chain of `held` stands to the one that `spec` prefers.
+async fn held_chain(spec: &CertificateSpec, held: &Held) -> HeldChain {
+    let (Some(preferred), Some(origin)) = (&spec.preferred_chain, &held.origin) else {
+        return HeldChain::Settled;
+    };
     if origin.preferred_chain.as_ref() == Some(preferred) {
-        return true;
+        return HeldChain::Settled;
     }
     let pem = tokio::fs::read(held.directory.join("fullchain.pem")).await;
     // What can't be read has been told of elsewhere, and is no reason to order anew.
     let chain = pem.ok().and_then(|it| Chain::parse_pem(&it).ok());
-    chain.is_none_or(|it| it.issuer_names().contains(preferred))
+    match chain {
+        Some(chain) if !chain.issuer_names().contains(preferred) => HeldChain::Other,
+        _ => HeldChain::Settled,
+    }
 }
 
 /// Whether `record` is an order at the CA that is still wanted.

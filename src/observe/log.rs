@@ -383,6 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn advice_that_is_urgent_is_a_warning_with_its_reason() {
+        let advised = |is_early| Event::RenewalSuggested {
+            certificate: "api".parse().unwrap(),
+            selected_renewal: Timestamp::EPOCH,
+            explanation_url: Some("https://ca.example/incident".into()),
+            is_early,
+        };
+        let line = |event| {
+            let text = logged(LogFormat::Json, "info", &[event]);
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        let (urgent, usual) = (line(advised(true)), line(advised(false)));
+        assert_eq!((&urgent["level"], &usual["level"]), (&"WARN".into(), &"INFO".into()));
+        assert_eq!(urgent["explanation_url"], "https://ca.example/incident");
+        assert_eq!(usual["renew_at"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
     fn the_level_is_for_our_own_lines() {
         let event = Event::ConfigLoaded { certificates: 3 };
         assert_eq!(logged(LogFormat::Text, "warn", std::slice::from_ref(&event)), "");

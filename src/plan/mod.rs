@@ -16,7 +16,9 @@ pub mod suggestion;
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
 };
-pub use renewal::{Asked, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal};
+pub use renewal::{
+    Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal,
+};
 
 use crate::model::{TargetName, Timestamp};
 

@@ -56,8 +56,17 @@ pub struct Observed<'a> {
     pub order_under_way: bool,
     /// The moment chosen in the CA's suggested window.
     pub selected_renewal: Option<Timestamp>,
-    /// Whether the held chain is the preferred one, or the CA was asked for it in vain.
-    pub chain_is_settled: bool,
+    /// The chain that is held.
+    pub chain: HeldChain,
+}
+
+/// How the held chain stands to the preferred one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldChain {
+    /// It is the preferred one, the CA was asked for that in vain, or none is preferred.
+    Settled,
+    /// It leads elsewhere, and the CA was not asked for the preferred one.
+    Other,
 }
 
 /// What is held of a certificate.
@@ -181,7 +190,7 @@ impl Reason {
     #[must_use]
     pub const fn of_keeping(&self) -> &'static str {
         match self {
-            Self::SuggestedByCa => "not due; the CA suggests that moment",
+            Self::SuggestedByCa => "the CA suggests that moment",
             _ => "it is not due",
         }
     }
@@ -239,7 +248,7 @@ pub fn decide(
     if let Some(reason) = difference(spec, held, observed.cas) {
         return attempt(reason, observed, asked, now);
     }
-    if let (Some(preferred), false) = (&spec.preferred_chain, observed.chain_is_settled) {
+    if let (Some(preferred), HeldChain::Other) = (&spec.preferred_chain, observed.chain) {
         return attempt(Reason::ChainChanged(preferred.clone()), observed, asked, now);
     }
     if asked == Asked::Forced {

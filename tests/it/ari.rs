@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use renewd::model::Timestamp;
+use renewd::sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-use crate::support::{Endpoint, eventually, write};
+use crate::support::{Endpoint, PebbleOptions, eventually, write};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -21,34 +22,19 @@ fn renew(site: &Site) {
     assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
 }
 
-fn state_file(site: &Site) -> std::path::PathBuf {
-    site.workspace.path().join("state/private/certificates").join(NAME).join("state.json")
-}
-
 /// What is remembered of the CA's advice.
 #[track_caller]
 fn suggestion(site: &Site) -> Value {
-    let state: Value = serde_json::from_slice(&std::fs::read(state_file(site)).unwrap()).unwrap();
+    let state: Value = serde_json::from_slice(&std::fs::read(site.state_file()).unwrap()).unwrap();
     state["suggestion"].clone()
 }
 
 fn now() -> Timestamp {
-    renewd::sys::clock::Clock::now(&renewd::sys::clock::SystemClock::new())
+    SystemClock::new().now()
 }
 
 fn window(start: Timestamp, end: Timestamp) -> Value {
     json!({ "suggestedWindow": { "start": start, "end": end } })
-}
-
-/// Has the CA answer `answer` for the held certificate, and lets the time come to ask it.
-#[track_caller]
-fn advise(site: &Site, answer: &Value) {
-    let leaf = site.workspace.certificate(NAME).join("current/cert.pem");
-    site.pebble.set_renewal_info(&std::fs::read_to_string(leaf).unwrap(), answer);
-    let path = state_file(site);
-    let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    state["suggestion"]["next_poll_at"] = json!(Timestamp::EPOCH);
-    crate::support::write_secret(&path, state.to_string(), 0o600);
 }
 
 /// Lets the held certificate seem to have come two days ago: what has just come is kept for a day.
@@ -77,10 +63,10 @@ fn a_new_certificate_is_asked_about_once_and_renewed_in_the_window() {
     let status = site.status();
     assert_eq!(status["renew_at"], json!(selected), "{status:#}");
     let plan = site.renewd(&["plan"]);
-    assert!(plan.stdout.contains("not due; the CA suggests that moment"), "{plan}");
+    assert!(plan.stdout.contains(": the CA suggests that moment"), "{plan}");
 
     let (start, end) = (now().saturating_add(DAY * 20), now().saturating_add(DAY * 21));
-    advise(&site, &window(start, end));
+    site.advise(&window(start, end));
     renew(&site);
     let moved: Timestamp = suggestion(&site)["selected_renewal"].as_str().unwrap().parse().unwrap();
     assert!(start <= moved.saturating_add(Duration::from_secs(1)) && moved <= end, "{moved}");
@@ -95,7 +81,7 @@ fn a_window_in_the_past_is_followed_at_once_replaces_and_is_forgotten_with_the_o
     let old = suggestion(&site)["certificate_id"].clone();
     let mut answer = window(now().saturating_sub(DAY * 2), now().saturating_sub(DAY));
     answer["explanationURL"] = json!("https://ca.example/incident");
-    advise(&site, &answer);
+    site.advise(&answer);
     let done = site.renewd(&["renew"]);
     assert_eq!(done.code, 0, "{done}");
     assert!(done.stderr.contains("the CA wants this certificate replaced now"), "{done}");
@@ -113,7 +99,7 @@ fn a_window_in_the_past_is_followed_at_once_replaces_and_is_forgotten_with_the_o
 fn a_certificate_that_has_just_come_is_not_ordered_again_whatever_the_ca_advises() {
     let site = site();
     renew(&site);
-    advise(&site, &window(now().saturating_sub(DAY * 2), now().saturating_sub(DAY)));
+    site.advise(&window(now().saturating_sub(DAY * 2), now().saturating_sub(DAY)));
     renew(&site);
     let status = site.status();
     assert_eq!(status["renewal"], "idle", "{status:#}");
@@ -127,7 +113,7 @@ fn an_answer_that_can_not_be_used_changes_nothing_and_fails_nothing() {
     let before = suggestion(&site);
     let inverted = window(now(), now().saturating_sub(DAY));
     for answer in [inverted, json!({ "suggestedWindow": { "start": "soon" } }), json!({})] {
-        advise(&site, &answer);
+        site.advise(&answer);
         renew(&site);
         let after = suggestion(&site);
         assert_eq!(after["selected_renewal"], before["selected_renewal"], "{answer}");
@@ -146,7 +132,7 @@ fn centuries_mean_this_life_and_a_late_window_not_longer_than_the_reserve() {
         { "start": now().saturating_add(DAY), "end": "9999-12-31T23:59:59Z" } });
     let late = window(not_after, not_after.saturating_add(DAY));
     for answer in [centuries, late] {
-        advise(&site, &answer);
+        site.advise(&answer);
         renew(&site);
         let renew_at: Timestamp = site.status()["renew_at"].as_str().unwrap().parse().unwrap();
         assert!(now() < renew_at && renew_at <= reserve.saturating_add(DAY / 24), "{renew_at}");
@@ -162,7 +148,7 @@ fn a_ca_that_changes_its_mind_at_each_poll_is_not_followed_and_causes_no_order()
     let windows = [window(at(20), at(21)), window(at(50), at(51))];
     let mut told = String::new();
     for answer in windows.iter().cycle().take(6) {
-        advise(&site, answer);
+        site.advise(answer);
         let done = site.renewd(&["renew"]);
         assert_eq!(done.code, 0, "{done}");
         told.push_str(&done.stderr);
@@ -197,7 +183,7 @@ fn the_daemon_asks_by_itself_and_follows() {
     let site = site();
     renew(&site);
     let_it_age(&site);
-    advise(&site, &window(now().saturating_sub(DAY * 2), now().saturating_sub(DAY)));
+    site.advise(&window(now().saturating_sub(DAY * 2), now().saturating_sub(DAY)));
     let _daemon = site.daemon();
     eventually(LIMIT, "the daemon has renewed", || match site.current().as_deref() {
         Some("0002") => Ok(()),
@@ -211,7 +197,9 @@ fn the_daemon_asks_by_itself_and_follows() {
 
 #[test]
 fn nobody_is_asked_about_an_expired_certificate() {
+    let profiles = vec![("short".into(), Duration::from_secs(12))];
     let site = Site::with(&SiteOptions {
+        pebble: PebbleOptions { profiles, ..PebbleOptions::default() },
         proof: ProofBy::Listener,
         tls: Tls::Later,
         certificate: "profile = \"short\"\n".into(),
@@ -220,7 +208,7 @@ fn nobody_is_asked_about_an_expired_certificate() {
     renew(&site);
     let not_after: Timestamp = site.status()["not_after"].as_str().unwrap().parse().unwrap();
     let asked = site.pebble.requests().count(Endpoint::RenewalInfo);
-    advise(&site, &window(now().saturating_sub(DAY), now()));
+    site.advise(&window(now().saturating_sub(DAY), now()));
     eventually(LIMIT, "it has expired", || if now() > not_after { Ok(()) } else { Err(now()) });
     renew(&site);
     let requests = site.pebble.requests();

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use renewd::sys::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
 
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
 use crate::support::{Finished, Workspace, eventually, free_port, write, write_secret};
@@ -162,17 +163,25 @@ fn status_plan_and_show_say_what_is_wanted_and_held() {
 
     let renewed = site.renewd(&["renew"]);
     assert_eq!((renewed.code, renewed.stdout.as_str()), (0, "site: renewed, held\n"), "{renewed}");
+    // The moment is chosen by chance in a window of the CA's: here in one of a minute.
+    let near_sixty_days = |minutes| {
+        let days = Duration::from_hours(60 * 24) - Duration::from_mins(minutes);
+        SystemClock::new().now().saturating_add(days)
+    };
+    let window = json!({ "start": near_sixty_days(31), "end": near_sixty_days(30) });
+    site.advise(&json!({ "suggestedWindow": window }));
+    assert_eq!(site.renewd(&["renew"]).code, 0);
     let plan = site.renewd(&["plan", NAME]);
     assert_eq!(
         (plan.code, filtered(&plan.stdout, &[]).as_str()),
-        (0, "site: keep until TIME\n"),
+        (0, "site: keep until TIME: the CA suggests that moment\n"),
         "{plan}"
     );
     let held = site.renewd(&["status"]);
     assert_eq!(
         held.stdout,
         "NAME  CONDITION  HEALTH  EXPIRES     RENEWS      TARGETS  NEXT/REASON\n\
-         site  held       ok      in 89d 23h  in 59d 23h  -        it is not due\n\n\
+         site  held       ok      in 89d 23h  in 59d 23h  -        the CA suggests that moment\n\n\
          Nobody will be told of trouble: there is no [[alert]] and no heartbeat.\n"
     );
     check_show(&site);
@@ -204,6 +213,7 @@ fn check_show(site: &Site) {
             "condition",
             "domains",
             "error_code",
+            "explanation_url",
             "failures",
             "generation",
             "health",
@@ -234,7 +244,7 @@ domains     site.example
 condition   held
 health      ok
 renewal     idle
-reason      it is not due
+reason      the CA suggests that moment
 not before  TIME
 not after   TIME (in 89d 23h)
 renews      TIME (in 59d 23h)

@@ -1,13 +1,14 @@
 //! A site under test: a Pebble, an nginx, and a folder with a configuration that joins them.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{
     Nginx, NginxOptions, Pebble, PebbleOptions, Running, TlsServer, Workspace, eventually,
-    free_port, self_signed, served_serial,
+    free_port, self_signed, served_serial, write_secret,
 };
 
 /// How long a state may take to come about on a loaded machine.
@@ -189,6 +190,25 @@ impl Site {
         let shown = self.renewd(&["status", "--json"]);
         let document: Value = serde_json::from_str(&shown.stdout).unwrap_or(Value::Null);
         document["certificates"][0].clone()
+    }
+
+    /// What is remembered of the certificate's renewal.
+    #[must_use]
+    pub(crate) fn state_file(&self) -> PathBuf {
+        let folder = self.workspace.path().join("state/private/certificates").join(NAME);
+        folder.join("state.json")
+    }
+
+    /// Has the CA answer `answer` when it is asked about the held certificate (RFC 9773), and lets
+    /// the time come to ask it.
+    #[track_caller]
+    pub(crate) fn advise(&self, answer: &Value) {
+        let leaf = self.workspace.certificate(NAME).join("current/cert.pem");
+        self.pebble.set_renewal_info(&std::fs::read_to_string(leaf).unwrap(), answer);
+        let path = self.state_file();
+        let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        state["suggestion"]["next_poll_at"] = "1970-01-01T00:00:00Z".into();
+        write_secret(&path, state.to_string(), 0o600);
     }
 
     /// Waits until the certificate's condition is `condition`; returns its status.

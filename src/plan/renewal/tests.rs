@@ -74,7 +74,7 @@ struct World {
     order_under_way: bool,
     selected_renewal: Option<Timestamp>,
     preferred_chain: Option<String>,
-    chain_is_settled: bool,
+    chain: HeldChain,
 }
 
 fn world(held: Option<Held>) -> World {
@@ -86,7 +86,7 @@ fn world(held: Option<Held>) -> World {
         order_under_way: false,
         selected_renewal: None,
         preferred_chain: None,
-        chain_is_settled: true,
+        chain: HeldChain::Settled,
     }
 }
 
@@ -99,7 +99,7 @@ fn decided(world: &World, asked: Asked, now: Timestamp) -> Renewal {
         attempts_are_for_this: world.attempts_are_for_this,
         order_under_way: world.order_under_way,
         selected_renewal: world.selected_renewal,
-        chain_is_settled: world.chain_is_settled,
+        chain: world.chain,
     };
     let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
     decide(&spec, &observed, asked, now)
@@ -197,12 +197,12 @@ fn each_difference_from_what_is_wanted_is_due_at_once() {
 fn a_chain_that_is_newly_preferred_is_ordered_once() {
     let wanted = Some("Other Root".to_owned());
     let world =
-        World { preferred_chain: wanted, chain_is_settled: false, ..world(Some(held_for(90))) };
+        World { preferred_chain: wanted, chain: HeldChain::Other, ..world(Some(held_for(90))) };
     check(&world, day(1), &issue(Reason::ChainChanged("Other Root".into())));
-    let settled = World { chain_is_settled: true, ..world };
+    let settled = World { chain: HeldChain::Settled, ..world };
     let kept = decided(&settled, Asked::ByTime, day(1));
     assert!(matches!(kept, Renewal::Keep { .. }), "{kept:?}");
-    let any = World { preferred_chain: None, chain_is_settled: false, ..settled };
+    let any = World { preferred_chain: None, chain: HeldChain::Other, ..settled };
     let kept = decided(&any, Asked::ByTime, day(1));
     assert!(matches!(kept, Renewal::Keep { .. }), "{kept:?}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::observe::alert::message::Message;
 use crate::observe::alert::testing::{
     DAY, failing, failing_target, missing, served, start, status,
 };
@@ -93,6 +94,20 @@ fn a_first_certificate_is_missed_after_a_failure_or_15_minutes() {
     assert_eq!(found(vec![waiting(14 * MINUTE)]), []);
     assert_eq!(found(vec![waiting(15 * MINUTE)]), expected);
     assert_eq!(found(vec![failing(missing("api"), MINUTE, "acme.refused")]), expected);
+}
+
+#[test]
+fn a_renewal_that_the_ca_explains_is_told_of_at_its_first_failure_with_the_explanation() {
+    let fails = || failing(served("api", 20 * DAY, 90 * DAY), MINUTE, "acme.refused");
+    assert_eq!(found(vec![fails()]), []);
+    let url = || Some("https://ca.example/incident".to_owned());
+    let advised = || CertificateStatus { explanation_url: url(), ..fails() };
+    assert_eq!(found(vec![advised()]), [(AlertType::RenewalFailed, Health::Warning)]);
+    let trouble = all(vec![advised()]).remove(0);
+    let body = Message::of_trouble(&trouble, start()).body();
+    assert_eq!(body["data"]["explanation_url"], "https://ca.example/incident");
+    let calm = CertificateStatus { explanation_url: url(), ..served("api", 20 * DAY, 90 * DAY) };
+    assert_eq!(found(vec![calm]), []);
 }
 
 #[test]
