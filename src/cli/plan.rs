@@ -49,7 +49,7 @@ fn show(entry: &PlanEntry) {
     let at = entry.at.map(|it| it.to_string()).unwrap_or_default();
     let renewal = match entry.renewal.as_str() {
         "keep" if entry.reason == NOT_DUE => format!("keep until {at}"),
-        "keep" => format!("keep until {at}: {}", entry.reason),
+        "keep" => format!("keep until {at}, {}", entry.reason),
         "issue" => format!("order now: {}", entry.reason),
         "back_off" => format!("order at {at}, after failures: {}", entry.reason),
         _ => format!("blocked until a human changes something: {}", entry.reason),

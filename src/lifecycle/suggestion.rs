@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use crate::acme::AcmeError;
 use crate::model::{
     CaName, CertificateId, CertificateSpec, Event, Explain, Failure, Held, Leaf, RenewalInfo,
     Retry, StorageError, Timestamp,
@@ -57,7 +56,7 @@ impl Lifecycle {
                 let miss = Miss {
                     failure: error.failure(now),
                     is_transient: error.is_transient(),
-                    retry_at: retry_at(&error),
+                    retry_at: retry_at(error.retry()),
                 };
                 self.do_without(spec, facts, &question, miss, now)
             }
@@ -153,6 +152,6 @@ struct Miss {
     retry_at: Option<Timestamp>,
 }
 
-fn retry_at(error: &AcmeError) -> Option<Timestamp> {
-    if let Retry::NotBefore(moment) = error.retry() { Some(moment) } else { None }
+const fn retry_at(retry: Retry) -> Option<Timestamp> {
+    if let Retry::NotBefore(moment) = retry { Some(moment) } else { None }
 }

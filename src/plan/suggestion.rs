@@ -3,9 +3,10 @@
 //!
 //! # Rules
 //!
-//! - The moment is chosen once for each window, uniformly in it (RFC 9773 §4.2). Of a window that
-//!   reaches beyond the certificate's own life, the part inside is used: a window of centuries says
-//!   nothing about a moment outside.
+//! - The moment is chosen once for each window, uniformly in it (RFC 9773 §4.2); of a window that
+//!   reaches beyond the certificate's life or into its reserve, in the part before.
+//! - A window that is longer than the life says nothing of the moment: it is the usual one, or the
+//!   nearest to it in the window.
 //! - Another window means another choice. A window that changes more than three times within a
 //!   third of the life is not followed back and forth: the earliest moment chosen stays.
 //! - The CA is asked again when it says, in a minute at the earliest, and at least every tenth of
@@ -78,6 +79,9 @@ pub fn selected_renewal(id: &CertificateId, known: Option<&Suggestion>) -> Optio
 #[must_use]
 pub fn select(window: SuggestedWindow, validity: Validity, luck: Jitter) -> Timestamp {
     let inside = |moment: Timestamp| moment.min(window.end).max(window.start);
+    if window.end.since(window.start) > validity.lifetime() {
+        return inside(usual_at(validity));
+    }
     let first = inside(validity.not_before);
     let last = inside(reserve_at(validity)).max(first);
     first.saturating_add(last.since(first).mul_f64(luck.share())).min(last)

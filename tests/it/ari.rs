@@ -63,7 +63,7 @@ fn a_new_certificate_is_asked_about_once_and_renewed_in_the_window() {
     let status = site.status();
     assert_eq!(status["renew_at"], json!(selected), "{status:#}");
     let plan = site.renewd(&["plan"]);
-    assert!(plan.stdout.contains(": the CA suggests that moment"), "{plan}");
+    assert!(plan.stdout.contains(", the CA suggests that moment"), "{plan}");
 
     let (start, end) = (now().saturating_add(DAY * 20), now().saturating_add(DAY * 21));
     site.advise(&window(start, end));
@@ -123,7 +123,7 @@ fn an_answer_that_can_not_be_used_changes_nothing_and_fails_nothing() {
 }
 
 #[test]
-fn centuries_mean_this_life_and_a_late_window_not_longer_than_the_reserve() {
+fn centuries_mean_the_usual_moment_and_a_late_window_the_reserve() {
     let site = site();
     renew(&site);
     let not_after: Timestamp = site.status()["not_after"].as_str().unwrap().parse().unwrap();
@@ -131,11 +131,13 @@ fn centuries_mean_this_life_and_a_late_window_not_longer_than_the_reserve() {
     let centuries = json!({ "suggestedWindow":
         { "start": now().saturating_add(DAY), "end": "9999-12-31T23:59:59Z" } });
     let late = window(not_after, not_after.saturating_add(DAY));
-    for answer in [centuries, late] {
+    let usual = not_after.saturating_sub(DAY * 30);
+    for (answer, expected) in [(centuries, usual), (late, reserve)] {
         site.advise(&answer);
         renew(&site);
         let renew_at: Timestamp = site.status()["renew_at"].as_str().unwrap().parse().unwrap();
-        assert!(now() < renew_at && renew_at <= reserve.saturating_add(DAY / 24), "{renew_at}");
+        let off = renew_at.since(expected).max(expected.since(renew_at));
+        assert!(off < Duration::from_secs(5), "{renew_at} is not {expected}");
     }
     assert_eq!(orders(&site), 1);
 }
@@ -205,15 +207,17 @@ fn nobody_is_asked_about_an_expired_certificate() {
         certificate: "profile = \"short\"\n".into(),
         ..SiteOptions::default()
     });
-    renew(&site);
+    // On a slow machine it is over before the run is.
+    site.renewd(&["renew"]);
     let not_after: Timestamp = site.status()["not_after"].as_str().unwrap().parse().unwrap();
     let asked = site.pebble.requests().count(Endpoint::RenewalInfo);
-    site.advise(&window(now().saturating_sub(DAY), now()));
     eventually(LIMIT, "it has expired", || if now() > not_after { Ok(()) } else { Err(now()) });
-    renew(&site);
+    site.advise(&window(now().saturating_sub(DAY), now()));
+    site.renewd(&["renew"]);
     let requests = site.pebble.requests();
-    let first_new = requests.0.iter().rposition(|it| it.endpoint() == Endpoint::NewOrder).unwrap();
-    let before = requests.0[..first_new].iter();
+    assert_eq!(orders(&site), 2, "{}", site.pebble.log());
+    let second = requests.0.iter().rposition(|it| it.endpoint() == Endpoint::NewOrder).unwrap();
+    let before = requests.0[..second].iter();
     assert_eq!(before.filter(|it| it.endpoint() == Endpoint::RenewalInfo).count(), asked);
 }
 

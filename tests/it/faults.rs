@@ -174,7 +174,7 @@ fn status_plan_and_show_say_what_is_wanted_and_held() {
     let plan = site.renewd(&["plan", NAME]);
     assert_eq!(
         (plan.code, filtered(&plan.stdout, &[]).as_str()),
-        (0, "site: keep until TIME: the CA suggests that moment\n"),
+        (0, "site: keep until TIME, the CA suggests that moment\n"),
         "{plan}"
     );
     let held = site.renewd(&["status"]);

@@ -65,12 +65,19 @@ fn a_moment_is_chosen_in_the_window_and_kept_while_the_window_stays() {
 }
 
 #[test]
-fn a_window_in_the_past_means_now_and_centuries_mean_this_life() {
+fn a_window_in_the_past_means_now_and_centuries_mean_the_usual_moment() {
     let past = select(advice(900, 950).suggested_window.unwrap(), leaf().validity, Jitter::NONE);
     assert!(past <= day(1000));
     let centuries = SuggestedWindow::new(Timestamp::EPOCH, Timestamp::MAX).unwrap();
-    for (luck, expected) in [(-1.0, day(1000)), (1.0, day(1075))] {
-        assert_eq!(select(centuries, leaf().validity, Jitter::new(luck)), expected);
+    for luck in [-1.0, 1.0] {
+        let chosen = select(centuries, leaf().validity, Jitter::new(luck));
+        assert_eq!(chosen, day(1060), "as without advice");
+    }
+    let from_then = SuggestedWindow::new(day(1070), Timestamp::MAX).unwrap();
+    assert_eq!(select(from_then, leaf().validity, Jitter::NONE), day(1070));
+    let across = SuggestedWindow::new(day(1040), day(1120)).unwrap();
+    for (luck, expected) in [(-1.0, day(1040)), (1.0, day(1075))] {
+        assert_eq!(select(across, leaf().validity, Jitter::new(luck)), expected);
     }
     let late = select(advice(1200, 1300).suggested_window.unwrap(), leaf().validity, Jitter::NONE);
     assert_eq!(late, day(1200), "the reserve overrules it, not the choice");
