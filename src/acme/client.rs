@@ -17,7 +17,7 @@ use super::problem::ProblemKind;
 use super::settings::CaSettings;
 use super::tap::Tap;
 use super::wire::{Traffic, Wire, WireError};
-use crate::model::{Identifier, KeyVault, escaped};
+use crate::model::{Identifier, KeyVault, chain_text, escaped};
 use crate::sys::clock::Clock;
 use crate::sys::http::{HttpClient, HttpSettings, Roots};
 
@@ -137,10 +137,9 @@ impl AcmeClient {
         // A CA that forgot the old certificate, gave it to another account or saw it replaced must
         // not keep us from a new one; how each of them says so differs too much to tell apart.
         match placed {
-            Err(AcmeError::Refused { ref problem, .. })
-                if replaces.is_some() && problem.kind != ProblemKind::AccountDoesNotExist =>
-            {
-                tracing::warn!(ca = %self.settings().name, %problem, "ordering without replaces");
+            Err(ref error) if replaces.is_some() && may_be_of_replaces(error) => {
+                let reason = chain_text(error);
+                tracing::warn!(ca = %self.settings().name, reason, "ordering without replaces");
                 self.place_once(account, request, None).await
             }
             placed => placed,
@@ -228,6 +227,16 @@ impl AcmeClient {
 impl std::fmt::Debug for AcmeClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AcmeClient").field("ca", &self.settings().name).finish_non_exhaustive()
+    }
+}
+
+/// Whether an order that replaces a certificate may have failed by that. A CA that stumbles over
+/// its own record of the old certificate answers 500, each time; one that is down answers 503.
+fn may_be_of_replaces(error: &AcmeError) -> bool {
+    match error {
+        AcmeError::Refused { problem, .. } => problem.kind != ProblemKind::AccountDoesNotExist,
+        AcmeError::Unavailable { problem, retry_at: None, .. } => problem.status == Some(500),
+        _ => false,
     }
 }
 

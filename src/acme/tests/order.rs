@@ -312,20 +312,27 @@ async fn a_refused_replacement_is_ordered_once_more_without_saying_so() {
     let mut directory = ca.directory();
     directory["renewalInfo"] = ca.at("/renewal-info").into();
     ca.on("/dir", [Reply::json(200, &directory)]);
-    for (status, kind) in
-        [(409, "alreadyReplaced"), (409, "conflict"), (404, "malformed"), (400, "malformed")]
-    {
+    for (status, kind) in [
+        (409, "alreadyReplaced"),
+        (409, "conflict"),
+        (404, "malformed"),
+        (400, "malformed"),
+        (500, "serverInternal"),
+    ] {
         let refusal = Reply::problem(status, kind);
         ca.on("/order", [refusal, ca.placed("pending")]);
         ca.client().new_order(&replacing).await.unwrap();
     }
     let asked: Vec<bool> =
         ca.seen("/order").iter().map(|it| it.payload["replaces"].is_string()).collect();
-    assert_eq!(asked, [false, true, false, true, false, true, false, true, false]);
+    let expected: Vec<bool> = (0..11).map(|it| it % 2 == 1).collect();
+    assert_eq!(asked, expected);
 
-    ca.on("/order", [Reply::problem(429, "rateLimited"), ca.placed("pending")]);
-    ca.client().new_order(&replacing).await.unwrap_err();
-    assert_eq!(ca.seen("/order").len(), asked.len() + 1, "a limit holds for any order");
+    for (sent, (status, kind)) in (1..).zip([(429, "rateLimited"), (503, "serverInternal")]) {
+        ca.on("/order", [Reply::problem(status, kind), ca.placed("pending")]);
+        ca.client().new_order(&replacing).await.unwrap_err();
+        assert_eq!(ca.seen("/order").len(), asked.len() + sent, "{status} holds for any order");
+    }
 }
 
 #[tokio::test]
