@@ -10,7 +10,7 @@
 //! - Another window means another choice. A window that changes more than three times within a
 //!   third of the life is not followed back and forth: the earliest moment chosen stays.
 //! - The CA is asked again when it says, in a minute at the earliest, and at least every tenth of
-//!   the life.
+//!   the life. A life under ten minutes is too short for both: nobody is asked about it.
 //! - No answer for a reason that passes: 1 min, 10 min, 100 min, 6 h. Any other: 6 h. What was
 //!   advised before holds meanwhile; "no advice for this one" ends it.
 //!
@@ -53,11 +53,16 @@ pub struct Learnt {
 }
 
 /// The name by which the CA is asked about `held`; `None` if it is not: a placeholder, one that has
-/// expired, one that has no such name.
+/// expired or lives too shortly, one that has no such name.
 #[must_use]
 pub fn asked_about(held: &Held, now: Timestamp) -> Option<CertificateId> {
-    let is_live = !held.is_placeholder() && !held.leaf.validity.has_expired(now);
-    if is_live { CertificateId::of(&held.leaf) } else { None }
+    let validity = held.leaf.validity;
+    let is_live = !held.is_placeholder() && !validity.has_expired(now);
+    if is_live && validity.lifetime() >= SHORTEST_POLL * POLLS_A_LIFE {
+        CertificateId::of(&held.leaf)
+    } else {
+        None
+    }
 }
 
 /// When the CA is asked about `id`, of which `known` is known; the past if it is to be asked now.

@@ -7,7 +7,7 @@ use renewd::sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-use crate::support::{Endpoint, PebbleOptions, eventually, write};
+use crate::support::{Endpoint, eventually, write};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -195,30 +195,6 @@ fn the_daemon_asks_by_itself_and_follows() {
         let asked = site.pebble.requests().count(Endpoint::RenewalInfo);
         if asked == 3 { Ok(()) } else { Err(asked) }
     });
-}
-
-#[test]
-fn nobody_is_asked_about_an_expired_certificate() {
-    let profiles = vec![("short".into(), Duration::from_secs(12))];
-    let site = Site::with(&SiteOptions {
-        pebble: PebbleOptions { profiles, ..PebbleOptions::default() },
-        proof: ProofBy::Listener,
-        tls: Tls::Later,
-        certificate: "profile = \"short\"\n".into(),
-        ..SiteOptions::default()
-    });
-    // On a slow machine it is over before the run is.
-    site.renewd(&["renew"]);
-    let not_after: Timestamp = site.status()["not_after"].as_str().unwrap().parse().unwrap();
-    let asked = site.pebble.requests().count(Endpoint::RenewalInfo);
-    eventually(LIMIT, "it has expired", || if now() > not_after { Ok(()) } else { Err(now()) });
-    site.advise(&window(now().saturating_sub(DAY), now()));
-    site.renewd(&["renew"]);
-    let requests = site.pebble.requests();
-    assert_eq!(orders(&site), 2, "{}", site.pebble.log());
-    let second = requests.0.iter().rposition(|it| it.endpoint() == Endpoint::NewOrder).unwrap();
-    let before = requests.0[..second].iter();
-    assert_eq!(before.filter(|it| it.endpoint() == Endpoint::RenewalInfo).count(), asked);
 }
 
 #[test]

@@ -176,13 +176,19 @@ fn a_poll_that_a_wrong_clock_put_far_ahead_is_made_now() {
 }
 
 #[test]
-fn nobody_is_asked_about_a_placeholder_or_an_expired_certificate() {
+fn nobody_is_asked_about_a_placeholder_or_what_has_expired_or_lives_for_minutes() {
     let held =
         |generation, leaf| Held { generation, leaf, origin: None, directory: PathBuf::new() };
     let real = held(Some(Generation(1)), leaf());
     assert_eq!(asked_about(&real, day(1090)), Some(id()));
     assert_eq!(asked_about(&real, day(1091)), None);
     assert_eq!(asked_about(&held(None, leaf()), day(1001)), None);
+    let living_for = |seconds| {
+        let not_after = day(1000).saturating_add(Duration::from_secs(seconds));
+        let leaf = leaf_of(Validity { not_before: day(1000), not_after });
+        asked_about(&held(Some(Generation(1)), leaf), day(1000))
+    };
+    assert_eq!((living_for(599), living_for(600)), (None, Some(id())));
 }
 
 #[test]
