@@ -32,6 +32,8 @@ impl Issuer {
             ca: settings.name.clone(),
             directory: settings.directory(),
             profile: spec.profile.clone(),
+            // There is only one chain: the wish counts as heard.
+            preferred_chain: spec.preferred_chain.clone(),
             key_type: spec.key_type,
             issued_at: now,
             order_url: None,

@@ -393,6 +393,7 @@ async fn wait_for(path: &Path) {
 fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
     let identifiers: Vec<Identifier> = names.iter().map(|it| it.parse().unwrap()).collect();
     let spec = CertificateSpec {
+        preferred_chain: None,
         name: "site".parse().unwrap(),
         identifiers,
         cas: Vec::new(),

@@ -126,6 +126,7 @@ pub(super) fn unit_failed(host: &str, unit: &str, how: &str) -> Trouble {
         next_attempt_at: None,
         error_code: Some("agent.unit_failed".to_owned()),
         hint: Some("until it runs again nothing is renewed; its log says why".to_owned()),
+        explanation_url: None,
         command: format!("journalctl -u {unit}"),
     }
 }
