@@ -3,14 +3,38 @@
 # Sourced by steps.sh.
 
 an_attack_on_the_deployer_changes_nothing_and_is_logged() {
-    local before cursor said case
+    local before cursor said line missing=0 as_renewd
+    as_renewd=(setpriv --reuid renewd --regid renewd --clear-groups --no-new-privs)
     before=$(hash_of_etc)
+    touch "$state/before-attack"
     cursor=$(now_in_journal)
-    python3 "$lab/attack.py" || fail "the attack ended with $?"
+    "${as_renewd[@]}" python3 "$lab/attack.py" /var/lib/renewd /run/renewd/deployer.sock >"$state/refusals" ||
+        fail "the attack ended with $?"
     same 'everything below /etc' "$before" "$(hash_of_etc)"
+    same 'what has changed elsewhere' '' "$(changed_since "$state/before-attack")"
     same 'master process of nginx' "$(kept nginx_master)" "$(property nginx MainPID)"
+    [ "$(wc -l <"$state/refusals")" -ge 60 ] || fail 'fewer refusals than attacks' "$(cat "$state/refusals")"
     said=$(journal_since "$cursor" renewd-deployer)
-    while read -r case; do says "the deployer's journal" "$said" "$case"; done <"$state/attack-log"
+    while read -r line; do
+        grep -qF -- "${line:0:300}" <<<"$said" || { missing=$((missing + 1)) && echo "not in the journal: $line"; }
+    done <"$state/refusals"
+    same 'refusals that are not in the journal' 0 "$missing"
+    says "the deployer's journal" "$said" 'too many calls to log them all'
+    # Who is not the daemon does not even get a connection, or no answer but no; nor does the daemon
+    # get past the deployer to systemd.
+    refused 'a connection by nobody' setpriv --reuid nobody --regid nogroup --clear-groups curl -sS --max-time 5 \
+        --unix-socket /run/renewd/deployer.sock http://deployer/
+    refused 'a reload past the deployer' "${as_renewd[@]}" systemctl reload nginx
+    refused 'a unit past the deployer' "${as_renewd[@]}" systemd-run --wait true
+    echo "  $(wc -l <"$state/refusals") attacks refused and logged" >&2
+}
+
+# What has changed since the file $1 was touched, but for logs, the data of servers, and what the
+# attacker and the deployer may write to.
+changed_since() {
+    find / -xdev \( -path /lab -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /var/lib/postgresql \
+        -o -path /var/lib/mosquitto -o -path /var/lib/renewd -o -path /var/lib/renewd-deployer -o -path /etc/postgresql/tls \) -prune \
+        -o -cnewer "$1" -print
 }
 
 a_renewal_right_after_the_attack_works() {
