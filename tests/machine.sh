@@ -66,6 +66,9 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+# Also when nobody reads on: what is left to print is not worth a machine that stays.
+trap 'exit 129' HUP
+trap 'exit 141' PIPE
 
 init_of() { pgrep -P "$1" | head -n 1; }
 

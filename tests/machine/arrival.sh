@@ -63,6 +63,8 @@ the_service_is_up_hardened_and_not_root() {
 }
 
 the_first_certificate_is_served_by_nginx_through_the_deployer() {
+    local said cursor
+    cursor=$(now_in_journal)
     await 20 'a placeholder for nginx to start with' test -s "$live/site/current/fullchain.pem"
     cat >>/etc/nginx/sites-available/site.conf <<NGINX
 server {
@@ -82,10 +84,9 @@ NGINX
     same 'accounts at the CA' 1 "$(accounts)"
     same 'orders at the CA' 1 "$(orders)"
     same 'master process of nginx' "$(kept nginx_master)" "$(property nginx MainPID)"
-    local said
-    said=$(journalctl --no-pager --output cat -u renewd-deployer)
-    says "the deployer's journal" "$said" 'test'
-    says "the deployer's journal" "$said" 'reload'
+    said=$(journal_since "$cursor" renewd-deployer)
+    says "the deployer's journal" "$said" 'VERB=test'
+    says "the deployer's journal" "$said" 'VERB=reload'
 }
 
 # The configuration of the lab, as an administrator writes it; $1 is added at its end.

@@ -39,7 +39,9 @@ build() {
     DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 chroot "$base" \
         apt-get install --yes --no-install-recommends "${servers[@]}"
     rm -f -- "$base/usr/sbin/policy-rc.d"
-    rm -rf -- "$base"/var/cache/apt/archives/*.deb
+    # Each run copies the rest.
+    rm -rf -- "$base"/usr/share/{doc,info,locale,man} "$base"/var/lib/apt/lists/* "$base"/var/cache/apt/*
+    mkdir -p -- "$base/usr/share/man" "$base/usr/share/doc" "$base/var/cache/apt/archives/partial"
 }
 build >"$log" 2>&1 || { tail -n 40 "$log" >&2 && exit 1; }
 echo "$stamp" >"$base.stamp"

@@ -50,7 +50,10 @@ same_run() { [ "$(property "$1" InvocationID)" = "$2" ] && [ "$(property "$1" Ac
 # A moment for `journal_since`; the journal is flushed first, so nothing older comes after it.
 now_in_journal() { journalctl --sync && journalctl -n 1 --show-cursor | sed -n 's/^-- cursor: //p'; }
 # What unit $2 has written since the moment $1, with the fields of each line.
-journal_since() { journalctl --sync && journalctl --no-pager --all --output verbose --after-cursor "$1" -u "$2"; }
+journal_since() {
+    journalctl --sync
+    journalctl --no-pager --all --output verbose --after-cursor "$1" -u "$2" | grep -E '^ +(MESSAGE|RENEWD_[A-Z_]+)='
+}
 
 #------------------------------------------------------------------------------- the CA
 

@@ -56,7 +56,7 @@ take_drop_ins() {
     renewd check --systemd --json >"$state/drop-ins.json" || fail "renewd check --systemd ended with $?"
     python3 - "$state/drop-ins.json" <<'PYTHON'
 import json, pathlib, sys
-for drop_in in json.load(open(sys.argv[1])):
+for drop_in in json.load(open(sys.argv[1]))["files"]:
     path = pathlib.Path(drop_in["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(drop_in["content"])

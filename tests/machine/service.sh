@@ -13,7 +13,7 @@ a_forced_renewal_by_root_changes_no_owner_and_orders_once() {
     same 'what nginx serves' "$(held_serial site)" "$(site_serial)"
     same 'owners of the state' "$before" "$(owners_only)"
     same 'master process of nginx' "$(kept nginx_master)" "$(property nginx MainPID)"
-    says "the deployer's journal" "$(journal_since "$cursor" renewd-deployer)" reload
+    says "the deployer's journal" "$(journal_since "$cursor" renewd-deployer)" VERB=reload
     served site || fail 'renewd does not say that it is served'
     # Not due: nothing is asked of the CA.
     renewd_with_orders 0 renew site
