@@ -19,6 +19,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 
+use super::journal::JournalLayer;
 use crate::model::{Event, Observer};
 use crate::sys::clock::{Clock, SystemClock};
 
@@ -116,10 +117,7 @@ impl FromStr for LogFormat {
 pub fn init(format: LogFormat, level: &str, color: bool) -> Result<(), LogError> {
     let twice = |_set_before| LogError::Twice;
     if format == LogFormat::Journald {
-        let journal = tracing_journald::layer()
-            .map_err(LogError::Journal)?
-            .with_field_prefix(Some("RENEWD".to_owned()))
-            .with_syslog_identifier("renewd".to_owned());
+        let journal = JournalLayer::new().map_err(LogError::Journal)?;
         let subscriber = tracing_subscriber::registry().with(filter(level)?).with(journal);
         return tracing::subscriber::set_global_default(subscriber).map_err(twice);
     }

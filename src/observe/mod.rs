@@ -3,6 +3,7 @@
 //! Not here: how things stand, which [`crate::lifecycle`] finds out.
 
 pub mod alert;
+mod journal;
 pub mod log;
 mod settings;
 pub mod span;
