@@ -97,7 +97,7 @@ fi
 tests/machine/base.sh "$folder/base"
 prepared=$SECONDS
 
-# Ext4 of its own, not a layer: what the agent learns of its file system is what it will learn there.
+# A copy, not a layer over the base: the agent looks at what kind of file system it is on.
 machine=$(mktemp -d "$folder/run.XXXXXX")
 chmod 0755 "$machine"
 cp -a --reflink=auto "$folder/base/." "$machine/"

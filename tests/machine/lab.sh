@@ -57,7 +57,7 @@ journal_since() {
 
 #------------------------------------------------------------------------------- the CA
 
-# Starts Pebble: two names of every certificate, valid for 90 days, proofs by http on port 80.
+# Starts Pebble: certificates are valid for 90 days, and proven by http on port 80 of this machine.
 start_ca() {
     mkdir -p "$ca"
     cat >"$ca/openssl.cnf" <<'CONFIG'
@@ -130,7 +130,6 @@ held_serial() { openssl x509 -noout -serial -in "$live/$1/current/fullchain.pem"
 
 # Whether renewd says of certificate $1 that every server serves it.
 served() { renewd status "$1" --json | tr -d ' \n' | grep -q '"condition":"served"'; }
-all_served() { served site && site_serial | grep -qx "$(held_serial site)"; }
 
 # One whole handshake and request, trusting the CA alone.
 visit() {
@@ -156,7 +155,5 @@ under_visits() {
     echo "  $(wc -l <"$state/visits") visits, none failed" >&2
 }
 
-# Owner, group, mode and name of everything that belongs to the agent's state.
-owners() { find /var/lib/renewd -printf '%u:%g %m %y %P\n' | grep -vE '\.tmp|history' | sort -k 4; }
-# The owners alone: generations come and go, their owner stays.
-owners_only() { find /var/lib/renewd -printf '%u\n' | sort -u | tr '\n' ' '; }
+# Who owns what the agent has on disk: generations come and go, their owner stays.
+owners() { find /var/lib/renewd -printf '%u\n' | sort -u | tr '\n' ' '; }

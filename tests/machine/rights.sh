@@ -51,10 +51,10 @@ a_renewal_right_after_the_attack_works() {
 root_renews_without_the_daemon_and_owns_nothing() {
     local before first
     systemctl stop renewd
-    before=$(owners_only)
+    before=$(owners)
     first=$(site_serial)
     renewd_with_orders 1 renew --force site
-    same 'owners of the state' "$before" "$(owners_only)"
+    same 'owners of the state' "$before" "$(owners)"
     differ 'serial that nginx serves' "$first" "$(site_serial)"
     same 'what nginx serves' "$(held_serial site)" "$(site_serial)"
     systemctl start renewd
@@ -80,7 +80,7 @@ the_timer_renews_instead_of_the_daemon() {
     same 'result of the round' success "$(property renewd-renew.service Result)"
     same 'orders at the CA' "$((before + 1))" "$(orders)"
     same 'what Mosquitto serves' "$(held_serial broker)" "$(broker_serial)"
-    same 'owners of the state' 'renewd ' "$(owners_only)"
+    same 'owners of the state' 'renewd ' "$(owners)"
     # And back: starting the daemon ends the timer, since one of the two does the work.
     systemctl disable --now renewd-renew.timer
     systemctl enable --now renewd

@@ -4,14 +4,14 @@
 
 a_forced_renewal_by_root_changes_no_owner_and_orders_once() {
     local before first cursor
-    before=$(owners_only)
+    before=$(owners)
     same 'owners of the state' 'renewd ' "$before"
     first=$(site_serial)
     cursor=$(now_in_journal)
     renewd_with_orders 1 renew --force site
     differ 'serial that nginx serves' "$first" "$(site_serial)"
     same 'what nginx serves' "$(held_serial site)" "$(site_serial)"
-    same 'owners of the state' "$before" "$(owners_only)"
+    same 'owners of the state' "$before" "$(owners)"
     same 'master process of nginx' "$(kept nginx_master)" "$(property nginx MainPID)"
     says "the deployer's journal" "$(journal_since "$cursor" renewd-deployer)" VERB=reload
     served site || fail 'renewd does not say that it is served'
@@ -32,7 +32,8 @@ a_bind_mount_of_the_folder_follows_a_renewal() {
 }
 
 a_faulty_file_is_refused_by_reload_and_changes_nothing() {
-    local run cursor before shown
+    local run cursor before shown asked
+    asked=$(orders)
     run=$(property renewd InvocationID)
     before=$(renewd status --json | tr -d ' \n' | grep -o '"domains":\[[^]]*\]')
     cursor=$(now_in_journal)
@@ -50,6 +51,7 @@ targetz = ["nginx"]'
     systemctl reload renewd || fail 'the mended file is refused'
     same_run renewd "$run" || fail 'the daemon did not go on after the mended file'
     served site || fail 'site is not served after the reload'
+    same 'orders at the CA' "$asked" "$(orders)"
 }
 
 # What the daemon itself wants at this moment: its status file, whatever stands in the configuration.
@@ -101,8 +103,7 @@ the_service_stops_in_time() {
 }
 
 the_service_stops_in_time_while_an_order_is_under_way() {
-    local before asked proofs=/run/renewd/acme-challenge/.well-known/acme-challenge
-    [ -d "$proofs" ] || proofs=/run/renewd/acme-challenge
+    local before asked
     before=$(issued)
     # A web server that takes the CA's connection and says nothing: the order hangs in the middle.
     systemctl kill --signal STOP nginx
@@ -117,7 +118,7 @@ the_service_stops_in_time_while_an_order_is_under_way() {
     systemctl start renewd
     renewd renew site --force || fail "the renewal after the stop ended with $?"
     await 30 'renewd says that site is served' served site
-    same 'owners of the state' 'renewd ' "$(owners_only)"
+    same 'owners of the state' 'renewd ' "$(owners)"
     # The stopped order was gone on with, or lost its proof and was placed anew: never both.
     [ "$(issued)" -le $((before + 2)) ] || fail "$(issued) certificates were issued, $before before"
 }
@@ -126,6 +127,7 @@ stop_in_time() {
     local from=$SECONDS
     systemctl stop renewd
     [ $((SECONDS - from)) -le 20 ] || fail "it took $((SECONDS - from)) s to stop"
+    echo "  stopped in $((SECONDS - from)) s" >&2
     same 'how it ended' success "$(property renewd Result)"
     same 'exit code' 0 "$(property renewd ExecMainStatus)"
 }
