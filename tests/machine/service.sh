@@ -59,6 +59,7 @@ renewd_daemon_domains() { tr -d ' \n' </run/renewd/status.json | grep -o '"domai
 
 a_frozen_daemon_is_restarted_by_the_watchdog() {
     local before restarts pid serial
+    differ 'watchdog of the unit as shipped' 0 "$(property renewd WatchdogUSec)"
     # Our 60 seconds would do, but nobody wants to wait for them here.
     mkdir -p /etc/systemd/system/renewd.service.d
     printf '[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nRestartSec=1\n' >/etc/systemd/system/renewd.service.d/lab-watchdog.conf
