@@ -59,7 +59,13 @@ clean_up() {
         timeout 20 tail --pid="$nspawn" -f /dev/null || kill -KILL "$nspawn" 2>/dev/null || true
         wait "$nspawn" 2>/dev/null || true
     fi
-    for group in "${groups[@]}"; do find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
+    # The kernel takes the last processes out of them a moment later.
+    for group in "${groups[@]}"; do
+        timeout 10 sh -c 'while [ -d "$1" ]; do
+            find "$1" -depth -type d -exec rmdir {} \; 2>/dev/null
+            sleep 0.1
+        done' sh "$group" || printf 'machine: control group %s was left behind\n' "$group" >&2
+    done
     [ -z "$machine" ] || rm -rf --one-file-system -- "$machine"
     exit "$code"
 }
