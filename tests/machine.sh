@@ -147,6 +147,8 @@ done
 #------------------------------------------------------------------------------- the steps
 
 result=0
-inside timeout --kill-after=10 900 /lab/steps.sh 9>&- || result=$?
+# In the background, since bash sees a signal only between two commands, or while it waits.
+inside timeout --kill-after=10 900 /lab/steps.sh 9>&- &
+wait "$!" || result=$?
 printf 'machine: %s s, and %s s before that for package and base\n' "$((SECONDS - prepared))" "$((prepared - started))"
 exit "$result"
