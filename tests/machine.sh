@@ -6,8 +6,8 @@
 #   tests/machine.sh [--deb FILE] [--keep]
 #
 # --deb takes a package instead of building one; --keep leaves the machine running when a step
-# failed and says how to enter it. Needs root, debootstrap, systemd-nspawn and nsenter; the base is
-# made once, below target/machine. Each run works on a copy, and at the end it, its processes and
+# failed and says how to enter it. Needs root, and installs debootstrap, systemd-nspawn and nsenter if
+# they are missing; the base is made once, below target/machine. Each run works on a copy, and at the end it, its processes and
 # its control groups are gone, whatever happened.
 #
 # Not here: what is shown (tests/machine/steps.sh, which runs inside), and how the base is made
@@ -32,10 +32,12 @@ missing=()
 for tool in debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux; do
     command -v "${tool%%:*}" >/dev/null || missing+=("${tool##*:}")
 done
-[ "${#missing[@]}" -eq 0 ] || fail "packages are missing: ${missing[*]}" "apt-get install ${missing[*]}"
-
 folder=$PWD/target/machine
 mkdir -p "$folder"
+if [ "${#missing[@]}" -gt 0 ]; then
+    { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$folder/apt.log" 2>&1 ||
+        fail "packages are missing: ${missing[*]}" "apt-get install ${missing[*]}" "see $folder/apt.log"
+fi
 exec 9>"$folder/lock"
 flock -w 900 9 || fail 'another run holds target/machine/lock for more than 15 minutes' 'wait for it, or end it'
 
