@@ -7,8 +7,8 @@
 #
 # --deb takes a package instead of building one; --keep leaves the machine running when a step
 # failed and says how to enter it. Needs root, and installs debootstrap, systemd-nspawn and nsenter if
-# they are missing; the base is made once, below target/machine. Each run works on a copy, and at the end it, its processes and
-# its control groups are gone, whatever happened.
+# they are missing; the base is made once, below target/machine. Each run works on a copy, and at the
+# end it, its processes and its control groups are gone, whatever happened.
 #
 # Not here: what is shown (tests/machine/steps.sh, which runs inside), and how the base is made
 # (tests/machine/base.sh).

@@ -62,9 +62,6 @@ for drop_in in json.load(open(sys.argv[1]))["files"]:
     path.write_text(drop_in["content"])
     print("drop-in", path, drop_in["content"], sep="\n")
 PYTHON
-    # The timer's service works in the daemon's place and needs the same.
-    [ -d /etc/systemd/system/renewd-renew.service.d ] ||
-        cp -R /etc/systemd/system/renewd.service.d /etc/systemd/system/renewd-renew.service.d
     systemctl daemon-reload
     systemctl stop renewd-deployer.service
 }

@@ -22,6 +22,11 @@ pub(super) const DAEMON: &str = "renewd.service";
 /// The deployer's unit.
 pub(super) const DEPLOYER: &str = "renewd-deployer.service";
 
+/// The unit of a round without a daemon: the daemon's sandbox, so the daemon's needs.
+const ROUND: &str = "renewd-renew.service";
+/// The unit that tells of a failed one: it reads the receivers' secrets.
+const ALERT: &str = "renewd-alert@.service";
+
 /// The name of our drop-in files.
 const FILE: &str = "configuration.conf";
 
@@ -117,7 +122,14 @@ fn install_folders(config: &Config) -> BTreeSet<PathBuf> {
 
 /// The drop-in files that give `needs`, which `config_file` has; none for a unit without any.
 pub(super) fn drop_ins(needs: &Needs, config_file: &Path) -> Vec<DropIn> {
-    let units = [(DAEMON, &needs.daemon), (DEPLOYER, &needs.deployer)];
+    let is_credential = |it: &&Need| matches!(it, Need::Credential(_));
+    let credentials = needs.daemon.iter().filter(is_credential).cloned().collect();
+    let units = [
+        (DAEMON, &needs.daemon),
+        (ROUND, &needs.daemon),
+        (ALERT, &credentials),
+        (DEPLOYER, &needs.deployer),
+    ];
     let with_needs = units.into_iter().filter(|(_, needs)| !needs.is_empty());
     with_needs.map(|(unit, needs)| drop_in(unit, needs, config_file)).collect()
 }
@@ -340,12 +352,22 @@ CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 LoadCredential=hook:/etc/credstore/hook
 "#
         );
+        let settings = |it: &DropIn| it.content.split_once("[Service]").unwrap().1.to_owned();
+        assert_eq!(files[1].unit, "renewd-renew.service");
         assert_eq!(
-            files[1].path,
+            settings(&files[1]),
+            settings(&files[0]),
+            "a round is sandboxed as the daemon is"
+        );
+        assert_eq!(files[2].unit, "renewd-alert@.service");
+        assert!(files[2].content.ends_with("LoadCredential=hook:/etc/credstore/hook\n"));
+        assert!(!files[2].content.contains("ssl-cert"), "{}", files[2].content);
+        assert_eq!(
+            files[3].path,
             "/etc/systemd/system/renewd-deployer.service.d/configuration.conf"
         );
         assert!(
-            files[1]
+            files[3]
                 .content
                 .ends_with("[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=-/home/state\n")
         );
