@@ -6,15 +6,23 @@
 //! - Whatever runs side by side, the account is found or made once.
 //! - Nothing is asked of the CA before its terms are agreed to and a binding it requires is there.
 //! - An account belongs to one directory: with another one it is set aside, not used.
-//! - An account that the CA does not know any more is looked for by its key once, made anew once,
-//!   and then given up: a CA allows few new accounts.
+//! - An account that the CA denies is looked for by its key, else made anew; then not again for
+//!   three hours, also after a restart: a CA allows few new accounts.
+//! - An account that was deactivated is not replaced unasked.
+//! - Where a rollover did not come to its end, the CA is asked which key it knows: [`rollover`].
 //!
-//! Not here: the requests themselves ([`super::ext::account`]), and where it is kept
-//! ([`crate::store`], behind [`KeyVault`]).
+//! Not here: the requests themselves ([`super::ext::account`]), what operators do to an account
+//! ([`upkeep`]), and where it is kept ([`crate::store`], behind [`KeyVault`]).
 
-use std::sync::Arc;
+mod rollover;
+mod upkeep;
 
-use tokio::sync::Mutex;
+pub use upkeep::{AccountAction, AccountReport};
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 
 use super::error::{AcmeError, Step};
 use super::ext::account::{Registration, new_account, update_contact};
@@ -27,19 +35,29 @@ use crate::model::{
     AccountRecord, KeyType, KeyVault, PrivateKey, StorageError, Timestamp, chain_text,
 };
 
+/// An account that the CA denied is not looked for or made again for so long.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// Held by an order for as long as it may sign.
+pub(super) type InUse = Arc<OwnedRwLockReadGuard<()>>;
+
 /// Keeps the account at one CA.
 pub(super) struct Accounts {
     settings: CaSettings,
     vault: Arc<dyn KeyVault>,
     wire: Arc<Wire>,
     // Held while the account is found or made, on purpose: all that start together need one.
-    slot: Mutex<Slot>,
+    slot: Mutex<Option<Arc<Account>>>,
+    // Orders read; who changes the key or ends the account writes.
+    in_use: Arc<RwLock<()>>,
+    terms: std::sync::Mutex<Terms>,
 }
 
+/// What is known of the CA's terms of service.
 #[derive(Default)]
-struct Slot {
-    current: Option<Arc<Account>>,
-    was_lost: bool,
+struct Terms {
+    agreed: Option<String>,
+    changed: Option<(String, Timestamp)>,
 }
 
 /// An account that can sign.
@@ -51,36 +69,43 @@ pub(super) struct Account {
 impl Accounts {
     /// The account at the CA of `settings`. Asks nothing yet.
     pub(super) fn new(settings: CaSettings, vault: Arc<dyn KeyVault>, wire: Arc<Wire>) -> Self {
-        Self { settings, vault, wire, slot: Mutex::default() }
+        let (slot, in_use, terms) = Default::default();
+        Self { settings, vault, wire, slot, in_use, terms }
     }
 
     pub(super) const fn settings(&self) -> &CaSettings {
         &self.settings
     }
 
+    /// Keeps the account's key as it is until dropped. To be taken before the account itself.
+    pub(super) async fn in_use(&self) -> InUse {
+        Arc::new(Arc::clone(&self.in_use).read_owned().await)
+    }
+
     /// The account; found or made if this process has not yet.
     pub(super) async fn account(&self) -> Result<Arc<Account>, AcmeError> {
         let mut slot = self.slot.lock().await;
-        if let Some(account) = &slot.current {
+        if let Some(account) = &*slot {
             return Ok(Arc::clone(account));
         }
         let account = Arc::new(self.load_or_register().await?);
-        slot.current = Some(Arc::clone(&account));
+        *slot = Some(Arc::clone(&account));
         Ok(account)
     }
 
     async fn load_or_register(&self) -> Result<Account, AcmeError> {
-        let stored = self.vault.load_account(&self.settings.name).await;
-        match stored.map_err(|source| self.storage(source))? {
+        match self.load().await? {
             Some((record, key)) if record.directory == self.settings.directory => {
-                let key = self.account_key(&key)?;
+                self.check_is_alive(&record)?;
+                let key = self.settled(&key).await?;
                 match record.url.clone() {
                     Some(url) => {
+                        self.remember_terms(record.terms.clone());
                         let account = Account { url, key };
                         self.tell_contact(&account, record).await;
                         Ok(account)
                     }
-                    None => self.register(key).await,
+                    None => self.register(record, key).await,
                 }
             }
             Some((record, _)) => {
@@ -89,91 +114,121 @@ impl Accounts {
                     directory = record.directory,
                     "the account belongs to another directory and is set aside"
                 );
-                self.register_anew().await
+                self.register_anew(None).await
             }
-            None => {
-                let key = self.make_key().await?;
-                self.register(key).await
-            }
+            None => self.register_new(None).await,
         }
     }
 
     /// Finds out what became of `lost`, which the CA says it does not know.
     pub(super) async fn recover(&self, lost: &Arc<Account>) -> Result<Arc<Account>, AcmeError> {
         let mut slot = self.slot.lock().await;
-        if let Some(current) = &slot.current
+        if let Some(current) = &*slot
             && !Arc::ptr_eq(current, lost)
         {
             return Ok(Arc::clone(current));
         }
-        if slot.was_lost {
+        let record = self.load().await?.map(|(record, _)| record).unwrap_or_default();
+        let now = self.now();
+        // A moment in the future is one of a clock that was put right since.
+        let recovered_at = record.recovered_at.filter(|it| *it <= now);
+        if recovered_at.is_some_and(|it| now.since(it) < RECOVERY_PAUSE) {
             return Err(self.lost());
         }
-        slot.was_lost = true;
-        let found =
-            new_account(&self.wire, &lost.key, &self.settings, Registration::FindOnly).await;
-        let found = found.map_err(|fault| self.error(fault));
-        let account = match found {
-            Ok(url) => self.keep(url, Arc::clone(&lost.key)).await?,
-            Err(error) if error.refusal() == Some(&ProblemKind::AccountDoesNotExist) => {
-                tracing::warn!(
-                    ca = %self.settings.name,
-                    account = lost.url,
-                    "the CA forgot the account; a new one is made"
-                );
-                self.register_anew().await?
-            }
-            Err(error) => return Err(error),
-        };
-        let account = Arc::new(account);
-        slot.current = Some(Arc::clone(&account));
+        let record = AccountRecord { recovered_at: Some(now), ..record };
+        self.save(&record, None).await?;
+        let account = Arc::new(self.find_or_replace(record, &lost.key).await?);
+        *slot = Some(Arc::clone(&account));
         Ok(account)
     }
 
-    async fn register_anew(&self) -> Result<Account, AcmeError> {
+    /// The account of `key` if the CA knows it under any URL, else a new one in its place.
+    async fn find_or_replace(
+        &self,
+        record: AccountRecord,
+        key: &Arc<AccountKey>,
+    ) -> Result<Account, AcmeError> {
+        if let Some(url) = self.url_of(key).await? {
+            return self.keep(AccountRecord { url: Some(url.clone()), ..record }, url, key).await;
+        }
+        tracing::warn!(
+            ca = %self.settings.name,
+            account = record.url,
+            "the CA forgot the account; a new one is made"
+        );
+        self.register_anew(record.recovered_at).await
+    }
+
+    /// The URL of the account of `key` (RFC 8555 §7.3.1); `None` if the CA knows none.
+    async fn url_of(&self, key: &AccountKey) -> Result<Option<String>, AcmeError> {
+        let found = new_account(&self.wire, key, &self.settings, Registration::FindOnly).await;
+        match found.map_err(|fault| self.error(Step::Account, fault)) {
+            Ok(url) => Ok(Some(url)),
+            Err(error) if error.refusal() == Some(&ProblemKind::AccountDoesNotExist) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn register_anew(&self, recovered_at: Option<Timestamp>) -> Result<Account, AcmeError> {
         // Nothing is set aside that could not be replaced.
         self.check_may_register().await?;
         let set_aside = self.vault.set_account_aside(&self.settings.name).await;
         set_aside.map_err(|source| self.storage(source))?;
-        let key = self.make_key().await?;
-        self.register(key).await
+        self.register_new(recovered_at).await
     }
 
-    async fn register(&self, key: Arc<AccountKey>) -> Result<Account, AcmeError> {
+    async fn register_new(&self, recovered_at: Option<Timestamp>) -> Result<Account, AcmeError> {
+        let (record, key) = self.make_key(recovered_at).await?;
+        self.register(record, key).await
+    }
+
+    async fn register(
+        &self,
+        record: AccountRecord,
+        key: Arc<AccountKey>,
+    ) -> Result<Account, AcmeError> {
         self.check_may_register().await?;
         let made = new_account(&self.wire, &key, &self.settings, Registration::FindOrMake).await;
-        let url = made.map_err(|fault| self.error(fault))?;
+        let url = made.map_err(|fault| self.error(Step::Account, fault))?;
         tracing::info!(ca = %self.settings.name, account = url, "the account is registered");
-        self.keep(url, key).await
-    }
-
-    async fn keep(&self, url: String, key: Arc<AccountKey>) -> Result<Account, AcmeError> {
+        let binding = self.settings.external_account_binding.as_ref();
         let record = AccountRecord {
-            directory: self.settings.directory.clone(),
             url: Some(url.clone()),
             contact: self.settings.contact.clone(),
             registered_at: Some(self.now()),
+            terms: self.directory().await?.meta.terms_of_service.clone(),
+            eab_key_id: binding.map(|it| it.key_id.clone()),
+            ..record
         };
-        let kept = self.vault.save_account(&self.settings.name, &record, None).await;
-        kept.map_err(|source| self.storage(source))?;
-        Ok(Account { url, key })
+        self.keep(record, url, &key).await
+    }
+
+    async fn keep(
+        &self,
+        record: AccountRecord,
+        url: String,
+        key: &Arc<AccountKey>,
+    ) -> Result<Account, AcmeError> {
+        self.save(&record, None).await?;
+        self.remember_terms(record.terms);
+        Ok(Account { url, key: Arc::clone(key) })
     }
 
     /// A new account key, which is on disk on return.
-    async fn make_key(&self) -> Result<Arc<AccountKey>, AcmeError> {
+    async fn make_key(
+        &self,
+        recovered_at: Option<Timestamp>,
+    ) -> Result<(AccountRecord, Arc<AccountKey>), AcmeError> {
         self.check_may_register().await?;
-        let key = PrivateKey::generate(KeyType::P256).map_err(|source| {
-            AcmeError::KeyGeneration { ca: self.settings.name.clone(), source }
-        })?;
+        let key = self.generate_key()?;
         let record = AccountRecord {
             directory: self.settings.directory.clone(),
-            url: None,
             contact: self.settings.contact.clone(),
-            registered_at: None,
+            recovered_at,
+            ..AccountRecord::default()
         };
-        let kept = self.vault.save_account(&self.settings.name, &record, Some(&key)).await;
-        kept.map_err(|source| self.storage(source))?;
-        self.account_key(&key)
+        self.save(&record, Some(&key)).await?;
+        Ok((record, self.account_key(&key)?))
     }
 
     /// Tells the CA contacts that changed since it was last told. No order waits for that to work.
@@ -183,11 +238,10 @@ impl Accounts {
         }
         let contact = &self.settings.contact;
         let told = update_contact(&self.wire, &account.key, &account.url, contact).await;
-        let kept = match told.map_err(|fault| self.error(fault)) {
+        let kept = match told.map_err(|fault| self.error(Step::UpdateAccount, fault)) {
             Ok(()) => {
                 let record = AccountRecord { contact: contact.clone(), ..record };
-                let kept = self.vault.save_account(&self.settings.name, &record, None).await;
-                kept.map_err(|source| self.storage(source))
+                self.save(&record, None).await
             }
             Err(error) => Err(error),
         };
@@ -195,6 +249,48 @@ impl Accounts {
             let error = chain_text(&error);
             tracing::warn!(ca = %self.settings.name, error, "the CA was not told the new contact");
         }
+    }
+
+    /// Sees whether the CA's terms of service are still those that were agreed to. Others are told
+    /// of, and stop nothing: a CA that wants to be asked anew says so itself (RFC 8555 §7.3.3).
+    pub(super) async fn compare_terms(&self) {
+        let Ok(directory) = self.directory().await else { return };
+        let Some(current) = directory.meta.terms_of_service.clone() else { return };
+        let agreed = self.terms.lock().unwrap_or_else(PoisonError::into_inner).agreed.clone();
+        match agreed {
+            // From a time when they were not kept: those of today are taken for them.
+            None => {
+                if let Ok(Some((record, _))) = self.load().await {
+                    let record = AccountRecord { terms: Some(current.clone()), ..record };
+                    drop(self.save(&record, None).await);
+                }
+                self.remember_terms(Some(current));
+            }
+            Some(agreed) if agreed == current => self.remember_terms(Some(current)),
+            Some(agreed) => {
+                let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+                if terms.changed.as_ref().is_none_or(|(known, _)| *known != current) {
+                    let ca = &self.settings.name;
+                    tracing::warn!(%ca, agreed, current, "the CA's terms of service changed");
+                    terms.changed = Some((current, self.now()));
+                }
+            }
+        }
+    }
+
+    /// The CA's terms of service and since when they are known, if others were agreed to.
+    pub(super) fn changed_terms(&self) -> Option<(String, Timestamp)> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).changed.clone()
+    }
+
+    fn remember_terms(&self, agreed: Option<String>) {
+        let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        *terms = Terms { agreed, changed: None };
+    }
+
+    fn check_is_alive(&self, record: &AccountRecord) -> Result<(), AcmeError> {
+        let ca = self.settings.name.clone();
+        record.deactivated_at.map_or(Ok(()), |at| Err(AcmeError::AccountDeactivated { ca, at }))
     }
 
     async fn check_may_register(&self) -> Result<(), AcmeError> {
@@ -213,7 +309,27 @@ impl Accounts {
 
     /// The CA's directory.
     pub(super) async fn directory(&self) -> Result<Arc<Directory>, AcmeError> {
-        self.wire.directory().await.map_err(|fault| self.error(fault))
+        self.wire.directory().await.map_err(|fault| self.error(Step::Account, fault))
+    }
+
+    async fn load(&self) -> Result<Option<(AccountRecord, PrivateKey)>, AcmeError> {
+        let stored = self.vault.load_account(&self.settings.name).await;
+        stored.map_err(|source| self.storage(source))
+    }
+
+    async fn save(
+        &self,
+        record: &AccountRecord,
+        key: Option<&PrivateKey>,
+    ) -> Result<(), AcmeError> {
+        let kept = self.vault.save_account(&self.settings.name, record, key).await;
+        kept.map_err(|source| self.storage(source))
+    }
+
+    fn generate_key(&self) -> Result<PrivateKey, AcmeError> {
+        let ca = &self.settings.name;
+        PrivateKey::generate(KeyType::P256)
+            .map_err(|source| AcmeError::KeyGeneration { ca: ca.clone(), source })
     }
 
     fn account_key(&self, key: &PrivateKey) -> Result<Arc<AccountKey>, AcmeError> {
@@ -226,14 +342,8 @@ impl Accounts {
         self.wire.clock().now()
     }
 
-    fn error(&self, fault: WireError) -> AcmeError {
-        AcmeError::new(
-            &self.settings.name,
-            Step::Account,
-            &self.settings.directory,
-            fault,
-            self.now(),
-        )
+    fn error(&self, step: Step, fault: WireError) -> AcmeError {
+        AcmeError::new(&self.settings.name, step, &self.settings.directory, fault, self.now())
     }
 
     fn storage(&self, source: StorageError) -> AcmeError {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use instant_acme::{CertificateIdentifier, NewOrder};
 
-use super::account::{Account, Accounts};
+use super::account::{Account, AccountAction, AccountReport, Accounts, InUse};
 use super::error::{AcmeError, Step};
 use super::object::Directory;
 use super::order::Order;
@@ -17,7 +17,7 @@ use super::problem::ProblemKind;
 use super::settings::CaSettings;
 use super::tap::Tap;
 use super::wire::{Traffic, Wire, WireError};
-use crate::model::{Identifier, KeyVault, chain_text, escaped};
+use crate::model::{Identifier, KeyVault, Timestamp, chain_text, escaped};
 use crate::sys::clock::Clock;
 use crate::sys::http::{HttpClient, HttpSettings, Roots};
 
@@ -91,6 +91,25 @@ impl AcmeClient {
         Ok(self.accounts.account().await?.url.clone())
     }
 
+    /// Does what an operator asks of the account, and says how it stands then.
+    ///
+    /// What needs the account's key for itself waits until no order is under way with it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no account, the CA does not do it, or the account can't be kept. After a rollover
+    /// that failed, the next use finds out which key the CA knows.
+    pub async fn tend_account(&self, action: AccountAction) -> Result<AccountReport, AcmeError> {
+        self.accounts.tend(action).await
+    }
+
+    /// Where the CA's terms of service stand now and since when that is known, if the account
+    /// agreed to others.
+    #[must_use]
+    pub fn changed_terms(&self) -> Option<(String, Timestamp)> {
+        self.accounts.changed_terms()
+    }
+
     /// Places an order (RFC 8555 §7.4). It may be an old one of the same account, in any state.
     ///
     /// # Errors
@@ -98,11 +117,14 @@ impl AcmeClient {
     /// If the CA does not take it, or answers with an order for other identifiers.
     pub async fn new_order(&self, request: &OrderRequest) -> Result<Order, AcmeError> {
         self.check_profile(request.profile.as_deref()).await?;
+        let in_use = self.accounts.in_use().await;
         let account = self.accounts.account().await?;
-        match self.place(&account, request).await {
+        self.accounts.compare_terms().await;
+        match self.place(&account, &in_use, request).await {
             Err(error) if error.refusal() == Some(&ProblemKind::AccountDoesNotExist) => {
                 let account = self.accounts.recover(&account).await?;
-                self.place(&account, request).await.map_err(|error| match error.refusal() {
+                let placed = self.place(&account, &in_use, request).await;
+                placed.map_err(|error| match error.refusal() {
                     Some(ProblemKind::AccountDoesNotExist) => self.accounts.lost(),
                     _ => error,
                 })
@@ -117,8 +139,9 @@ impl AcmeClient {
     ///
     /// If it can't be fetched; [`AcmeError::is_end_of_order`] says whether it is gone.
     pub async fn order(&self, url: &str) -> Result<Order, AcmeError> {
+        let in_use = self.accounts.in_use().await;
         let account = self.accounts.account().await?;
-        let tap = Tap::new(Arc::clone(&self.wire), Arc::clone(&account.key), None);
+        let tap = Tap::new(Arc::clone(&self.wire), &account, in_use, None);
         let client = self.signed_in(&account, &tap, Step::FetchOrder).await?;
         let fetched = client.order(url.to_owned()).await;
         let fetched =
@@ -126,21 +149,26 @@ impl AcmeClient {
         Order::new(self.settings().name.clone(), &client, fetched, tap, Step::FetchOrder)
     }
 
-    async fn place(&self, account: &Account, request: &OrderRequest) -> Result<Order, AcmeError> {
+    async fn place(
+        &self,
+        account: &Account,
+        in_use: &InUse,
+        request: &OrderRequest,
+    ) -> Result<Order, AcmeError> {
         let replaces = match &request.replaces {
             Some(name) if self.accounts.directory().await?.renewal_info.is_some() => {
                 Some(name.as_str())
             }
             _ => None,
         };
-        let placed = self.place_once(account, request, replaces).await;
+        let placed = self.place_once(account, in_use, request, replaces).await;
         // A CA that forgot the old certificate, gave it to another account or saw it replaced must
         // not keep us from a new one; how each of them says so differs too much to tell apart.
         match placed {
             Err(ref error) if replaces.is_some() && may_be_of_replaces(error) => {
                 let reason = chain_text(error);
                 tracing::warn!(ca = %self.settings().name, reason, "ordering without replaces");
-                self.place_once(account, request, None).await
+                self.place_once(account, in_use, request, None).await
             }
             placed => placed,
         }
@@ -149,10 +177,11 @@ impl AcmeClient {
     async fn place_once(
         &self,
         account: &Account,
+        in_use: &InUse,
         request: &OrderRequest,
         replaces: Option<&str>,
     ) -> Result<Order, AcmeError> {
-        let tap = Tap::new(Arc::clone(&self.wire), Arc::clone(&account.key), replaces);
+        let tap = Tap::new(Arc::clone(&self.wire), account, InUse::clone(in_use), replaces);
         let client = self.signed_in(account, &tap, Step::PlaceOrder).await?;
         let identifiers: Vec<_> = request.identifiers.iter().map(in_their_words).collect();
         let mut order = NewOrder::new(&identifiers);

@@ -17,6 +17,14 @@ use crate::sys::http::HttpError;
 pub enum Step {
     /// Finding or making the account, with the directory and nonces before it.
     Account,
+    /// Looking at the account (RFC 8555 §7.1.2).
+    FetchAccount,
+    /// Telling the CA new contacts (RFC 8555 §7.3.2).
+    UpdateAccount,
+    /// Giving the account another key (RFC 8555 §7.3.5).
+    RollOver,
+    /// Ending the account (RFC 8555 §7.3.6).
+    DeactivateAccount,
     /// newOrder (RFC 8555 §7.4).
     PlaceOrder,
     /// Looking at an order.
@@ -37,6 +45,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Account => "find or make the account",
+            Self::FetchAccount => "look at the account",
+            Self::UpdateAccount => "update the account",
+            Self::RollOver => "roll the account key over",
+            Self::DeactivateAccount => "deactivate the account",
             Self::PlaceOrder => "place an order",
             Self::FetchOrder => "fetch the order",
             Self::FetchAuthorization => "fetch an authorization",
@@ -138,6 +150,28 @@ pub enum AcmeError {
         /// Why not.
         #[source]
         source: AccountKeyError,
+    },
+    /// The account was deactivated by hand, and none is made in its place unasked.
+    #[error("{ca}: the account was deactivated on {at}")]
+    AccountDeactivated {
+        /// The CA.
+        ca: CaName,
+        /// When.
+        at: Timestamp,
+    },
+    /// There is no account to work on.
+    #[error("{ca}: there is no account")]
+    NoAccount {
+        /// The CA.
+        ca: CaName,
+    },
+    /// The CA has no resource for what was asked for (RFC 8555 §7.1.1).
+    #[error("{ca}: the CA does not offer {what}")]
+    NotOffered {
+        /// The CA.
+        ca: CaName,
+        /// What.
+        what: &'static str,
     },
     /// The CA goes on denying an account that was just found or made anew.
     #[error("{ca}: the CA denies the account it has just confirmed")]

@@ -25,9 +25,15 @@ impl Explain for AcmeError {
             Self::Storage { .. } => "acme.account_not_kept",
             Self::KeyGeneration { .. } | Self::AccountKey { .. } => "acme.account_key",
             Self::AccountLost { .. } => "acme.account_lost",
+            Self::AccountDeactivated { .. } => "acme.account_deactivated",
+            Self::NoAccount { .. } => "acme.no_account",
+            Self::NotOffered { .. } => "acme.not_offered",
             Self::Unreachable { .. } => "acme.unreachable",
             Self::RateLimited { .. } => ProblemKind::RateLimited.code(),
             Self::Unavailable { .. } => "acme.unavailable",
+            Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
+                "acme.account_closed"
+            }
             Self::Refused { problem, .. } => problem.kind.code(),
             Self::NoncesRefused { .. } => ProblemKind::BadNonce.code(),
             Self::Malformed { .. } | Self::Client { .. } => "acme.not_understood",
@@ -46,6 +52,9 @@ impl Explain for AcmeError {
             | Self::BindingRequired { .. }
             | Self::ProfileNotOffered { .. }
             | Self::AccountKey { .. }
+            | Self::AccountDeactivated { .. }
+            | Self::NoAccount { .. }
+            | Self::NotOffered { .. }
             | Self::AccountLost { .. } => Retry::AfterChange,
             Self::RateLimited { problem, retry_at: None, .. } if is_paused(problem) => {
                 Retry::AfterChange
@@ -53,15 +62,10 @@ impl Explain for AcmeError {
             Self::RateLimited { .. } | Self::Unavailable { .. } | Self::StillWaiting { .. } => {
                 self.retry_at().map_or(Retry::BackOff, Retry::NotBefore)
             }
-            Self::Refused { place, problem, .. } => match problem.kind {
-                // The account is closed. Of an order, it says only that this one is lost.
-                ProblemKind::Unauthorized
-                    if matches!(place.step, Step::Account | Step::PlaceOrder) =>
-                {
-                    Retry::AfterChange
-                }
-                ref kind => after(kind),
-            },
+            Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
+                Retry::AfterChange
+            }
+            Self::Refused { problem, .. } => after(&problem.kind),
             Self::ValidationFailed { problem, .. }
             | Self::OrderInvalid { problem: Some(problem), .. } => after(&problem.kind),
             Self::Setup { .. }
@@ -80,6 +84,13 @@ impl Explain for AcmeError {
     fn hint(&self) -> Option<String> {
         super::hint::hint(self)
     }
+}
+
+/// Whether a refusal in `step` says that the account is closed. Of an order it says only that this
+/// one is lost.
+fn is_closed(step: Step, kind: &ProblemKind) -> bool {
+    *kind == ProblemKind::Unauthorized
+        && matches!(step, Step::Account | Step::FetchAccount | Step::PlaceOrder)
 }
 
 /// What follows from a problem of this kind, wherever it appears.

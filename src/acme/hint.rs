@@ -30,7 +30,18 @@ pub(super) fn hint(error: &AcmeError) -> Option<String> {
             "see that the account's key.pem is a P-256 key in PKCS#8 and eab_hmac_file holds the \
              key as the CA gave it"
         }
-        AcmeError::AccountLost { .. } => "ask the CA what happened to the account",
+        AcmeError::AccountLost { .. } => {
+            "ask the CA what happened to the account; `renewd account register` looks for it again, \
+             or makes a new one"
+        }
+        AcmeError::AccountDeactivated { .. } => {
+            "to go on with this CA, run `renewd account register`, which makes a new account; or \
+             choose another CA"
+        }
+        AcmeError::NoAccount { .. } => {
+            "the first order makes it; `renewd account register` makes it now"
+        }
+        AcmeError::NotOffered { .. } => "ask the CA how else it can be done",
         AcmeError::Unreachable { .. } => {
             "see that this machine reaches the CA: name resolution, firewall, proxy, and for a CA \
              of one's own its root in trust"
@@ -94,8 +105,8 @@ fn refusal_hint(problem: &Problem, terms: Option<&str>) -> Option<String> {
         }
         ProblemKind::InvalidProfile => "set profile to one that the CA offers, or take it away",
         ProblemKind::AccountDoesNotExist | ProblemKind::Unauthorized => {
-            "ask the CA whether the account was closed; to begin with a new one, move its folder \
-             below private/accounts away"
+            "ask the CA whether the account was closed; to begin with a new one, run \
+             `renewd account register --replace`"
         }
         _ => return None,
     };

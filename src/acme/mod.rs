@@ -24,6 +24,7 @@ mod settings;
 mod tap;
 mod wire;
 
+pub use account::{AccountAction, AccountReport};
 pub use authorization::{Authorization, Challenge};
 pub use client::{AcmeClient, OrderRequest};
 pub use error::{AcmeError, Place, Step};

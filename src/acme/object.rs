@@ -103,6 +103,10 @@ pub(super) struct Directory {
     pub(super) new_account: String,
     pub(super) new_order: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key_change: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revoke_cert: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) renewal_info: Option<String>,
     #[serde(default)]
     pub(super) meta: DirectoryMeta,

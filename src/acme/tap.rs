@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 
+use super::account::{Account, InUse};
 use super::ext::jws::{AccountKey, Envelope};
 use super::object;
 use super::wire::{Answer, Wire, WireError};
@@ -27,14 +28,22 @@ pub(super) struct Tap {
     key: Arc<AccountKey>,
     last: Arc<Mutex<Option<Answer>>>,
     replaces: Option<Arc<str>>,
+    // The account's key stays what it is for as long as an order lives.
+    _in_use: InUse,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>>;
 
 impl Tap {
-    /// A tap for an order of the account of `key`, which may replace a certificate.
-    pub(super) fn new(wire: Arc<Wire>, key: Arc<AccountKey>, replaces: Option<&str>) -> Self {
-        Self { wire, key, last: Arc::default(), replaces: replaces.map(Arc::from) }
+    /// A tap for an order of the `account`, which may replace a certificate.
+    pub(super) fn new(
+        wire: Arc<Wire>,
+        account: &Account,
+        in_use: InUse,
+        replaces: Option<&str>,
+    ) -> Self {
+        let key = Arc::clone(&account.key);
+        Self { wire, key, last: Arc::default(), replaces: replaces.map(Arc::from), _in_use: in_use }
     }
 
     pub(super) fn wire(&self) -> &Wire {

@@ -9,10 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::assemble::WorkReport;
+use crate::daemon::AccountOutcome;
 use crate::model::StatusDocument;
 use crate::sys::http::{HttpClient, HttpError, HttpSettings};
 
-use super::{AlertTried, ErrorBody, PlanEntry, Reloaded, WorkRequest};
+use super::{AccountRequest, AlertTried, ErrorBody, PlanEntry, Reloaded, WorkRequest};
 
 /// The largest answer, in bytes: the status of ten thousand certificates fits.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -84,6 +85,16 @@ impl Client {
     /// [`ApiError`].
     pub async fn renew(&self, request: &WorkRequest) -> Result<Vec<WorkReport>, ApiError> {
         self.ask(Method::POST, "/v1/renew", request).await
+    }
+
+    /// Does something to an account, and says how it stands then; what the CA refused is in the
+    /// outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub async fn account(&self, request: &AccountRequest) -> Result<AccountOutcome, ApiError> {
+        self.ask(Method::POST, "/v1/account", request).await
     }
 
     /// Reads the configuration again.

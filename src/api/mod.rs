@@ -14,7 +14,8 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CertificateName, Explain, Timestamp, chain_text};
+use crate::acme::AccountAction;
+use crate::model::{CaName, CertificateName, Explain, Timestamp, chain_text};
 use crate::observe::DeliveryError;
 use crate::plan::{Asked, Plan};
 
@@ -124,6 +125,16 @@ impl PlanTarget {
         };
         Self { name: name.clone(), deployment: word.to_owned(), reason, at }
     }
+}
+
+/// What is to be done to which account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRequest {
+    /// At which CA.
+    pub ca: CaName,
+    /// What.
+    pub action: AccountAction,
 }
 
 /// What a trial of one receiver of alerts came to.

@@ -20,7 +20,7 @@ use crate::model::StatusDocument;
 use crate::sys::user;
 
 use super::connections::{self, Limits};
-use super::{AlertTried, ErrorBody, PlanEntry, WorkRequest};
+use super::{AccountRequest, AlertTried, ErrorBody, PlanEntry, WorkRequest};
 
 /// The group whose members may ask for things, beside root and the daemon's own user.
 const ADMIN_GROUP: &str = "renewd-admin";
@@ -158,6 +158,7 @@ fn router(handle: Handle, admins: Admins) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/plan", post(plan))
         .route("/v1/renew", post(work))
+        .route("/v1/account", post(account))
         .route("/v1/reload", post(reload))
         .route("/v1/alert-test", post(alert_test))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
@@ -209,6 +210,22 @@ async fn work(
     }
 }
 
+async fn account(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<AccountRequest>, JsonRejection>,
+) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return rejected(&rejection),
+    };
+    tracing::info!(user = peer.user, ca = %request.ca, action = ?request.action, "an administrator asked for an account");
+    match desk.handle.account(request.ca, request.action).await {
+        Ok(outcome) => Json(outcome).into_response(),
+        Err(refused) => refused_by_daemon(&refused),
+    }
+}
+
 async fn reload(State(desk): State<Desk>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     tracing::info!(user = peer.user, "an administrator asked for a reload");
     match desk.handle.reload().await {
@@ -233,6 +250,7 @@ fn rejected(rejection: &JsonRejection) -> Response {
 fn refused_by_daemon(refused: &Refused) -> Response {
     let (status, code) = match refused {
         Refused::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_certificate"),
+        Refused::UnknownCa(_) => (StatusCode::NOT_FOUND, "unknown_ca"),
         Refused::Faulty(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_rejected"),
         Refused::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         Refused::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),

@@ -100,6 +100,23 @@ impl Agent {
     pub fn spec(&self, name: &CertificateName) -> Option<&CertificateSpec> {
         self.config.certificates.iter().find(|it| it.name == *name)
     }
+
+    /// What is to be known of the agent itself: what is wrong with its configuration, and CAs whose
+    /// terms of service are others by now than those that were agreed to.
+    #[must_use]
+    pub fn all_notices(&self) -> Vec<Notice> {
+        let changed = self.lifecycle.issuer.clients.iter().filter_map(|(ca, client)| {
+            let (terms, since) = client.changed_terms()?;
+            Some(Notice {
+                code: "account.terms_changed".to_owned(),
+                health: Health::Ok,
+                message: format!("{ca}: the CA has other terms of service now: {terms}"),
+                since,
+                hint: Some(format!("read them, then run `renewd account update {ca}`")),
+            })
+        });
+        self.notices.iter().cloned().chain(changed).collect()
+    }
 }
 
 /// Builds what `config` stands for. Makes no request and writes nothing.

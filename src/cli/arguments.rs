@@ -110,6 +110,12 @@ pub enum Command {
         #[command(subcommand)]
         command: AlertCommand,
     },
+    /// The account at a CA: how it stands, its contacts, its key, its end.
+    Account {
+        /// What to do.
+        #[command(subcommand)]
+        command: AccountCommand,
+    },
     /// The built-in CA: its roots, for trust stores.
     Ca {
         /// What to do.
@@ -216,6 +222,46 @@ pub enum ConfigCommand {
     Reference,
     /// The JSON Schema of the configuration.
     Schema,
+}
+
+/// What to do about an account.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Ask the CA how the account stands.
+    Show(WhichAccount),
+    /// Tell the CA the contacts of the configuration, and agree to its terms of service of today.
+    Update(WhichAccount),
+    /// Give the account another key. Killed at any moment, the next use goes on with the key that
+    /// the CA knows.
+    Rollover(WhichAccount),
+    /// End the account for good. Nothing is ordered from the CA until another is registered.
+    Deactivate {
+        /// Which one.
+        #[command(flatten)]
+        which: WhichAccount,
+        /// Really do it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Register an account now: the first, or one in place of one that was deactivated or forgotten.
+    Register {
+        /// Which one.
+        #[command(flatten)]
+        which: WhichAccount,
+        /// Set aside also an account that the CA may still know.
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Which account.
+#[derive(Clone, Debug, Args)]
+pub struct WhichAccount {
+    /// At which CA; needed if the certificates come from several.
+    pub ca: Option<CaName>,
+    /// How long to wait for another process, or for the daemon's work; then exit code 4.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
 }
 
 /// What to do about the built-in CA.

@@ -2,6 +2,7 @@
 //!
 //! Not here: anything that a command does beside asking, waiting and showing.
 
+mod account;
 mod alert;
 mod ca;
 pub mod arguments;
@@ -92,6 +93,7 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
             ConfigCommand::Reference => Ok(config::reference()),
             ConfigCommand::Schema => Ok(config::schema()),
         },
+        Command::Account { command } => account::account(global, command).await,
         Command::Ca { command } => match command {
             CaCommand::Root { name } => ca::root(global, name.as_ref()).await,
             CaCommand::Init { name, wait } => ca::init(global, name.as_ref(), wait).await,

@@ -86,7 +86,7 @@ pub(super) fn ended(error: &ApiError) -> Ended {
         ApiError::Refused { code, .. } if code == "config_rejected" => {
             (Exit::Configuration, "mend what is named; the old configuration stays in force")
         }
-        ApiError::Refused { code, .. } if code == "unknown_certificate" => {
+        ApiError::Refused { code, .. } if code == "unknown_certificate" || code == "unknown_ca" => {
             (Exit::Usage, "the daemon's configuration is another: run `renewd reload`")
         }
         ApiError::Refused { .. } | ApiError::Strange(_) => (Exit::Failed, "see the daemon's log"),
@@ -179,7 +179,7 @@ async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
         format: STATUS_FORMAT,
         host: base.host.clone(),
         written_at: base.clock.now(),
-        notices: agent.notices.clone(),
+        notices: agent.all_notices(),
         certificates,
     };
     agent.alerts.pass(&document).await;

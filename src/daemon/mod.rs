@@ -30,9 +30,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch as channel};
 
+use crate::acme::{AccountAction, AccountReport};
 use crate::assemble::{Agent, Base, WorkReport};
 use crate::config::Environment;
-use crate::model::{CertificateName, StatusDocument};
+use crate::model::{CaName, CertificateName, Failure, StatusDocument};
 use crate::observe::{Alerts, DeliveryError};
 use crate::plan::{Asked, Plan};
 use crate::sys::notify::Supervisor;
@@ -89,6 +90,7 @@ struct Shown {
 enum Command {
     Plan(Vec<CertificateName>, oneshot::Sender<Vec<(CertificateName, Plan)>>),
     Work(Vec<CertificateName>, Asked, oneshot::Sender<Result<Vec<WorkReport>, Refused>>),
+    Account(CaName, AccountAction, oneshot::Sender<Result<AccountOutcome, Refused>>),
     Reload(oneshot::Sender<Result<Reloaded, String>>),
 }
 
@@ -102,12 +104,18 @@ pub struct Reloaded {
     pub rejected: Vec<String>,
 }
 
+/// What came of something that was done to an account.
+pub type AccountOutcome = Result<AccountReport, Failure>;
+
 /// The daemon did not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The configuration names no such certificate.
     #[error("the configuration has no certificate named {0}")]
     Unknown(CertificateName),
+    /// The configuration has no such CA that speaks ACME.
+    #[error("the configuration has no CA named {0} that speaks ACME")]
+    UnknownCa(CaName),
     /// The new configuration has faults; the old one stays in force.
     #[error("the configuration was refused, the old one stays in force:\n{0}")]
     Faulty(String),
@@ -149,6 +157,20 @@ impl Handle {
         asked: Asked,
     ) -> Result<Vec<WorkReport>, Refused> {
         self.ask(|reply| Command::Work(names, asked, reply)).await?
+    }
+
+    /// Does `action` to the account at `ca`.
+    ///
+    /// # Errors
+    ///
+    /// If the CA is unknown, or the daemon is ending or has too much to do. What the CA refused is
+    /// in the outcome.
+    pub async fn account(
+        &self,
+        ca: CaName,
+        action: AccountAction,
+    ) -> Result<AccountOutcome, Refused> {
+        self.ask(|reply| Command::Account(ca, action, reply)).await?
     }
 
     /// Reads the configuration again and puts it in force; when this returns, it is.

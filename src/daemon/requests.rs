@@ -4,12 +4,13 @@
 
 use tokio::sync::oneshot;
 
+use crate::acme::AccountAction;
 use crate::assemble::WorkReport;
-use crate::model::CertificateName;
+use crate::model::{CaName, CertificateName, Explain};
 use crate::plan::{Asked, Plan};
 
-use super::Refused;
 use super::scheduler::Scheduler;
+use super::{AccountOutcome, Refused};
 
 impl Scheduler {
     /// Has `reply` told what would be done now for `wanted`, or for all.
@@ -30,6 +31,26 @@ impl Scheduler {
                 }
             }
             drop(reply.send(plans));
+        });
+    }
+
+    /// Has `action` done to the account at `ca`, and `reply` told what came of it.
+    pub(super) fn account(
+        &self,
+        ca: CaName,
+        action: AccountAction,
+        reply: oneshot::Sender<Result<AccountOutcome, Refused>>,
+    ) {
+        let (agent, clock) = (self.daemon.agent.clone(), self.daemon.base.clock.clone());
+        tokio::spawn(async move {
+            let outcome = match agent.lifecycle.issuer.clients.get(&ca) {
+                Some(client) => {
+                    let done = client.tend_account(action).await;
+                    Ok(done.map_err(|error| error.failure(clock.now())))
+                }
+                None => Err(Refused::UnknownCa(ca)),
+            };
+            drop(reply.send(outcome));
         });
     }
 

@@ -42,7 +42,7 @@ pub(super) fn empty_document(base: &Base, agent: &Agent) -> StatusDocument {
         format: STATUS_FORMAT,
         host: base.host.clone(),
         written_at: base.clock.now(),
-        notices: agent.notices.clone(),
+        notices: agent.all_notices(),
         certificates: Vec::new(),
     }
 }
@@ -307,6 +307,7 @@ impl Scheduler {
         match command {
             Command::Plan(names, reply) => self.plan(names, reply),
             Command::Work(names, asked, reply) => self.ask(names, asked, reply),
+            Command::Account(ca, action, reply) => self.account(ca, action, reply),
             Command::Reload(reply) => self.reload(Some(reply)),
         }
     }

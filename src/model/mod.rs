@@ -37,7 +37,7 @@ pub use name::{
 };
 pub use ports::{
     AccountRecord, AuthorityLabel, AuthorityLabelError, AuthorityRecord, AuthorityRole,
-    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord,
+    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, SettledKey,
     StorageError,
 };
 pub use spec::CertificateSpec;

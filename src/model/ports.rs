@@ -26,7 +26,7 @@ pub struct StorageError {
 }
 
 /// An account as it is kept (`account.json`); its key stands beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRecord {
     /// The directory URL that the account belongs to.
     pub directory: String,
@@ -39,6 +39,27 @@ pub struct AccountRecord {
     /// When it was registered.
     #[serde(default)]
     pub registered_at: Option<Timestamp>,
+    /// Where the terms of service stand that were agreed to, as the CA's directory said then.
+    #[serde(default)]
+    pub terms: Option<String>,
+    /// The key identifier of the external account binding that it was made with.
+    #[serde(default)]
+    pub eab_key_id: Option<String>,
+    /// When the CA last denied it and it was looked for by its key, or made anew.
+    #[serde(default)]
+    pub recovered_at: Option<Timestamp>,
+    /// When it was deactivated for good (RFC 8555 §7.3.6).
+    #[serde(default)]
+    pub deactivated_at: Option<Timestamp>,
+}
+
+/// Which key an account has after a rollover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettledKey {
+    /// The next one: the CA took it.
+    Next,
+    /// The one it had: the CA never took the next.
+    Former,
 }
 
 /// Keeps account keys. A key is on disk before the CA hears of it.
@@ -60,6 +81,24 @@ pub trait KeyVault: Send + Sync {
 
     /// Moves the account out of the way, keeping it: its directory changed or the CA forgot it.
     async fn set_account_aside(&self, ca: &CaName) -> Result<(), StorageError>;
+
+    /// The key that an unfinished rollover left beside the account's, if there is one.
+    async fn load_next_account_key(&self, ca: &CaName) -> Result<Option<PrivateKey>, StorageError>;
+
+    /// Keeps `key` beside the account's, before the CA hears of it; it is on disk on return.
+    async fn save_next_account_key(
+        &self,
+        ca: &CaName,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError>;
+
+    /// Ends a rollover: the next key is the account's, or it is forgotten. Without a next key
+    /// nothing changes. After a crash at any moment the same call ends it the same way.
+    async fn settle_account_key(
+        &self,
+        ca: &CaName,
+        settled: SettledKey,
+    ) -> Result<(), StorageError>;
 }
 
 /// An order on its way (`order.json`): written before the step that can't be repeated.

@@ -10,13 +10,18 @@ use async_trait::async_trait;
 use super::{Key, Store};
 use crate::model::{
     AccountRecord, CaName, CertificateName, Journal, KeyVault, OrderRecord, Outbox, PrivateKey,
-    StorageError,
+    SettledKey, StorageError,
 };
+use crate::sys::crash;
 
 /// The description of an account.
 const ACCOUNT: &str = "account.json";
 /// The account's key.
 const ACCOUNT_KEY: &str = "key.pem";
+/// The key that a rollover is to give it.
+const NEXT_ACCOUNT_KEY: &str = "next_key.pem";
+/// The key that it had before the last rollover.
+const FORMER_ACCOUNT_KEY: &str = "former_key.pem";
 /// The order on its way.
 const ORDER: &str = "order.json";
 /// The key it is for.
@@ -73,7 +78,7 @@ impl KeyVault for Store {
         while self.load_bytes(&Key::account_aside(ca, &suffix, ACCOUNT_KEY)).await?.is_some() {
             suffix.push_str("-x");
         }
-        let files = [ACCOUNT_KEY, ACCOUNT];
+        let files = [ACCOUNT_KEY, NEXT_ACCOUNT_KEY, FORMER_ACCOUNT_KEY, ACCOUNT];
         for file in files {
             if let Some(content) = self.load_bytes(&Key::account(ca, file)).await? {
                 self.save_bytes(&Key::account_aside(ca, &suffix, file), &content).await?;
@@ -84,6 +89,47 @@ impl KeyVault for Store {
             self.remove(&Key::account(ca, file)).await?;
         }
         Ok(())
+    }
+
+    async fn load_next_account_key(&self, ca: &CaName) -> Result<Option<PrivateKey>, StorageError> {
+        let place = Key::account(ca, NEXT_ACCOUNT_KEY);
+        let Some(pem) = self.load_bytes(&place).await? else { return Ok(None) };
+        match PrivateKey::from_pem(&pem) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) => {
+                self.quarantine(&place, &error).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn save_next_account_key(
+        &self,
+        ca: &CaName,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError> {
+        self.save_bytes(&Key::account(ca, NEXT_ACCOUNT_KEY), key.secret_pem().as_bytes()).await
+    }
+
+    async fn settle_account_key(
+        &self,
+        ca: &CaName,
+        settled: SettledKey,
+    ) -> Result<(), StorageError> {
+        let next = Key::account(ca, NEXT_ACCOUNT_KEY);
+        let Some(pem) = self.load_bytes(&next).await? else { return Ok(()) };
+        if settled == SettledKey::Next {
+            let place = Key::account(ca, ACCOUNT_KEY);
+            // Of no use at the CA any more, unless the CA goes back to a backup of its own.
+            if let Some(former) = self.load_bytes(&place).await?
+                && former != pem
+            {
+                self.save_bytes(&Key::account(ca, FORMER_ACCOUNT_KEY), &former).await?;
+            }
+            self.save_bytes(&place, &pem).await?;
+            crash::point("store.account_key");
+        }
+        self.remove(&next).await
     }
 }
 
@@ -173,7 +219,7 @@ mod tests {
             directory: "https://ca.example/dir".into(),
             url: None,
             contact: vec!["mailto:ops@example.com".into()],
-            registered_at: None,
+            ..AccountRecord::default()
         }
     }
 
@@ -225,6 +271,26 @@ mod tests {
         let aside = names.iter().find(|it| it.starts_with("lab.aside-2")).unwrap();
         let kept = world.path("private/accounts").join(aside).join("key.pem");
         assert_eq!(fs::read_to_string(kept).unwrap(), key.secret_pem());
+    }
+
+    #[tokio::test]
+    async fn a_rollover_ends_with_one_key_whichever_the_ca_knows() {
+        for (settled, wins) in [(SettledKey::Next, 1), (SettledKey::Former, 0)] {
+            let world = World::new().await;
+            let keys = [key(), key()];
+            world.store.save_account(&ca(), &account(), Some(&keys[0])).await.unwrap();
+            world.store.save_next_account_key(&ca(), &keys[1]).await.unwrap();
+            let world = world.reopened().await;
+            let next = world.store.load_next_account_key(&ca()).await.unwrap().unwrap();
+            assert_eq!(next.secret_pem(), keys[1].secret_pem());
+            for _ in 0..2 {
+                world.store.settle_account_key(&ca(), settled).await.unwrap();
+            }
+            assert!(world.store.load_next_account_key(&ca()).await.unwrap().is_none());
+            let (record, read) = world.store.load_account(&ca()).await.unwrap().unwrap();
+            assert_eq!((record, read.secret_pem()), (account(), keys[wins].secret_pem()));
+            assert_eq!(folders(&world).len(), 1, "nothing is set aside");
+        }
     }
 
     #[tokio::test]

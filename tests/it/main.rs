@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod accounts;
 mod alerts;
 mod ari;
 mod chains;

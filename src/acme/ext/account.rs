@@ -1,10 +1,11 @@
-//! newAccount with a key that is ours already (RFC 8555 §7.3), and the account's contacts.
+//! newAccount with a key that is ours already (RFC 8555 §7.3), and what is done to an account.
 //!
 //! The same key may be sent again after a crash: the CA answers with the account it has.
 //!
 //! Not here: where key and account are kept, and when to ask ([`crate::acme::client`]).
 
 use http::header;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::jws::{self, AccountKey, Envelope};
@@ -67,4 +68,59 @@ pub(in crate::acme) async fn update_contact(
     let payload: Value = json!({ "contact": contact });
     let envelope = Envelope::new(key, Some(account), account, &payload);
     wire.post(account, &envelope, key).await.map(drop)
+}
+
+/// What the CA says of an account (RFC 8555 §7.1.2).
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::acme) struct AccountObject {
+    /// valid, deactivated or revoked; or a word of tomorrow.
+    pub(in crate::acme) status: String,
+    #[serde(default)]
+    pub(in crate::acme) contact: Vec<String>,
+}
+
+/// Asks the CA how `account` stands.
+///
+/// # Errors
+///
+/// Whatever the exchange met.
+pub(in crate::acme) async fn fetch_account(
+    wire: &Wire,
+    key: &AccountKey,
+    account: &str,
+) -> Result<AccountObject, WireError> {
+    let envelope = Envelope::post_as_get(account, account);
+    wire.post(account, &envelope, key).await?.read("is not an ACME account")
+}
+
+/// Ends `account` for good (RFC 8555 §7.3.6).
+///
+/// # Errors
+///
+/// Whatever the exchange met.
+pub(in crate::acme) async fn deactivate(
+    wire: &Wire,
+    key: &AccountKey,
+    account: &str,
+) -> Result<(), WireError> {
+    let envelope = Envelope::new(key, Some(account), account, &json!({ "status": "deactivated" }));
+    wire.post(account, &envelope, key).await.map(drop)
+}
+
+/// Gives `account` the key `next` in place of `key` (RFC 8555 §7.3.5) at the resource `url`.
+///
+/// # Errors
+///
+/// Whatever the exchange met. Without an answer, the CA may have done it.
+pub(in crate::acme) async fn change_key(
+    wire: &Wire,
+    url: &str,
+    account: &str,
+    key: &AccountKey,
+    next: &AccountKey,
+) -> Result<(), WireError> {
+    let change = json!({ "account": account, "oldKey": key.jwk() });
+    let inner = Envelope::new(next, None, url, &change).sealed_within(next)?;
+    let envelope = Envelope::new(key, Some(account), url, &inner);
+    wire.post(url, &envelope, key).await.map(drop)
 }

@@ -6,9 +6,9 @@
 //!
 //! Not here: where nonces come from ([`crate::acme::wire`]).
 
-use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -66,6 +66,12 @@ impl AccountKey {
         let point = self.pair.public_key().as_ref();
         let coordinate = |from: usize, to: usize| encoded(point.get(from..to).unwrap_or_default());
         json!({ "crv": "P-256", "kty": "EC", "x": coordinate(1, 33), "y": coordinate(33, 65) })
+    }
+
+    /// Names the public half (RFC 7638): the same for whoever knows the key.
+    pub(in crate::acme) fn thumbprint(&self) -> String {
+        let canonical = self.jwk().to_string();
+        encoded(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref())
     }
 
     fn sign(&self, text: &str) -> Result<String, AccountKeyError> {
@@ -135,9 +141,25 @@ impl Envelope {
     ) -> Result<Bytes, AccountKeyError> {
         let mut header = self.header.clone();
         header.insert("nonce".into(), nonce.into());
+        Ok(self.signed(header, key)?.to_string().into())
+    }
+
+    /// What stands inside another request, signed without a nonce (RFC 8555 §7.3.5).
+    pub(in crate::acme) fn sealed_within(
+        &self,
+        key: &AccountKey,
+    ) -> Result<Value, AccountKeyError> {
+        self.signed(self.header.clone(), key)
+    }
+
+    fn signed(
+        &self,
+        header: Map<String, Value>,
+        key: &AccountKey,
+    ) -> Result<Value, AccountKeyError> {
         let protected = encoded(Value::Object(header).to_string().as_bytes());
         let signature = key.sign(&format!("{protected}.{}", self.payload))?;
-        Ok(body(&protected, &self.payload, &signature).to_string().into())
+        Ok(body(&protected, &self.payload, &signature))
     }
 }
 

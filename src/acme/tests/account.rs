@@ -1,8 +1,13 @@
 //! The account: made once, found again, lost.
 
+use std::time::Duration;
+
+use serde_json::json;
+
 use super::scripted::{Reply, ScriptedCa, request};
-use crate::acme::{AcmeError, ExternalAccountBinding};
+use crate::acme::{AccountAction, AcmeError, ExternalAccountBinding};
 use crate::model::{Explain, Retry, Secret};
+use crate::sys::clock::Clock;
 
 #[tokio::test]
 async fn the_key_is_kept_before_the_ca_hears_of_it_and_used_again_after_a_failure() {
@@ -132,4 +137,159 @@ async fn a_closed_account_stops_and_says_so() {
     let error = ca.client().new_order(&request()).await.unwrap_err();
     assert_eq!(error.retry(), Retry::AfterChange);
     assert!(error.hint().unwrap().contains("account"));
+}
+
+#[tokio::test]
+async fn an_account_that_is_denied_again_is_not_made_anew_for_three_hours_also_after_a_restart() {
+    let ca = ScriptedCa::start().await;
+    ca.client().account_url().await.unwrap();
+    ca.on(
+        "/account",
+        [
+            Reply::problem(400, "accountDoesNotExist"),
+            Reply::text(201, "{}").with("location", ca.at("/account/2")),
+            Reply::problem(400, "accountDoesNotExist"),
+            Reply::text(201, "{}").with("location", ca.at("/account/3")),
+        ],
+    );
+    ca.on("/order", [Reply::problem(400, "accountDoesNotExist")]);
+    let pause = Duration::from_secs(3 * 60 * 60);
+    for (wait, asked) in [(Duration::ZERO, 3), (pause - Duration::from_secs(1), 3), (pause, 5)] {
+        ca.clock.sleep(wait).await;
+        // Each is a process of its own.
+        let error = ca.client().new_order(&request()).await.unwrap_err();
+        assert!(matches!(error, AcmeError::AccountLost { .. }), "{error}");
+        assert_eq!(ca.seen("/account").len(), asked, "after {wait:?}");
+        ca.vault.change(|record| assert!(record.recovered_at.is_some()));
+    }
+}
+
+#[tokio::test]
+async fn a_rollover_without_an_answer_is_settled_by_the_key_that_the_ca_knows() {
+    for (answers, next_is_known) in [(vec![200], true), (vec![400, 200], false)] {
+        let ca = ScriptedCa::start().await;
+        let client = ca.client();
+        client.account_url().await.unwrap();
+        let (_, former) = ca.vault.account().unwrap();
+        ca.on("/key-change", [Reply::text(500, "out of order")]);
+        client.tend_account(AccountAction::RollOver).await.unwrap_err();
+        let next = ca.vault.next_key().unwrap();
+        assert_eq!(ca.vault.account().unwrap().1, former);
+
+        let known = |status| match status {
+            200 => Reply::text(200, "{}").with("location", ca.at("/account/1")),
+            _ => Reply::problem(400, "accountDoesNotExist"),
+        };
+        ca.on("/account", answers.iter().map(|it| known(*it)));
+        assert_eq!(client.account_url().await.unwrap(), ca.at("/account/1"));
+        let wanted = if next_is_known { next } else { former };
+        assert_eq!((ca.vault.account().unwrap().1, ca.vault.next_key()), (wanted, None));
+    }
+}
+
+#[tokio::test]
+async fn a_key_change_holds_the_old_key_and_is_signed_by_both() {
+    let ca = ScriptedCa::start().await;
+    let client = ca.client();
+    client.account_url().await.unwrap();
+    ca.on("/key-change", [Reply::text(200, "{}")]);
+    ca.on("/account/1", [Reply::json(200, &json!({ "status": "valid" }))]);
+    let report = client.tend_account(AccountAction::RollOver).await.unwrap();
+    assert_eq!((report.status.as_str(), report.url), ("valid", Some(ca.at("/account/1"))));
+    let (registered, change) = (&ca.seen("/account")[0], &ca.seen("/key-change")[0]);
+    assert_eq!(change.header["kid"], ca.at("/account/1"));
+    let inner = change.inner();
+    assert_eq!(inner.payload["oldKey"], registered.header["jwk"]);
+    assert_eq!(inner.payload["account"], ca.at("/account/1"));
+    assert_eq!(inner.header["url"], change.header["url"]);
+    assert!(inner.header["nonce"].is_null());
+    assert_ne!(inner.header["jwk"], registered.header["jwk"]);
+}
+
+#[tokio::test]
+async fn the_key_does_not_change_while_an_order_is_under_way() {
+    let ca = ScriptedCa::start().await;
+    let client = ca.client();
+    ca.on("/order", [ca.placed("pending")]);
+    ca.on("/key-change", [Reply::text(200, "{}")]);
+    ca.on("/account/1", [Reply::json(200, &json!({ "status": "valid" }))]);
+    let order = client.new_order(&request()).await.unwrap();
+    let mut rollover = Box::pin(client.tend_account(AccountAction::RollOver));
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut rollover).await.is_err());
+    assert!(ca.seen("/key-change").is_empty());
+    drop(order);
+    rollover.await.unwrap();
+    assert_eq!(ca.seen("/key-change").len(), 1);
+}
+
+#[tokio::test]
+async fn a_deactivated_account_stops_all_and_is_replaced_by_hand_alone() {
+    let ca = ScriptedCa::start().await;
+    let client = ca.client();
+    client.account_url().await.unwrap();
+    ca.on("/account/1", [Reply::json(200, &json!({ "status": "deactivated" }))]);
+    let report = client.tend_account(AccountAction::Deactivate).await.unwrap();
+    assert_eq!(report.status, "deactivated");
+    assert_eq!(ca.seen("/account/1")[0].payload["status"], "deactivated");
+
+    let asked = ca.seen("/account").len();
+    for client in [client, ca.client()] {
+        let error = client.new_order(&request()).await.unwrap_err();
+        assert_eq!((error.code(), error.retry()), ("acme.account_deactivated", Retry::AfterChange));
+        assert!(error.hint().unwrap().contains("renewd account register"));
+    }
+    assert_eq!(ca.seen("/account").len(), asked, "nothing was asked of the CA");
+
+    ca.on("/account", [Reply::text(201, "{}").with("location", ca.at("/account/2"))]);
+    ca.on("/account/2", [Reply::json(200, &json!({ "status": "valid" }))]);
+    let report = ca.client().tend_account(AccountAction::Register).await.unwrap();
+    assert_eq!((report.status.as_str(), report.url), ("valid", Some(ca.at("/account/2"))));
+    assert_eq!(ca.vault.set_aside().len(), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_the_ca_did_not_end_is_not_marked_as_ended() {
+    let ca = ScriptedCa::start().await;
+    let client = ca.client();
+    client.account_url().await.unwrap();
+    ca.on("/account/1", [Reply::text(500, "out of order")]);
+    client.tend_account(AccountAction::Deactivate).await.unwrap_err();
+    assert_eq!(ca.vault.account().unwrap().0.deactivated_at, None);
+    client.account_url().await.unwrap();
+}
+
+#[tokio::test]
+async fn other_terms_of_service_are_told_and_stop_nothing_until_they_are_agreed_to() {
+    let ca = ScriptedCa::start().await;
+    ca.on("/order", [ca.placed("pending")]);
+    let client = ca.client();
+    client.new_order(&request()).await.unwrap();
+    assert_eq!(client.changed_terms(), None);
+    assert_eq!(ca.vault.account().unwrap().0.terms.unwrap(), "https://ca.example/terms");
+
+    let mut directory = ca.directory();
+    directory["meta"]["termsOfService"] = "https://ca.example/terms-2".into();
+    ca.on("/dir", [Reply::json(200, &directory)]);
+    ca.on("/account/1", [Reply::json(200, &json!({ "status": "valid" }))]);
+    let client = ca.client();
+    client.new_order(&request()).await.unwrap();
+    assert_eq!(client.changed_terms().unwrap().0, "https://ca.example/terms-2");
+    let shown = client.tend_account(AccountAction::Show).await.unwrap();
+    assert_eq!(shown.changed_terms.unwrap(), "https://ca.example/terms-2");
+
+    let agreed = client.tend_account(AccountAction::Update).await.unwrap();
+    assert_eq!((agreed.changed_terms, client.changed_terms()), (None, None));
+    assert_eq!(ca.vault.account().unwrap().0.terms.unwrap(), "https://ca.example/terms-2");
+}
+
+#[tokio::test]
+async fn nothing_that_is_done_to_an_account_makes_one() {
+    let ca = ScriptedCa::start().await;
+    for action in [AccountAction::Update, AccountAction::RollOver, AccountAction::Deactivate] {
+        let error = ca.client().tend_account(action).await.unwrap_err();
+        assert_eq!(error.code(), "acme.no_account", "{action:?}");
+    }
+    let shown = ca.client().tend_account(AccountAction::Show).await.unwrap();
+    assert_eq!((shown.status.as_str(), shown.url), ("none", None));
+    assert!(ca.seen("/account").is_empty() && ca.vault.account().is_none());
 }

@@ -16,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use crate::acme::{AcmeClient, CaSettings, OrderRequest};
-use crate::model::{AccountRecord, CaName, KeyVault, PrivateKey, StorageError, Timestamp};
+use crate::model::{
+    AccountRecord, CaName, KeyVault, PrivateKey, SettledKey, StorageError, Timestamp,
+};
 use crate::sys::clock::Clock;
 
 /// One answer.
@@ -61,6 +63,23 @@ pub(super) struct Seen {
     pub(super) payload: Value,
 }
 
+impl Seen {
+    /// The request inside the payload, as a key change has one.
+    pub(super) fn inner(&self) -> Self {
+        let (header, payload) = taken_apart(&self.payload);
+        Self { header, payload, ..self.clone() }
+    }
+}
+
+/// Header and payload of a JWS.
+fn taken_apart(jws: &Value) -> (Value, Value) {
+    let decoded = |part: &str| {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(jws[part].as_str().unwrap_or_default());
+        serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default()
+    };
+    (decoded("protected"), decoded("payload"))
+}
+
 #[derive(Default)]
 struct Script {
     replies: HashMap<String, VecDeque<Reply>>,
@@ -99,7 +118,8 @@ impl ScriptedCa {
     pub(super) fn directory(&self) -> Value {
         json!({
             "newNonce": self.at("/nonce"), "newAccount": self.at("/account"),
-            "newOrder": self.at("/order"), "future": [1, 2],
+            "newOrder": self.at("/order"), "keyChange": self.at("/key-change"),
+            "revokeCert": self.at("/revoke"), "future": [1, 2],
             "meta": { "termsOfService": "https://ca.example/terms", "profiles": { "short": "6 d" } }
         })
     }
@@ -209,18 +229,10 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
     let jws: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let decoded = |part: &str| {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(jws[part].as_str().unwrap_or_default());
-        serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default()
-    };
+    let (header, payload) = taken_apart(&jws);
     let mut script = script.lock().unwrap();
     let path = parts.uri.path().to_owned();
-    script.seen.push(Seen {
-        method: parts.method,
-        path: path.clone(),
-        header: decoded("protected"),
-        payload: decoded("payload"),
-    });
+    script.seen.push(Seen { method: parts.method, path: path.clone(), header, payload });
     let reply = match script.replies.get_mut(&path) {
         Some(replies) if replies.len() > 1 => replies.pop_front(),
         Some(replies) => replies.front().cloned(),
@@ -276,6 +288,7 @@ impl Clock for TestClock {
 #[derive(Default)]
 pub(super) struct MemoryVault {
     kept: Mutex<Option<(AccountRecord, String)>>,
+    next_key: Mutex<Option<String>>,
     aside: Mutex<Vec<AccountRecord>>,
 }
 
@@ -283,6 +296,11 @@ impl MemoryVault {
     /// The account that is kept, with its key.
     pub(super) fn account(&self) -> Option<(AccountRecord, String)> {
         self.kept.lock().unwrap().clone()
+    }
+
+    /// The key that an unfinished rollover left.
+    pub(super) fn next_key(&self) -> Option<String> {
+        self.next_key.lock().unwrap().clone()
     }
 
     /// Changes the record that is kept.
@@ -325,6 +343,36 @@ impl KeyVault for MemoryVault {
     async fn set_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
         let account = self.kept.lock().unwrap().take();
         self.aside.lock().unwrap().extend(account.map(|(record, _)| record));
+        *self.next_key.lock().unwrap() = None;
+        Ok(())
+    }
+
+    async fn load_next_account_key(
+        &self,
+        _ca: &CaName,
+    ) -> Result<Option<PrivateKey>, StorageError> {
+        let pem = self.next_key.lock().unwrap().clone();
+        Ok(pem.map(|pem| PrivateKey::from_pem(pem.as_bytes()).unwrap()))
+    }
+
+    async fn save_next_account_key(
+        &self,
+        _ca: &CaName,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError> {
+        *self.next_key.lock().unwrap() = Some(key.secret_pem().to_owned());
+        Ok(())
+    }
+
+    async fn settle_account_key(
+        &self,
+        _ca: &CaName,
+        settled: SettledKey,
+    ) -> Result<(), StorageError> {
+        let next = self.next_key.lock().unwrap().take();
+        if let (SettledKey::Next, Some(next)) = (settled, next) {
+            self.kept.lock().unwrap().as_mut().unwrap().1 = next;
+        }
         Ok(())
     }
 }

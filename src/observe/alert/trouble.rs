@@ -51,6 +51,8 @@ pub const CA_CODES: &[&str] = &[
 /// Error codes that say: a human must put the account with the CA right.
 pub const ACCOUNT_CODES: &[&str] = &[
     "account.action_required",
+    "acme.account_closed",
+    "acme.account_deactivated",
     "acme.account_does_not_exist",
     "acme.account_key",
     "acme.account_lost",
