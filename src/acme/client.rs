@@ -11,13 +11,17 @@ use instant_acme::{CertificateIdentifier, NewOrder};
 
 use super::account::{Account, AccountAction, AccountReport, Accounts, InUse};
 use super::error::{AcmeError, Step};
+use super::ext::jws::AccountKey;
+use super::ext::revocation::revoke;
 use super::object::Directory;
 use super::order::Order;
 use super::problem::ProblemKind;
 use super::settings::CaSettings;
 use super::tap::Tap;
 use super::wire::{Traffic, Wire, WireError};
-use crate::model::{Identifier, KeyVault, Timestamp, chain_text, escaped};
+use crate::model::{
+    Identifier, KeyVault, PrivateKey, RevocationReason, Timestamp, chain_text, escaped,
+};
 use crate::sys::clock::Clock;
 use crate::sys::http::{HttpClient, HttpSettings, Roots};
 
@@ -101,6 +105,43 @@ impl AcmeClient {
     /// that failed, the next use finds out which key the CA knows.
     pub async fn tend_account(&self, action: AccountAction) -> Result<AccountReport, AcmeError> {
         self.accounts.tend(action).await
+    }
+
+    /// Has the CA revoke `certificate` (DER) for `reason` (RFC 8555 §7.6), asked by its own `key`,
+    /// or by the account where that is `None`. One that is revoked already is a success.
+    ///
+    /// # Errors
+    ///
+    /// If the CA does not do it; also one that does not know the certificate as the account's.
+    pub async fn revoke(
+        &self,
+        certificate: &[u8],
+        key: Option<&PrivateKey>,
+        reason: RevocationReason,
+    ) -> Result<(), AcmeError> {
+        let ca = &self.settings().name;
+        let in_use = self.accounts.in_use().await;
+        let directory = self.accounts.directory().await?;
+        let Some(url) = &directory.revoke_cert else {
+            return Err(AcmeError::NotOffered { ca: ca.clone(), what: "revocation" });
+        };
+        let done = match key {
+            Some(key) => {
+                let key = AccountKey::of_certificate(key)
+                    .map_err(|source| AcmeError::AccountKey { ca: ca.clone(), source })?;
+                revoke(&self.wire, url, &key, None, certificate, reason).await
+            }
+            None => {
+                let account = self.accounts.account().await?;
+                let kid = Some(account.url.as_str());
+                revoke(&self.wire, url, &account.key, kid, certificate, reason).await
+            }
+        };
+        drop(in_use);
+        match done.map_err(|fault| self.error(Step::Revoke, url, fault)) {
+            Err(error) if error.refusal() == Some(&ProblemKind::AlreadyRevoked) => Ok(()),
+            done => done,
+        }
     }
 
     /// Where the CA's terms of service stand now and since when that is known, if the account

@@ -25,6 +25,8 @@ pub enum Step {
     RollOver,
     /// Ending the account (RFC 8555 §7.3.6).
     DeactivateAccount,
+    /// Revoking a certificate (RFC 8555 §7.6).
+    Revoke,
     /// newOrder (RFC 8555 §7.4).
     PlaceOrder,
     /// Looking at an order.
@@ -49,6 +51,7 @@ impl fmt::Display for Step {
             Self::UpdateAccount => "update the account",
             Self::RollOver => "roll the account key over",
             Self::DeactivateAccount => "deactivate the account",
+            Self::Revoke => "revoke the certificate",
             Self::PlaceOrder => "place an order",
             Self::FetchOrder => "fetch the order",
             Self::FetchAuthorization => "fetch an authorization",
@@ -373,6 +376,12 @@ impl AcmeError {
                 | Self::AuthorizationLost { .. }
                 | Self::OrderInvalid { .. }
         )
+    }
+
+    /// Whether the CA understood the request and said no to it.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NotOffered { .. })
     }
 
     /// The type of the problem with which a request was refused.

@@ -9,11 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::assemble::WorkReport;
-use crate::daemon::AccountOutcome;
+use crate::daemon::{AccountOutcome, RevokeOutcome};
 use crate::model::StatusDocument;
 use crate::sys::http::{HttpClient, HttpError, HttpSettings};
 
-use super::{AccountRequest, AlertTried, ErrorBody, PlanEntry, Reloaded, WorkRequest};
+use super::{
+    AccountRequest, AlertTried, ErrorBody, PlanEntry, Reloaded, RevokeRequest, WorkRequest,
+};
 
 /// The largest answer, in bytes: the status of ten thousand certificates fits.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -95,6 +97,15 @@ impl Client {
     /// [`ApiError`].
     pub async fn account(&self, request: &AccountRequest) -> Result<AccountOutcome, ApiError> {
         self.ask(Method::POST, "/v1/account", request).await
+    }
+
+    /// Has a certificate revoked, and waits for it; what can't be revoked is in the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub async fn revoke(&self, request: &RevokeRequest) -> Result<RevokeOutcome, ApiError> {
+        self.ask(Method::POST, "/v1/revoke", request).await
     }
 
     /// Reads the configuration again.

@@ -15,7 +15,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::AccountAction;
-use crate::model::{CaName, CertificateName, Explain, Timestamp, chain_text};
+use crate::model::{CaName, CertificateName, Explain, RevocationRequest, Timestamp, chain_text};
 use crate::observe::DeliveryError;
 use crate::plan::{Asked, Plan};
 
@@ -135,6 +135,16 @@ pub struct AccountRequest {
     pub ca: CaName,
     /// What.
     pub action: AccountAction,
+}
+
+/// What is to be revoked, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// Which certificate.
+    pub name: CertificateName,
+    /// How.
+    pub request: RevocationRequest,
 }
 
 /// What a trial of one receiver of alerts came to.

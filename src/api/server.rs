@@ -20,7 +20,7 @@ use crate::model::StatusDocument;
 use crate::sys::user;
 
 use super::connections::{self, Limits};
-use super::{AccountRequest, AlertTried, ErrorBody, PlanEntry, WorkRequest};
+use super::{AccountRequest, AlertTried, ErrorBody, PlanEntry, RevokeRequest, WorkRequest};
 
 /// The group whose members may ask for things, beside root and the daemon's own user.
 const ADMIN_GROUP: &str = "renewd-admin";
@@ -159,6 +159,7 @@ fn router(handle: Handle, admins: Admins) -> Router {
         .route("/v1/plan", post(plan))
         .route("/v1/renew", post(work))
         .route("/v1/account", post(account))
+        .route("/v1/revoke", post(revoke))
         .route("/v1/reload", post(reload))
         .route("/v1/alert-test", post(alert_test))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
@@ -221,6 +222,22 @@ async fn account(
     };
     tracing::info!(user = peer.user, ca = %request.ca, action = ?request.action, "an administrator asked for an account");
     match desk.handle.account(request.ca, request.action).await {
+        Ok(outcome) => Json(outcome).into_response(),
+        Err(refused) => refused_by_daemon(&refused),
+    }
+}
+
+async fn revoke(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<RevokeRequest>, JsonRejection>,
+) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return rejected(&rejection),
+    };
+    tracing::warn!(user = peer.user, certificate = %request.name, request = ?request.request, "an administrator asked for a revocation");
+    match desk.handle.revoke(request.name, request.request).await {
         Ok(outcome) => Json(outcome).into_response(),
         Err(refused) => refused_by_daemon(&refused),
     }

@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::sys::clock::Clock;
 
 pub use lasting::{PassingState, check_lasting};
-pub use report::{WorkReport, report};
+pub use report::{RevokeReport, WorkReport, report};
 
 /// What stays the same while configurations come and go.
 #[derive(Clone)]

@@ -19,6 +19,15 @@ pub struct WorkReport {
     pub status: Option<CertificateStatus>,
 }
 
+/// What came of a revocation that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevokeReport {
+    /// What came of the work on the certificate.
+    pub report: WorkReport,
+    /// Whether the revocation waits: for another certificate to be served, or for the CA.
+    pub pending: bool,
+}
+
 /// Reports `result` of the work on `name`.
 #[must_use]
 pub fn report(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{CaName, CertificateName, Identifier, SolverName};
+use crate::model::{CaName, CertificateName, Identifier, RevocationReason, SolverName};
 
 /// Keeps TLS certificates alive: orders and renews them, hands them to servers, proves that they
 /// are served, and warns while there is still time.
@@ -96,6 +96,9 @@ pub enum Command {
     },
     /// Hand certificates to their servers again: install, test, reload, verify.
     Deploy(DeployArguments),
+    /// Have the CA revoke a certificate, for good; and replace it, if its key is in other hands or
+    /// --reissue is given.
+    Revoke(RevokeArguments),
     /// Check the configuration and the world that it names. Changes nothing.
     Check(CheckArguments),
     /// Show the configuration in force, or the reference of all keys.
@@ -200,6 +203,40 @@ pub struct DeployArguments {
     /// How long to wait for another process, or for the daemon's work; then exit code 4.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
+}
+
+/// What to revoke, and how.
+#[derive(Debug, Args)]
+pub struct RevokeArguments {
+    /// Which one.
+    pub name: CertificateName,
+    /// Why: unspecified, keyCompromise, affiliationChanged, superseded or cessationOfOperation.
+    #[arg(long, value_name = "REASON", default_value_t)]
+    pub reason: RevocationReason,
+    /// Which key asks for it.
+    #[arg(long, value_name = "KEY", default_value = "account")]
+    pub key: RevokeKey,
+    /// Put another certificate in its place first; with keyCompromise, right after.
+    #[arg(long, conflicts_with = "no_reissue")]
+    pub reissue: bool,
+    /// Put no other in its place out of turn, not even with keyCompromise.
+    #[arg(long)]
+    pub no_reissue: bool,
+    /// Really do it.
+    #[arg(long)]
+    pub yes: bool,
+    /// How long to wait for another process, or for the daemon's work; then exit code 4.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
+}
+
+/// Which key asks for a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RevokeKey {
+    /// That of the account.
+    Account,
+    /// The certificate's own.
+    Certificate,
 }
 
 /// What to check.

@@ -18,6 +18,7 @@ mod owner;
 mod plan;
 mod reload;
 mod renew;
+mod revoke;
 mod run;
 mod show;
 mod status;
@@ -87,6 +88,7 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
         Command::Status(arguments) => status::status(global, &arguments).await,
         Command::Show { name } => show::show(global, name).await,
         Command::Deploy(arguments) => renew::deploy(global, arguments).await,
+        Command::Revoke(arguments) => revoke::revoke(global, arguments).await,
         Command::Check(arguments) => check::check(global, &arguments).await,
         Command::Config { command } => match command {
             ConfigCommand::Show { name } => config::show(global, name.as_ref()),

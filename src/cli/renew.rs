@@ -165,7 +165,7 @@ fn panicked(name: &CertificateName, base: &Base) -> WorkReport {
 
 /// Decides about alerts and tries to deliver them, within limits: what is not delivered now is on
 /// disk for the next run.
-async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
+pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     let mut certificates = Vec::new();
     for spec in &agent.config.certificates {
         let known = reports.iter().find(|it| it.name == spec.name).and_then(|it| it.status.clone());
@@ -186,7 +186,7 @@ async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
 }
 
-fn show(report: &WorkReport) {
+pub(super) fn show(report: &WorkReport) {
     let condition = report.status.as_ref().map(|it| words(it.condition));
     let what = if report.renewed { "renewed, " } else { "" };
     output::data(&format!("{}: {what}{}", report.name, condition.unwrap_or("unknown")));
@@ -212,7 +212,7 @@ const fn words(condition: Condition) -> &'static str {
     }
 }
 
-fn exit_of(report: &WorkReport) -> Exit {
+pub(super) fn exit_of(report: &WorkReport) -> Exit {
     let health = report.status.as_ref().map_or(Health::Warning, |it| it.health);
     match (health, report.failures.is_empty()) {
         (Health::Critical, _) => Exit::Critical,

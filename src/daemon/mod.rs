@@ -31,9 +31,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch as channel};
 
 use crate::acme::{AccountAction, AccountReport};
-use crate::assemble::{Agent, Base, WorkReport};
+use crate::assemble::{Agent, Base, RevokeReport, WorkReport};
 use crate::config::Environment;
-use crate::model::{CaName, CertificateName, Failure, StatusDocument};
+use crate::model::{CaName, CertificateName, Failure, RevocationRequest, StatusDocument};
 use crate::observe::{Alerts, DeliveryError};
 use crate::plan::{Asked, Plan};
 use crate::sys::notify::Supervisor;
@@ -91,6 +91,12 @@ enum Command {
     Plan(Vec<CertificateName>, oneshot::Sender<Vec<(CertificateName, Plan)>>),
     Work(Vec<CertificateName>, Asked, oneshot::Sender<Result<Vec<WorkReport>, Refused>>),
     Account(CaName, AccountAction, oneshot::Sender<Result<AccountOutcome, Refused>>),
+    AskToRevoke(
+        CertificateName,
+        RevocationRequest,
+        oneshot::Sender<Result<Result<(), Failure>, Refused>>,
+    ),
+    AwaitsRevocation(CertificateName, oneshot::Sender<bool>),
     Reload(oneshot::Sender<Result<Reloaded, String>>),
 }
 
@@ -103,6 +109,9 @@ pub struct Reloaded {
     #[serde(default)]
     pub rejected: Vec<String>,
 }
+
+/// What came of a revocation that was asked for.
+pub type RevokeOutcome = Result<RevokeReport, Failure>;
 
 /// What came of something that was done to an account.
 pub type AccountOutcome = Result<AccountReport, Failure>;
@@ -171,6 +180,28 @@ impl Handle {
         action: AccountAction,
     ) -> Result<AccountOutcome, Refused> {
         self.ask(|reply| Command::Account(ca, action, reply)).await?
+    }
+
+    /// Has the certificate `name` revoked, and another put in its place if that is wanted, and waits
+    /// until what can be done now is done.
+    ///
+    /// # Errors
+    ///
+    /// If the name is unknown, or the daemon is ending or has too much to do. What can't be revoked
+    /// is in the outcome.
+    pub async fn revoke(
+        &self,
+        name: CertificateName,
+        request: RevocationRequest,
+    ) -> Result<RevokeOutcome, Refused> {
+        let asked = self.ask(|reply| Command::AskToRevoke(name.clone(), request, reply)).await??;
+        if let Err(failure) = asked {
+            return Ok(Err(failure));
+        }
+        let reports = self.work(vec![name.clone()], Asked::ByName).await?;
+        let report = reports.into_iter().next().ok_or(Refused::Ending)?;
+        let pending = self.ask(|reply| Command::AwaitsRevocation(name, reply)).await?;
+        Ok(Ok(RevokeReport { report, pending }))
     }
 
     /// Reads the configuration again and puts it in force; when this returns, it is.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::acme::AccountAction;
 use crate::assemble::WorkReport;
-use crate::model::{CaName, CertificateName, Explain};
+use crate::model::{CaName, CertificateName, Explain, Failure, RevocationRequest};
 use crate::plan::{Asked, Plan};
 
 use super::scheduler::Scheduler;
@@ -51,6 +51,40 @@ impl Scheduler {
                 None => Err(Refused::UnknownCa(ca)),
             };
             drop(reply.send(outcome));
+        });
+    }
+
+    /// Has it noted that the certificate `name` is to be revoked, and `reply` told whether it can be.
+    pub(super) fn ask_to_revoke(
+        &self,
+        name: CertificateName,
+        request: RevocationRequest,
+        reply: oneshot::Sender<Result<Result<(), Failure>, Refused>>,
+    ) {
+        let (agent, clock) = (self.daemon.agent.clone(), self.daemon.base.clock.clone());
+        tokio::spawn(async move {
+            let answer = match agent.spec(&name) {
+                Some(spec) => {
+                    let asked = agent.lifecycle.ask_to_revoke(spec, request).await;
+                    Ok(asked.map_err(|error| error.failure(clock.now())))
+                }
+                None => Err(Refused::Unknown(name)),
+            };
+            drop(reply.send(answer));
+        });
+    }
+
+    /// Has `reply` told whether a revocation of the certificate `name` is not done yet.
+    pub(super) fn awaits_revocation(&self, name: &CertificateName, reply: oneshot::Sender<bool>) {
+        let agent = self.daemon.agent.clone();
+        let spec = agent.spec(name).cloned();
+        tokio::spawn(async move {
+            let pending = match spec {
+                Some(spec) => agent.lifecycle.awaits_revocation(&spec).await.unwrap_or(true),
+                None => false,
+            };
+            // Who asked may have gone away.
+            reply.send(pending).unwrap_or_default();
         });
     }
 

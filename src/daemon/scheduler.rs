@@ -308,6 +308,10 @@ impl Scheduler {
             Command::Plan(names, reply) => self.plan(names, reply),
             Command::Work(names, asked, reply) => self.ask(names, asked, reply),
             Command::Account(ca, action, reply) => self.account(ca, action, reply),
+            Command::AskToRevoke(name, request, reply) => {
+                self.ask_to_revoke(name, request, reply);
+            }
+            Command::AwaitsRevocation(name, reply) => self.awaits_revocation(&name, reply),
             Command::Reload(reply) => self.reload(Some(reply)),
         }
     }

@@ -23,6 +23,9 @@ pub enum IssueError {
     /// The configuration names no such CA; it would not have been let pass.
     #[error("there is no CA named {0}")]
     UnknownCa(CaName),
+    /// The built-in CA keeps no list of what it revoked.
+    #[error("the built-in CA {0} can't revoke")]
+    NoRevocation(CaName),
     /// The configuration names no such solver; it would not have been let pass.
     #[error("there is no solver named {0}")]
     UnknownSolver(SolverName),
@@ -107,6 +110,7 @@ impl IssueError {
             | Self::Local(_)
             | Self::NoCa
             | Self::UnknownCa(_)
+            | Self::NoRevocation(_)
             | Self::UnknownSolver(_)
             | Self::NoSolver(_) => Side::Local,
             Self::NoChallenge { .. } | Self::Acme(_) | Self::Chain(_) | Self::NotAsOrdered(_) => {
@@ -126,6 +130,7 @@ impl Explain for IssueError {
                 source.code()
             }
             Self::NoChallenge { .. } => "issue.no_challenge",
+            Self::NoRevocation(_) => "issue.no_revocation",
             Self::Acme(source) => source.code(),
             Self::Local(source) => source.code(),
             Self::Storage(_) => "store.failed",
@@ -142,6 +147,7 @@ impl Explain for IssueError {
             Self::NoChallenge { .. }
             | Self::NoCa
             | Self::UnknownCa(_)
+            | Self::NoRevocation(_)
             | Self::UnknownSolver(_)
             | Self::NoSolver(_) => Retry::AfterChange,
             Self::NotAsOrdered(source) => source.retry(),
@@ -157,6 +163,11 @@ impl Explain for IssueError {
             Self::Acme(source) => source.hint(),
             Self::Local(source) => source.hint(),
             Self::NotAsOrdered(source) => source.hint(),
+            Self::NoRevocation(_) => Some(
+                "replace it with `renewd renew --force`; whoever has the old key can use it until \
+                 the certificate ends"
+                    .to_owned(),
+            ),
             Self::NoChallenge { .. } => Some(
                 "configure a solver of a kind that the CA offers for this name, or another CA"
                     .into(),

@@ -16,6 +16,7 @@ mod check;
 mod csr;
 mod error;
 mod local;
+mod revoke;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

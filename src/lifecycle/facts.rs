@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
     CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held, Journal,
-    OrderRecord, PrivateKey, StorageError, TargetName, TargetState, Timestamp, chain_text,
+    OrderRecord, PendingRevocation, PrivateKey, Revocation, StorageError, TargetName, TargetState,
+    Timestamp, chain_text,
 };
 use crate::plan::{
-    Asked, Deployment, HeldChain, Holding, Observed, Plan, Verified, WantedCa, decide_deployment,
-    decide_renewal, suggestion,
+    Asked, Deployment, HeldChain, Holding, Observed, Plan, Verified, WantedCa, Withdrawn,
+    decide_deployment, decide_renewal, suggestion,
 };
 use crate::store::{HeldError, Store};
 
@@ -28,6 +30,10 @@ pub(super) struct Facts {
     pub(super) kept: BTreeSet<Fingerprint>,
     /// How the held chain stands to the preferred one.
     pub(super) chain: HeldChain,
+    /// The revocation that was asked for and is not done yet.
+    pub(super) pending: Option<PendingRevocation>,
+    /// Whether what is held names no list of revoked certificates.
+    pub(super) has_no_list: bool,
 }
 
 impl Facts {
@@ -52,14 +58,20 @@ impl Facts {
             Ok(Some(held)) => held_chain(spec, held).await,
             _ => HeldChain::Settled,
         };
+        let has_no_list = match &held {
+            Ok(Some(held)) if !held.is_placeholder() => names_no_list(held).await,
+            _ => true,
+        };
         Ok(Self {
             chain,
+            has_no_list,
             order_under_way: order.is_some_and(|(record, key)| {
                 is_under_way(&record, spec) && !is_stored(&key, &held)
             }),
             held,
             state,
             targets,
+            pending: store.pending_revocation(&spec.name).await?,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         })
     }
@@ -73,6 +85,22 @@ impl Facts {
     fn selected_renewal(&self) -> Option<Timestamp> {
         let id = CertificateId::of(&self.held()?.leaf)?;
         suggestion::selected_renewal(&id, self.state.suggestion.as_ref())
+    }
+
+    /// What is known of the revocation of what is held.
+    pub(super) fn revocation(&self) -> Option<&Revocation> {
+        let held = self.held()?.fingerprint();
+        self.state.revocation.as_ref().filter(|it| it.certificate == held)
+    }
+
+    /// Whether what is held is to be replaced whatever its life.
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        if let Some(revocation) = self.revocation() {
+            return revocation.reissue.then_some(Withdrawn::Revoked);
+        }
+        let held = self.held()?.fingerprint();
+        let pending = self.pending.as_ref().filter(|it| it.certificate == held)?;
+        pending.request.reissues().then_some(Withdrawn::ToBeRevoked)
     }
 
     /// What is to be done, by these facts. Whether the CA is to be asked for advice is not in it.
@@ -96,6 +124,7 @@ impl Facts {
             order_under_way: self.order_under_way,
             selected_renewal: self.selected_renewal(),
             chain: self.chain,
+            withdrawn: self.withdrawn(),
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
         let deployments = self.targets.iter().map(|(name, state)| {

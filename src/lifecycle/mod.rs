@@ -10,6 +10,8 @@
 
 mod deployment;
 mod facts;
+mod revocation;
+mod revocation_list;
 mod status;
 mod suggestion;
 
@@ -32,6 +34,8 @@ use crate::sys::clock::Clock;
 use crate::sys::crash;
 
 use facts::{Facts, Wanted};
+
+pub use revocation::RevokeError;
 
 /// Everything that one certificate's steps need.
 pub struct Lifecycle {
@@ -85,6 +89,14 @@ struct Done {
     renewed: bool,
 }
 
+impl Done {
+    /// Takes in what came of `more` work.
+    fn add(&mut self, more: Self) {
+        self.renewed |= more.renewed;
+        self.failures.extend(more.failures);
+    }
+}
+
 impl Lifecycle {
     /// What would be done for `spec` now, and how it stands. Changes nothing.
     ///
@@ -131,18 +143,22 @@ impl Lifecycle {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
             self.issuer.forget(spec).await?;
         }
-        let mut done = self.do_due(spec, &mut facts, asked).await?;
+        let mut done = Done::default();
+        done.failures.extend(self.revoke_first(spec, &mut facts).await?);
+        done.add(self.do_due(spec, &mut facts, asked).await?);
+        // After the targets, which must not wait for a server of the CA's that is slow to answer.
         if asked.may_renew() {
-            // After the targets, which must not wait for a CA that is slow to answer.
+            if self.look_for_revocation(spec, &mut facts).await? {
+                done.add(self.do_due(spec, &mut facts, Asked::ByTime).await?);
+            }
             self.ask_for_suggestion(spec, &mut facts).await?;
             let plan = self.plan(spec, &facts, Asked::ByTime);
             if plan.renewal == Renewal::Issue(Reason::SuggestedByCa) {
-                let more = self.do_due(spec, &mut facts, Asked::ByTime).await?;
-                done.renewed |= more.renewed;
-                done.failures.extend(more.failures);
+                done.add(self.do_due(spec, &mut facts, Asked::ByTime).await?);
                 self.ask_for_suggestion(spec, &mut facts).await?;
             }
         }
+        done.failures.extend(self.revoke_replaced(spec, &mut facts).await?);
         self.prune(spec, &facts).await;
 
         let Done { failures, renewed } = done;
@@ -308,7 +324,9 @@ impl Lifecycle {
     /// Removes generations that nobody needs any more.
     async fn prune(&self, spec: &CertificateSpec, facts: &Facts) {
         let endpoints = facts.targets.iter().flat_map(|(_, state)| &state.endpoints);
-        let served = endpoints.filter_map(|it| it.served_sha256).collect();
+        let served = endpoints.filter_map(|it| it.served_sha256);
+        // What is to be revoked is needed for that.
+        let served = served.chain(facts.pending.as_ref().map(|it| it.certificate)).collect();
         // What was done is not undone by what could not be tidied up: the next run tries again.
         if let Err(error) = self.store.prune(&spec.name, &served).await {
             let failure = error.failure(self.clock.now());
@@ -329,7 +347,12 @@ impl Lifecycle {
         let digest = self.digests.get(&spec.name).map_or("", String::as_str);
         let wanted = Wanted { cas: &cas, digest, target: &target };
         let plan = facts.plan(spec, &wanted, asked, self.clock.now());
-        Plan { poll_at: self.poll_at(spec, facts), ..plan }
+        let polls = [
+            self.poll_at(spec, facts),
+            self.revocation_poll_at(spec, facts),
+            self.list_poll_at(facts),
+        ];
+        Plan { poll_at: polls.into_iter().flatten().min(), ..plan }
     }
 }
 

@@ -26,7 +26,11 @@ pub(super) fn describe(
         .zip(&plan.deployments)
         .map(|((name, state), (_, deployment))| target_status(name, state, deployment, held))
         .collect();
-    let condition = condition(held, &targets, now);
+    let condition = match condition(held, &targets, now) {
+        Condition::Expired => Condition::Expired,
+        _ if facts.revocation().is_some() => Condition::Revoked,
+        condition => condition,
+    };
     let trouble = trouble(&facts.state.attempts, &plan.renewal, &targets);
     let health = health(lifecycle, facts, condition, &targets, now);
     let (renew_at, reason) = renewal_words(plan);

@@ -1,6 +1,8 @@
 //! What happened, told once by whoever did it; [`crate::observe`] makes log lines of it.
 
-use super::{CaName, CertificateName, Failure, Fingerprint, Generation, TargetName, Timestamp};
+use super::{
+    CaName, CertificateName, Failure, Fingerprint, Generation, RevokedBy, TargetName, Timestamp,
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,33 @@ pub enum Event {
         preferred: String,
         /// The issuers at whom the chains end that it does offer.
         offered: Vec<String>,
+    },
+    /// A certificate is revoked.
+    Revoked {
+        /// Which one.
+        certificate: CertificateName,
+        /// Its serial number.
+        serial: String,
+        /// Why, in the RFC's word.
+        reason: Option<String>,
+        /// On whose wish.
+        by: RevokedBy,
+    },
+    /// The CA did not revoke a certificate.
+    RevocationFailed {
+        /// Which one.
+        certificate: CertificateName,
+        /// What went wrong.
+        failure: Failure,
+        /// When it is tried again; `None` if it is given up.
+        retry_at: Option<Timestamp>,
+    },
+    /// It could not be found out whether a certificate is revoked.
+    RevocationUnknown {
+        /// Which one.
+        certificate: CertificateName,
+        /// Why.
+        failure: Failure,
     },
     /// A target was seen to serve the held certificate.
     Served {

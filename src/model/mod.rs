@@ -7,6 +7,7 @@
 //! Not here: any decision ([`crate::plan`]), and anything that touches the machine.
 
 mod challenge;
+mod crl;
 mod event;
 mod failure;
 mod generation;
@@ -16,6 +17,7 @@ mod leaf;
 mod name;
 pub mod pem;
 mod ports;
+mod revocation;
 mod spec;
 mod state;
 mod status;
@@ -24,6 +26,7 @@ mod timestamp;
 mod validity;
 
 pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError, TxtRecord};
+pub use crl::{Listed, Listing, RevocationListError, look_up, revocation_list_urls};
 pub use event::Event;
 pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
 pub use generation::{Generation, GenerationError, Held, IssuedCertificate, Origin};
@@ -39,6 +42,10 @@ pub use ports::{
     AccountRecord, AuthorityLabel, AuthorityLabelError, AuthorityRecord, AuthorityRole,
     AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, SettledKey,
     StorageError,
+};
+pub use revocation::{
+    KeptList, ListError, PendingRevocation, Revocation, RevocationCheck, RevocationKey,
+    RevocationReason, RevocationReasonError, RevocationRequest, RevokedBy,
 };
 pub use spec::CertificateSpec;
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempts, CaName, Fingerprint, Identifier, Suggestion, Timestamp};
+use super::{
+    Attempts, CaName, Fingerprint, Identifier, Revocation, RevocationCheck, Suggestion, Timestamp,
+};
 
 /// `private/certificates/<name>/state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,12 @@ pub struct CertificateState {
     /// What the CA advised for the certificate that is held, or was.
     #[serde(default)]
     pub suggestion: Option<Suggestion>,
+    /// The certificate that is revoked, if it is the held one or was.
+    #[serde(default)]
+    pub revocation: Option<Revocation>,
+    /// When the CA's list was last looked at.
+    #[serde(default)]
+    pub revocation_check: Option<RevocationCheck>,
 }
 
 impl CertificateState {

@@ -184,6 +184,9 @@ impl Observer for LogObserver {
             | Event::SuggestionUnsteady { .. }
             | Event::SuggestionMissing { .. }
             | Event::ChainNotOffered { .. } => log_advice(event),
+            Event::Revoked { .. }
+            | Event::RevocationFailed { .. }
+            | Event::RevocationUnknown { .. } => log_revocation(event),
             Event::Served { .. } | Event::Installed { .. } | Event::DeployFailed { .. } => {
                 log_deployment(event);
             }
@@ -194,6 +197,25 @@ impl Observer for LogObserver {
             | Event::Degraded { .. }
             | Event::AlertUndelivered { .. } => log_agent(event),
         }
+    }
+}
+
+fn log_revocation(event: &Event) {
+    match event {
+        Event::Revoked { certificate, serial, reason, by } => {
+            let (serial, reason) = (serial.as_str(), reason.as_deref());
+            warn!(%certificate, serial, reason, ?by, "certificate is revoked");
+        }
+        Event::RevocationFailed { certificate, failure, retry_at } => {
+            let (code, reason) = (failure.code.as_str(), failure.message.as_str());
+            let (hint, retry_at) = (failure.hint.as_deref(), retry_at.map(display));
+            warn!(%certificate, code, reason, hint, retry_at, "certificate not revoked");
+        }
+        Event::RevocationUnknown { certificate, failure } => {
+            let reason = failure.message.as_str();
+            info!(%certificate, reason, "whether the certificate is revoked is not known");
+        }
+        _ => {}
     }
 }
 

@@ -11,13 +11,15 @@
 pub mod backoff;
 mod deployment;
 mod renewal;
+pub mod revocation;
 pub mod suggestion;
 
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
 };
 pub use renewal::{
-    Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, decide as decide_renewal,
+    Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, Withdrawn,
+    decide as decide_renewal,
 };
 
 use crate::model::{TargetName, Timestamp};
@@ -29,7 +31,7 @@ pub struct Plan {
     pub renewal: Renewal,
     /// At each target.
     pub deployments: Vec<(TargetName, Deployment)>,
-    /// When the CA is asked when to renew (RFC 9773); `None` if it is not.
+    /// When somebody is asked about what is held; `None` if nobody is.
     pub poll_at: Option<Timestamp>,
 }
 

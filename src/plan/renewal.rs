@@ -9,10 +9,11 @@
 //! 2. an order is under way: it goes on, since the CA may have filled it already
 //! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
 //! 4. identifiers, kind of key, CA, profile or chain are not as wanted
-//! 5. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
+//! 5. it is revoked, or is to be once there is another: at once
+//! 6. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
 //!    is left, whichever is earlier
-//! 6. without advice: two thirds of the life have passed, or half if it is under ten days
-//! 7. by 5 and 6 a certificate is never due before a third of what it had left when it came has
+//! 7. without advice: two thirds of the life have passed, or half if it is under ten days
+//! 8. by 6 and 7 a certificate is never due before a third of what it had left when it came has
 //!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a clock that runs ahead, would
 //!    else be ordered anew as soon as it is there, for ever
 //!
@@ -58,6 +59,8 @@ pub struct Observed<'a> {
     pub selected_renewal: Option<Timestamp>,
     /// The chain that is held.
     pub chain: HeldChain,
+    /// Why what is held is to be replaced whatever its life, if it is.
+    pub withdrawn: Option<Withdrawn>,
 }
 
 /// How the held chain stands to the preferred one.
@@ -67,6 +70,15 @@ pub enum HeldChain {
     Settled,
     /// It leads elsewhere, and the CA was not asked for the preferred one.
     Other,
+}
+
+/// What is held can't stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is revoked.
+    Revoked,
+    /// It is to be revoked as soon as another is served.
+    ToBeRevoked,
 }
 
 /// What is held of a certificate.
@@ -171,6 +183,10 @@ pub enum Reason {
     ProfileChanged,
     /// Another chain is preferred.
     ChainChanged(String),
+    /// It is revoked.
+    Revoked,
+    /// It is to be revoked, once another is served.
+    ToBeRevoked,
     /// The CA suggested this moment.
     SuggestedByCa,
     /// The reserve begins, whatever the CA suggested.
@@ -209,6 +225,8 @@ impl fmt::Display for Reason {
             Self::DirectoryChanged => f.write_str("its CA has another directory now"),
             Self::ProfileChanged => f.write_str("another profile is wanted"),
             Self::ChainChanged(wanted) => write!(f, "its chain is to lead to {wanted}"),
+            Self::Revoked => f.write_str("it is revoked"),
+            Self::ToBeRevoked => f.write_str("it is to be revoked"),
             Self::SuggestedByCa => f.write_str("the CA suggests this moment"),
             Self::NearExpiry => f.write_str("a sixth of its life is left"),
             Self::LifePassed => f.write_str("the usual share of its life has passed"),
@@ -250,6 +268,13 @@ pub fn decide(
     }
     if let (Some(preferred), HeldChain::Other) = (&spec.preferred_chain, observed.chain) {
         return attempt(Reason::ChainChanged(preferred.clone()), observed, asked, now);
+    }
+    if let Some(withdrawn) = observed.withdrawn {
+        let reason = match withdrawn {
+            Withdrawn::Revoked => Reason::Revoked,
+            Withdrawn::ToBeRevoked => Reason::ToBeRevoked,
+        };
+        return attempt(reason, observed, asked, now);
     }
     if asked == Asked::Forced {
         return attempt(Reason::Forced, observed, asked, now);

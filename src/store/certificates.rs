@@ -58,6 +58,21 @@ impl Store {
         run(&place, move || names_in(&certs).map_err(storage("list", &certs))).await
     }
 
+    /// The generation with the leaf `sha256`, key and origin with it; `None` if there is no such
+    /// whole one, or it is not known where it came from.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the generations can't be listed.
+    pub async fn stored(
+        &self,
+        name: &CertificateName,
+        sha256: Fingerprint,
+    ) -> Result<Option<IssuedCertificate>, StorageError> {
+        let lineage = self.lineage(name);
+        run(&lineage.clone(), move || lineage.stored(sha256)).await
+    }
+
     /// Stores `issued` as a new generation of the certificate `name` and makes it current. On return
     /// all of it is on disk. The same certificate stored twice is one generation.
     ///

@@ -13,7 +13,12 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::{EngineError, Expected, Key, Store};
-use crate::model::{CertificateName, CertificateState, StorageError, TargetName, TargetState};
+use crate::model::{
+    CertificateName, CertificateState, PendingRevocation, StorageError, TargetName, TargetState,
+};
+
+/// A revocation that was asked for.
+const REVOCATION: &str = "revocation.json";
 
 /// How many lines of a history are kept.
 const MAX_HISTORY_LINES: usize = 1000;
@@ -74,6 +79,35 @@ impl Store {
         state: &TargetState,
     ) -> Result<(), StorageError> {
         self.save_json(&Key::target(target, name), state).await
+    }
+
+    /// The revocation of a certificate named `name` that was asked for and is not done yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the document can't be read.
+    pub async fn pending_revocation(
+        &self,
+        name: &CertificateName,
+    ) -> Result<Option<PendingRevocation>, StorageError> {
+        self.load_json(&Key::certificate(name, REVOCATION)).await
+    }
+
+    /// Remembers `pending`, or that there is none; it is on disk on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it can't be written.
+    pub async fn save_pending_revocation(
+        &self,
+        name: &CertificateName,
+        pending: Option<&PendingRevocation>,
+    ) -> Result<(), StorageError> {
+        let key = Key::certificate(name, REVOCATION);
+        match pending {
+            Some(pending) => self.save_json(&key, pending).await,
+            None => self.remove(&key).await,
+        }
     }
 
     /// Adds `line` to the history of the certificate `name`, of which the last thousand lines and

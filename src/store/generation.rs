@@ -14,7 +14,7 @@ use super::error::{GroupError, MismatchError, storage};
 use super::file::{self, Content};
 use super::{HeldError, ReadError};
 use crate::model::pem::MAX_PEM_BYTES;
-use crate::model::{Chain, Fingerprint, Leaf, Origin, PrivateKey, StorageError};
+use crate::model::{Chain, Fingerprint, IssuedCertificate, Leaf, Origin, PrivateKey, StorageError};
 use crate::sys::atomic::{self, Access, WriteError};
 use crate::sys::user;
 
@@ -205,6 +205,19 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
         }
         _ => Ok(Whole { leaf: chain.leaf, meta }),
     }
+}
+
+/// What is in `directory`, if it can be read and it is known where it came from.
+pub(super) fn stored(directory: &Path) -> Option<IssuedCertificate> {
+    let load = |name: &str| file::read(&directory.join(name), MAX_PEM_BYTES).ok();
+    let chain = Chain::parse_pem(&load(FULL_CHAIN)?.bytes).ok()?;
+    let key = PrivateKey::from_pem(&load(PRIVATE_KEY)?.bytes).ok()?;
+    let origin = read_meta(directory)?.origin?;
+    (key.public_key().ok()? == chain.leaf.public_key).then_some(IssuedCertificate {
+        chain,
+        key,
+        origin,
+    })
 }
 
 /// Makes the generation in `directory` anew from whatever is left of it: certificate and key each

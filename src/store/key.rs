@@ -7,7 +7,10 @@
 
 use std::fmt;
 
-use crate::model::{AuthorityLabel, CaName, CertificateName, TargetName};
+use crate::model::{AuthorityLabel, CaName, CertificateName, Fingerprint, TargetName};
+
+/// What the keys of all lists of revoked certificates begin with.
+pub(super) const REVOCATION_LISTS: &str = "crl/";
 
 /// The longest part of a key between two slashes, in bytes: a name, and what is put behind it.
 const MAX_PART: usize = 128;
@@ -71,6 +74,11 @@ impl Key {
     /// The state of a certificate at a target.
     pub(super) fn target(target: &TargetName, name: &CertificateName) -> Self {
         Self(format!("targets/{target}/{name}.json"))
+    }
+
+    /// The document `file` of the list of revoked certificates that lies at `url`.
+    pub(super) fn revocation_list(url: &str, file: &'static str) -> Self {
+        Self(format!("{REVOCATION_LISTS}{}/{file}", Fingerprint::of(url.as_bytes())))
     }
 
     /// The alerts that wait.

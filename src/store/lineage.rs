@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::HeldError;
 use super::error::storage;
 use super::generation::{self, Rendered, Rights, Whole};
-use crate::model::{Fingerprint, Generation, Held, StorageError, Timestamp};
+use crate::model::{Fingerprint, Generation, Held, IssuedCertificate, StorageError, Timestamp};
 use crate::sys::atomic::{self, Access, TEMPORARY_PREFIX};
 use crate::sys::crash;
 
@@ -156,6 +156,16 @@ impl Lineage {
             generation::read(&self.directory(Slot::Generation(it))).ok().map(|whole| (it, whole))
         };
         Ok(labels.into_iter().filter_map(read).collect())
+    }
+
+    /// The generation with the leaf `sha256`.
+    pub(super) fn stored(
+        &self,
+        sha256: Fingerprint,
+    ) -> Result<Option<IssuedCertificate>, StorageError> {
+        let whole = self.whole()?;
+        let found = whole.iter().find(|(_, it)| it.leaf.sha256 == sha256);
+        Ok(found.and_then(|(it, _)| generation::stored(&self.directory(Slot::Generation(*it)))))
     }
 
     /// Makes `rendered` the current generation. One that is there already is only pointed to.

@@ -20,6 +20,7 @@ mod opening;
 mod ports;
 mod pulse;
 mod repair;
+mod revocation_lists;
 mod settings;
 
 pub use directory::DirectoryEngine;

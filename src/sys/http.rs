@@ -49,6 +49,39 @@ impl Default for HttpSettings {
     }
 }
 
+/// Which addresses a client may connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those that anybody may reach: never this machine, its neighbours, or a private network.
+    Public,
+    /// This machine alone.
+    Loopback,
+}
+
+impl Reach {
+    fn allows(self, address: IpAddr) -> bool {
+        match self {
+            Self::Public => is_public(address),
+            Self::Loopback => address.is_loopback(),
+        }
+    }
+}
+
+impl reqwest::dns::Resolve for Reach {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let reach = *self;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            // Looked up here and connected to: no second answer can lead elsewhere.
+            let allowed: Vec<_> = found.filter(|it| reach.allows(it.ip())).collect();
+            if allowed.is_empty() {
+                return Err("no address that may be asked".into());
+            }
+            Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
 /// An exchange did not take place, or not within its limits.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -58,6 +91,9 @@ pub enum HttpError {
     /// The URL is not https (or http to loopback), or not a URL.
     #[error("refuses a URL that is not https (plain http is for loopback addresses alone)")]
     NotHttps,
+    /// The URL leads where its author has no business.
+    #[error("refuses a URL that leads to this machine or into a private network")]
+    OutOfReach,
     /// No connection, no TLS, or broken off.
     #[error("the connection failed")]
     Connection(#[source] reqwest::Error),
@@ -77,6 +113,7 @@ pub enum HttpError {
 pub struct HttpClient {
     client: reqwest::Client,
     max_body: usize,
+    strangers: Option<Reach>,
 }
 
 impl HttpClient {
@@ -92,7 +129,7 @@ impl HttpClient {
             builder = builder.tls_certs_only(roots);
         }
         let client = builder.build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body })
+        Ok(Self { client, max_body: settings.max_body, strangers: None })
     }
 
     /// A client that speaks plain HTTP over the Unix socket `path`, whatever host a URL names.
@@ -102,7 +139,19 @@ impl HttpClient {
     /// As [`HttpClient::new`].
     pub fn over_unix_socket(path: &Path, settings: &HttpSettings) -> Result<Self, HttpError> {
         let client = builder(settings).unix_socket(path).build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body })
+        Ok(Self { client, max_body: settings.max_body, strangers: None })
+    }
+
+    /// A client for URLs that a stranger wrote, such as those in a certificate: plain HTTP too, and
+    /// to addresses within `reach` alone, whatever their name resolves to.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClient::new`].
+    pub fn for_strangers(settings: &HttpSettings, reach: Reach) -> Result<Self, HttpError> {
+        let builder = builder(settings).dns_resolver(std::sync::Arc::new(reach));
+        let client = builder.build().map_err(HttpError::Setup)?;
+        Ok(Self { client, max_body: settings.max_body, strangers: Some(reach) })
     }
 
     /// Sends `request` and reads the whole answer, whatever its status.
@@ -129,8 +178,11 @@ impl HttpClient {
         let (parts, body) = request.into_parts();
         let mut uri = parts.uri;
         for _ in 0..=MAX_REDIRECTS {
-            if !may_be_asked(&uri) {
-                return Err(HttpError::NotHttps);
+            match self.strangers {
+                Some(reach) if may_be_asked_by_strangers(&uri, reach) => {}
+                Some(_) => return Err(HttpError::OutOfReach),
+                None if may_be_asked(&uri) => {}
+                None => return Err(HttpError::NotHttps),
             }
             let sent = self
                 .client
@@ -193,6 +245,47 @@ pub fn may_be_asked(uri: &Uri) -> bool {
     }
 }
 
+/// Whether `url` leads to this machine.
+#[must_use]
+pub fn is_loopback_url(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback))
+}
+
+/// A name is judged when it is resolved; here only what is no name.
+fn may_be_asked_by_strangers(uri: &Uri, reach: Reach) -> bool {
+    let Some(host) = uri.host() else { return false };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && bare.parse::<IpAddr>().map_or(true, |it| reach.allows(it))
+}
+
+/// Whether anybody may reach `address`: none of the special ranges of RFC 6890 and its successors.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, third, _] = address.octets();
+            let special = address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_documentation()
+                || matches!((first, second, third), (0 | 224.., _, _) | (100, 64..=127, _))
+                || matches!((first, second, third), (192, 0, 0) | (198, 18..=19, _));
+            !special
+        }
+        IpAddr::V6(address) => match address.segments() {
+            // An IPv4 address in other clothes: mapped, and by NAT64.
+            [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                let [[a, b], [c, d]] = [high, low].map(u16::to_be_bytes);
+                is_public(IpAddr::from([a, b, c, d]))
+            }
+            // 6to4 and Teredo lead into IPv4 unseen; documentation.
+            [0x2002, ..] | [0x2001, 0 | 0xdb8, ..] => false,
+            // Only these are given out so far.
+            [first, ..] => (0x2000..0x4000).contains(&first),
+        },
+    }
+}
+
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -213,6 +306,55 @@ fn redirected(method: &Method, asked: &Uri, answer: &reqwest::Response) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strangers_url_leads_neither_here_nor_into_a_private_network() {
+        for address in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "ff02::1",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+        let asked = |url: &str, reach| may_be_asked_by_strangers(&url.parse().unwrap(), reach);
+        assert!(asked("http://crl.example/1", Reach::Public));
+        assert!(asked("http://127.0.0.1:80/1", Reach::Loopback));
+        assert!(!asked("http://127.0.0.1:80/1", Reach::Public));
+        assert!(!asked("http://[::1]/1", Reach::Public) && !asked("ftp://x/1", Reach::Public));
+        assert!(!asked("http://8.8.8.8/1", Reach::Loopback));
+    }
+
+    #[tokio::test]
+    async fn a_strangers_name_that_resolves_to_this_machine_is_not_asked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let client = HttpClient::for_strangers(&HttpSettings::default(), Reach::Public).unwrap();
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = url.parse().unwrap();
+        assert!(matches!(client.send(request).await, Err(HttpError::Connection(_))));
+        let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+        assert!(accepted.is_err(), "nobody connected");
+    }
 
     #[test]
     fn only_https_leaves_the_machine() {

@@ -29,6 +29,25 @@ fn account(site: &Site, words: &[&str]) -> Value {
     serde_json::from_str(&done.stdout).unwrap()
 }
 
+const CONTACT: &str = "contact = [\"mailto:ops@example.com\"]\n";
+
+/// Puts `lines` behind the line `before` of the configuration.
+#[track_caller]
+fn configure(site: &Site, before: &str, lines: &str) {
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    assert!(config.contains(before), "{config}");
+    site.workspace.write("renewd.toml", &config.replacen(before, &format!("{before}{lines}"), 1));
+}
+
+/// The code of the failure of a forced renewal.
+#[track_caller]
+fn refused(site: &Site) -> Value {
+    let renewed = site.renewd(&["renew", "--force", NAME, "--json"]);
+    assert_eq!(renewed.code, 1, "{renewed}");
+    let reports: Value = serde_json::from_str(&renewed.stdout).unwrap();
+    reports[0]["failures"][0].clone()
+}
+
 #[track_caller]
 fn force(site: &Site) {
     let renewed = site.renewd(&["renew", "--force", NAME]);
@@ -42,8 +61,7 @@ fn an_account_is_shown_updated_and_rolled_over_and_orders_go_on() {
     assert_eq!((&shown["ca"], &shown["status"]), (&"lab".into(), &"valid".into()), "{shown}");
     assert!(shown["terms"].as_str().unwrap().starts_with("data:"), "{shown}");
 
-    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
-    site.workspace.write_config(&format!("contact = [\"mailto:ops@example.com\"]\n{config}"));
+    configure(&site, "terms_of_service_agreed = true\n", CONTACT);
     let updated = account(&site, &["update"]);
     assert_eq!(updated["contact"][0], "mailto:ops@example.com");
 
@@ -81,11 +99,10 @@ fn a_deactivated_account_is_not_replaced_unasked() {
     assert_eq!(account(&site, &["deactivate", "--yes"])["status"], "deactivated");
     let registered = site.pebble.requests().count(Endpoint::NewAccount);
     for _ in 0..2 {
-        let renewed = site.renewd(&["renew", "--force", NAME]);
-        assert_eq!(renewed.code, 1, "{renewed}");
-        assert!(renewed.stderr.contains("renewd account register"), "{renewed}");
+        let failure = refused(&site);
+        assert_eq!(failure["code"], "acme.account_deactivated");
+        assert!(failure["hint"].as_str().unwrap().contains("renewd account register"));
     }
-    assert_eq!(site.status()["error_code"], "acme.account_deactivated");
     assert_eq!(site.pebble.requests().count(Endpoint::NewAccount), registered);
 
     assert_eq!(account(&site, &["register"])["status"], "valid");
@@ -100,9 +117,7 @@ fn an_account_that_was_ended_elsewhere_stops_and_is_not_made_anew() {
     account(&site, &["deactivate", "--yes"]);
     // As if another machine with the same account had done it.
     site.workspace.write("state/private/accounts/lab/account.json", &before);
-    let renewed = site.renewd(&["renew", "--force", NAME]);
-    assert_eq!(renewed.code, 1, "{renewed}");
-    assert_eq!(site.status()["error_code"], "acme.account_closed", "{}", site.status());
+    assert_eq!(refused(&site)["code"], "acme.account_closed");
     assert_eq!(std::fs::read_to_string(&folder).unwrap(), before);
 }
 
@@ -120,10 +135,8 @@ fn an_account_is_bound_with_our_own_key_and_contact() {
 
     // As it is copied from a CA's page: with a line's end.
     site.workspace.write_secret("eab.key", &format!(" {hmac_key}\n"), 0o600);
-    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
-    let bound = "[ca.lab]\neab_kid = \"kid-1\"\neab_hmac_file = \"eab.key\"\n";
-    let config = config.replace("[ca.lab]\n", bound);
-    site.workspace.write_config(&format!("contact = [\"mailto:ops@example.com\"]\n{config}"));
+    configure(&site, "[ca.lab]\n", "eab_kid = \"kid-1\"\neab_hmac_file = \"eab.key\"\n");
+    configure(&site, "terms_of_service_agreed = true\n", CONTACT);
     force(&site);
     let shown = account(&site, &["show"]);
     assert_eq!((&shown["eab_key_id"], &shown["status"]), (&"kid-1".into(), &"valid".into()));

@@ -29,6 +29,7 @@ mod measure;
 mod one_shot;
 mod peers;
 mod requests;
+mod revocation;
 mod site;
 mod supervision;
 mod telling;

@@ -1,5 +1,5 @@
 //! Signed requests (RFC 7515 as RFC 8555 §6.2 narrows it): ES256 with the account key, HS256 for
-//! an external account binding.
+//! an external account binding; for a revocation, also with the key of a certificate.
 //!
 //! An [`Envelope`] is a request that can be signed again with another nonce, which is what a
 //! badNonce asks for: also one that instant-acme has signed first.
@@ -7,7 +7,11 @@
 //! Not here: where nonces come from ([`crate::acme::wire`]).
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    RSA_PKCS1_SHA256,
+};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -35,24 +39,52 @@ pub enum AccountKeyError {
     Binding,
 }
 
-/// An account key, ready to sign. Prints only its name.
+/// An account key, ready to sign; for a revocation also a certificate's key. Prints only its name.
 pub(in crate::acme) struct AccountKey {
-    pair: EcdsaKeyPair,
+    pair: Pair,
     pkcs8: PrivatePkcs8KeyDer<'static>,
+}
+
+enum Pair {
+    P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
 }
 
 impl AccountKey {
     /// The key of `stored`, which must be P-256.
     pub(in crate::acme) fn new(stored: &PrivateKey) -> Result<Self, AccountKeyError> {
+        match Self::of_certificate(stored)? {
+            key @ Self { pair: Pair::P256(_), .. } => Ok(key),
+            _ => Err(AccountKeyError::Unsuitable),
+        }
+    }
+
+    /// The key of `stored`, of any kind that certificates of ours have: for a revocation by it
+    /// (RFC 8555 §7.6).
+    pub(in crate::acme) fn of_certificate(stored: &PrivateKey) -> Result<Self, AccountKeyError> {
         let PrivateKeyDer::Pkcs8(pkcs8) =
             stored.secret_der().map_err(AccountKeyError::Unreadable)?
         else {
             return Err(AccountKeyError::Unsuitable);
         };
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.secret_pkcs8_der())
-                .map_err(|_rejected| AccountKeyError::Unsuitable)?;
+        let der = pkcs8.secret_pkcs8_der();
+        let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map(Pair::P256);
+        let p384 = || EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der);
+        let pair = p256
+            .or_else(|_other| p384().map(Pair::P384))
+            .or_else(|_other| RsaKeyPair::from_pkcs8(der).map(Pair::Rsa))
+            .map_err(|_rejected| AccountKeyError::Unsuitable)?;
         Ok(Self { pair, pkcs8 })
+    }
+
+    /// The name of its signatures (RFC 7518 §3.1).
+    fn algorithm(&self) -> &'static str {
+        match self.pair {
+            Pair::P256(_) => "ES256",
+            Pair::P384(_) => "ES384",
+            Pair::Rsa(_) => "RS256",
+        }
     }
 
     /// The key in the form that instant-acme takes.
@@ -62,10 +94,16 @@ impl AccountKey {
 
     /// The public half (RFC 7517), with the members that its thumbprint is made of.
     pub(in crate::acme) fn jwk(&self) -> Value {
-        // SEC 1 §2.3.3: 04, then x and y of 32 bytes each.
-        let point = self.pair.public_key().as_ref();
-        let coordinate = |from: usize, to: usize| encoded(point.get(from..to).unwrap_or_default());
-        json!({ "crv": "P-256", "kty": "EC", "x": coordinate(1, 33), "y": coordinate(33, 65) })
+        match &self.pair {
+            Pair::P256(pair) => elliptic("P-256", pair.public_key().as_ref()),
+            Pair::P384(pair) => elliptic("P-384", pair.public_key().as_ref()),
+            Pair::Rsa(pair) => {
+                let public = pair.public_key();
+                let exponent = public.exponent().big_endian_without_leading_zero();
+                let modulus = public.modulus().big_endian_without_leading_zero();
+                json!({ "e": encoded(exponent), "kty": "RSA", "n": encoded(modulus) })
+            }
+        }
     }
 
     /// Names the public half (RFC 7638): the same for whoever knows the key.
@@ -75,12 +113,28 @@ impl AccountKey {
     }
 
     fn sign(&self, text: &str) -> Result<String, AccountKeyError> {
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), text.as_bytes())
-            .map_err(|_failed| AccountKeyError::Signing)?;
-        Ok(encoded(signature.as_ref()))
+        let random = SystemRandom::new();
+        let failed = |_failed| AccountKeyError::Signing;
+        match &self.pair {
+            Pair::P256(pair) | Pair::P384(pair) => {
+                let signature = pair.sign(&random, text.as_bytes()).map_err(failed)?;
+                Ok(encoded(signature.as_ref()))
+            }
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, text.as_bytes(), &mut signature)
+                    .map_err(failed)?;
+                Ok(encoded(&signature))
+            }
+        }
     }
+}
+
+/// The public `point` on `curve`, in SEC 1's form (§2.3.3): 04, then x and y of the same length.
+fn elliptic(curve: &str, point: &[u8]) -> Value {
+    let coordinates = point.get(1..).unwrap_or_default();
+    let (x, y) = coordinates.split_at(coordinates.len() / 2);
+    json!({ "crv": curve, "kty": "EC", "x": encoded(x), "y": encoded(y) })
 }
 
 impl std::fmt::Debug for AccountKey {
@@ -105,7 +159,7 @@ impl Envelope {
         payload: &Value,
     ) -> Self {
         let mut header = Map::new();
-        header.insert("alg".into(), "ES256".into());
+        header.insert("alg".into(), key.algorithm().into());
         match kid {
             Some(kid) => header.insert("kid".into(), kid.into()),
             None => header.insert("jwk".into(), key.jwk()),
@@ -215,7 +269,8 @@ mod tests {
             body["protected"].as_str().unwrap(),
             body["payload"].as_str().unwrap()
         );
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key())
+        let Pair::P256(pair) = &key.pair else { unreachable!("{key:?}") };
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key())
             .verify(text.as_bytes(), &decoded(&body["signature"]))
             .unwrap();
     }

@@ -4,3 +4,4 @@
 
 pub(in crate::acme) mod account;
 pub(in crate::acme) mod jws;
+pub(in crate::acme) mod revocation;

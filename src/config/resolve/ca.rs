@@ -219,7 +219,9 @@ fn external_account_binding(
     let hmac_key =
         sources.read(world.secrets, world.environment, &mut world.watched, &mut item.faults);
     if let Some(at) = &hmac_key {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(at.value.reveal().trim_end_matches('='));
+        // As leniently as it is used: some CAs show it in plain base64, and pages leave blanks.
+        let text = at.value.reveal().trim().replace('+', "-").replace('/', "_");
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         if bytes.is_err() {
             let hint = "store the HMAC key as the CA gave it, without anything else";
             item.faults.push(at.fault("what it names is not base64url").hint(hint));

@@ -75,6 +75,7 @@ struct World {
     selected_renewal: Option<Timestamp>,
     preferred_chain: Option<String>,
     chain: HeldChain,
+    withdrawn: Option<Withdrawn>,
 }
 
 fn world(held: Option<Held>) -> World {
@@ -87,6 +88,7 @@ fn world(held: Option<Held>) -> World {
         selected_renewal: None,
         preferred_chain: None,
         chain: HeldChain::Settled,
+        withdrawn: None,
     }
 }
 
@@ -100,6 +102,7 @@ fn decided(world: &World, asked: Asked, now: Timestamp) -> Renewal {
         order_under_way: world.order_under_way,
         selected_renewal: world.selected_renewal,
         chain: world.chain,
+        withdrawn: world.withdrawn,
     };
     let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
     decide(&spec, &observed, asked, now)
@@ -132,6 +135,18 @@ fn a_short_life_is_renewed_at_its_half() {
     // Ten days are not short.
     let keep = decided(&world(Some(held_for(10))), Asked::ByTime, day(6));
     assert!(matches!(keep, Renewal::Keep { .. }), "{keep:?}");
+}
+
+#[test]
+fn what_is_revoked_or_to_be_is_due_at_once_and_waits_after_failures() {
+    for (withdrawn, reason) in
+        [(Withdrawn::Revoked, Reason::Revoked), (Withdrawn::ToBeRevoked, Reason::ToBeRevoked)]
+    {
+        let mut world = World { withdrawn: Some(withdrawn), ..world(Some(issued_on(0, 90))) };
+        check(&world, day(0), &issue(reason.clone()));
+        world.attempts.next_attempt_at = Some(day(2));
+        check(&world, day(1), &Renewal::BackOff { until: day(2), reason });
+    }
 }
 
 #[test]
