@@ -216,18 +216,26 @@ pub struct RevokeArguments {
     /// Which key asks for it.
     #[arg(long, value_name = "KEY", default_value = "account")]
     pub key: RevokeKey,
-    /// Put another certificate in its place first; with keyCompromise, right after.
-    #[arg(long, conflicts_with = "no_reissue")]
-    pub reissue: bool,
-    /// Put no other in its place out of turn, not even with keyCompromise.
-    #[arg(long)]
-    pub no_reissue: bool,
+    /// What comes in its place.
+    #[command(flatten)]
+    pub successor: Successor,
     /// Really do it.
     #[arg(long)]
     pub yes: bool,
     /// How long to wait for another process, or for the daemon's work; then exit code 4.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
+}
+
+/// What comes in a revoked certificate's place.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Successor {
+    /// Put another certificate in its place first; with keyCompromise, right after.
+    #[arg(long, conflicts_with = "no_reissue")]
+    pub reissue: bool,
+    /// Put no other in its place out of turn, not even with keyCompromise.
+    #[arg(long)]
+    pub no_reissue: bool,
 }
 
 /// Which key asks for a revocation.

@@ -48,7 +48,7 @@ pub(super) async fn revoke(global: &Global, arguments: RevokeArguments) -> Resul
 }
 
 fn request(arguments: &RevokeArguments) -> RevocationRequest {
-    let reissue = match (arguments.reissue, arguments.no_reissue) {
+    let reissue = match (arguments.successor.reissue, arguments.successor.no_reissue) {
         (true, _) => Some(true),
         (_, true) => Some(false),
         _ => None,

@@ -16,7 +16,7 @@
 use crate::issue::{IssueError, Side};
 use crate::model::{
     Attempts, CertificateName, CertificateSpec, Event, Explain, Failure, PendingRevocation, Retry,
-    Revocation, RevocationRequest, RevokedBy, StorageError, Timestamp, chain_text,
+    Revocation, RevocationRequest, RevokedBy, StorageError, Timestamp,
 };
 use crate::plan::backoff::{after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Deployment};
@@ -173,11 +173,11 @@ impl Lifecycle {
         &self,
         spec: &CertificateSpec,
         facts: &mut Facts,
-        mut pending: PendingRevocation,
+        pending: PendingRevocation,
     ) -> Result<Option<Failure>, StorageError> {
         let now = self.clock.now();
         let attempts = &pending.attempts;
-        if attempts.waits_until(now).or(attempts.forbidden_until(now)).is_some() {
+        if attempts.waits_until(now).is_some() || attempts.forbidden_until(now).is_some() {
             return Ok(attempts.last.clone());
         }
         let Some(old) = self.store.stored(&spec.name, pending.certificate).await? else {
@@ -186,49 +186,50 @@ impl Lifecycle {
             facts.pending = None;
             return Ok(None);
         };
-        let done = self.issuer.revoke(&old, &pending.request).await;
-        match done {
-            Ok(()) => {
-                let reason = pending.request.reason.to_string();
-                let revocation = Revocation {
-                    certificate: pending.certificate,
-                    since: now,
-                    reason: Some(reason.clone()),
-                    by: RevokedBy::Us,
-                    reissue: pending.request.reissues(),
-                };
-                let serial = old.chain.leaf.serial_text();
-                self.remember_revocation(spec, facts, revocation, serial).await?;
-                self.store.save_pending_revocation(&spec.name, None).await?;
-                facts.pending = None;
-                Ok(None)
-            }
-            Err(error) => {
-                let failure = error.failure(now);
-                let retry_at = if gives_up(&error) {
-                    self.store.save_pending_revocation(&spec.name, None).await?;
-                    facts.pending = None;
-                    None
-                } else {
-                    let rung = pending.attempts.failures.saturating_add(1);
-                    let pause = match error.side() {
-                        Side::Ca => after_ca_failure(rung, None, (self.jitter)()),
-                        Side::Local => after_local_failure(rung, (self.jitter)()),
-                    };
-                    pending.attempts.fail(failure.clone(), error.retry(), pause);
-                    self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
-                    let retry_at = pending.attempts.next_attempt_at;
-                    facts.pending = Some(pending);
-                    retry_at
-                };
-                self.write_history(spec, "revocation_failed", &chain_text(&error)).await;
-                let certificate = spec.name.clone();
-                let event =
-                    Event::RevocationFailed { certificate, failure: failure.clone(), retry_at };
-                self.observer.observe(&event);
-                Ok(Some(failure))
-            }
+        if let Err(error) = self.issuer.revoke(&old, &pending.request).await {
+            return Ok(Some(self.note_failed_revocation(spec, facts, pending, &error).await?));
         }
+        let revocation = Revocation {
+            certificate: pending.certificate,
+            since: now,
+            reason: Some(pending.request.reason.to_string()),
+            by: RevokedBy::Us,
+            reissue: pending.request.reissues(),
+        };
+        self.remember_revocation(spec, facts, revocation, old.chain.leaf.serial_text()).await?;
+        self.store.save_pending_revocation(&spec.name, None).await?;
+        facts.pending = None;
+        Ok(None)
+    }
+
+    /// Remembers that the CA did not revoke; what it refused for good is not asked again.
+    async fn note_failed_revocation(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+        mut pending: PendingRevocation,
+        error: &IssueError,
+    ) -> Result<Failure, StorageError> {
+        let failure = error.failure(self.clock.now());
+        facts.pending = if gives_up(error) {
+            None
+        } else {
+            let rung = pending.attempts.failures.saturating_add(1);
+            let jitter = (self.jitter)();
+            let pause = match error.side() {
+                Side::Ca => after_ca_failure(rung, None, jitter),
+                Side::Local => after_local_failure(rung, jitter),
+            };
+            pending.attempts.fail(failure.clone(), error.retry(), pause);
+            Some(pending)
+        };
+        self.store.save_pending_revocation(&spec.name, facts.pending.as_ref()).await?;
+        self.write_history(spec, "revocation_failed", &failure.message).await;
+        let certificate = spec.name.clone();
+        let retry_at = facts.pending.as_ref().and_then(|it| it.attempts.next_attempt_at);
+        let event = Event::RevocationFailed { certificate, failure: failure.clone(), retry_at };
+        self.observer.observe(&event);
+        Ok(failure)
     }
 
     pub(super) async fn remember_revocation(

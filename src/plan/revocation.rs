@@ -30,7 +30,7 @@ pub fn next_check_at(
     // A moment in the future is one of a clock that was put right since.
     let last = last.filter(|it| it.certificate == held.fingerprint() && it.checked_at <= now);
     let issued_at = held.origin.as_ref()?.issued_at;
-    let from = last.map_or(issued_at.min(now), |it| it.checked_at);
+    let from = last.map_or_else(|| issued_at.min(now), |it| it.checked_at);
     Some(from.saturating_add(INTERVAL))
 }
 

@@ -126,6 +126,9 @@ fn a_daemon_revokes_and_replaces_when_asked() {
 // Pebble's certificates name no list and it makes none, so for what follows a certificate with a
 // list is put into the store, of an issuer of the test's own, as if Pebble had given it yesterday.
 
+/// Where nginx shows the list: what it shows over plain HTTP lies there.
+const PLACE: &str = ".well-known/acme-challenge/list.crl";
+
 /// An issuer, a certificate of it in the store, and a server with its list.
 struct Listed {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -138,7 +141,7 @@ impl Listed {
     fn new(site: &Site) -> Self {
         let port = free_port();
         let server = Nginx::start(&NginxOptions { http_port: Some(port), ..Default::default() });
-        let list = server.webroot().join("list.crl");
+        let list = server.webroot().join(PLACE);
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages =
@@ -153,7 +156,7 @@ impl Listed {
         let year: i32 = now[..4].parse().unwrap();
         params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
         params.not_after = rcgen::date_time_ymd(year + 2, 1, 1);
-        let uris = vec![format!("http://{}/list.crl", server.http())];
+        let uris = vec![format!("http://{}/{PLACE}", server.http())];
         params.crl_distribution_points = vec![rcgen::CrlDistributionPoint { uris }];
         let key = rcgen::KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &issuer).unwrap().pem();
