@@ -106,7 +106,7 @@ fn refusal_hint(problem: &Problem, terms: Option<&str>) -> Option<String> {
         ProblemKind::InvalidProfile => "set profile to one that the CA offers, or take it away",
         ProblemKind::AccountDoesNotExist | ProblemKind::Unauthorized => {
             "ask the CA whether the account was closed; to begin with a new one, run \
-             `renewd account register --replace`"
+             `renewd account register` with --replace"
         }
         _ => return None,
     };
