@@ -90,25 +90,37 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
         Command::Deploy(arguments) => renew::deploy(global, arguments).await,
         Command::Revoke(arguments) => revoke::revoke(global, arguments).await,
         Command::Check(arguments) => check::check(global, &arguments).await,
-        Command::Config { command } => match command {
-            ConfigCommand::Show { name } => config::show(global, name.as_ref()),
-            ConfigCommand::Reference => Ok(config::reference()),
-            ConfigCommand::Schema => Ok(config::schema()),
-        },
+        Command::Config { command } => dispatch_config(global, &command),
         Command::Account { command } => account::account(global, command).await,
-        Command::Ca { command } => match command {
-            CaCommand::Root { name } => ca::root(global, name.as_ref()).await,
-            CaCommand::Init { name, wait } => ca::init(global, name.as_ref(), wait).await,
-        },
-        Command::Alert { command } => match command {
-            AlertCommand::Test => alert::test(global).await,
-            AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
-        },
+        Command::Ca { command } => dispatch_ca(global, command).await,
+        Command::Alert { command } => dispatch_alert(global, command).await,
         Command::Dns { command: DnsCommand::Test { solver, name } } => {
             dns::test(global, &solver, &name).await
         }
         Command::Reload => reload::reload(global).await,
         Command::Deployer(arguments) => deployer::deployer(global, &arguments, sockets).await,
+    }
+}
+
+fn dispatch_config(global: &Global, command: &ConfigCommand) -> Result<Exit, Ended> {
+    match command {
+        ConfigCommand::Show { name } => config::show(global, name.as_ref()),
+        ConfigCommand::Reference => Ok(config::reference()),
+        ConfigCommand::Schema => Ok(config::schema()),
+    }
+}
+
+async fn dispatch_ca(global: &Global, command: CaCommand) -> Result<Exit, Ended> {
+    match command {
+        CaCommand::Root { name } => ca::root(global, name.as_ref()).await,
+        CaCommand::Init { name, wait } => ca::init(global, name.as_ref(), wait).await,
+    }
+}
+
+async fn dispatch_alert(global: &Global, command: AlertCommand) -> Result<Exit, Ended> {
+    match command {
+        AlertCommand::Test => alert::test(global).await,
+        AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
     }
 }
 

@@ -68,6 +68,7 @@ mod tests {
             issued_at: hour(100),
             order_url: None,
             test: false,
+            preferred_chain: None,
         };
         let directory = "/certs/site/0001".into();
         Held { generation: Some(Generation(1)), leaf, origin: Some(origin), directory }
