@@ -142,11 +142,12 @@ shape! {
 shape! {
     /// One way to prove control of identifiers.
     RawSolver {
-        /// `http-01` or `dns-01`; `tls-alpn-01` comes with a later version.
+        /// `http-01`, `tls-alpn-01` or `dns-01`.
         r#type: SolverType as "http-01",
         /// The folder that a web server shows: files go below `.well-known/acme-challenge/`.
         webroot: FilePath as "/var/www/html",
-        /// Or where renewd itself listens, while there is something to prove.
+        /// Or where renewd itself listens, while there is something to prove. With tls-alpn-01 by
+        /// default `0.0.0.0:443`.
         listen: OneOrMany<SocketAddr> as ["127.0.0.1:8402", "[::1]:8402"],
         /// The identifiers that it is for; `*.example.net` is every name below. The most specific
         /// wins.

@@ -28,6 +28,8 @@ pub enum SolverError {
     Listen {
         /// The address, as configured.
         address: SocketAddr,
+        /// What would be proven there.
+        challenge_type: ChallengeType,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -42,6 +44,20 @@ pub enum SolverError {
         identifier: Identifier,
         /// By which kind of challenge.
         challenge_type: ChallengeType,
+    },
+    /// No certificate could be made for a proof.
+    #[error("no certificate can be made to prove {identifier}: {reason}")]
+    Certificate {
+        /// What was to be proven.
+        identifier: Identifier,
+        /// What the libraries said.
+        reason: String,
+    },
+    /// Another order shows its proof for the same name just now, and only one can be shown.
+    #[error("another order is proving {identifier} just now")]
+    Busy {
+        /// What was to be proven.
+        identifier: Identifier,
     },
     /// DNS could not be changed, or does not show it.
     #[error(transparent)]
@@ -63,6 +79,8 @@ impl Explain for SolverError {
             Self::Webroot { .. } => "solver.webroot",
             Self::Listen { .. } | Self::NoAddress => "solver.listen",
             Self::Unsuited { .. } => "solver.unsuited",
+            Self::Certificate { .. } => "solver.certificate",
+            Self::Busy { .. } => "solver.busy",
             Self::Dns(source) => source.code(),
             Self::Interrupted => "solver.interrupted",
         }
@@ -70,7 +88,11 @@ impl Explain for SolverError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Webroot { .. } | Self::Listen { .. } | Self::Interrupted => Retry::BackOff,
+            Self::Webroot { .. }
+            | Self::Listen { .. }
+            | Self::Certificate { .. }
+            | Self::Busy { .. }
+            | Self::Interrupted => Retry::BackOff,
             Self::NoAddress | Self::Unsuited { .. } => Retry::AfterChange,
             Self::Dns(source) => source.retry(),
         }
@@ -79,13 +101,18 @@ impl Explain for SolverError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Webroot { directory, source } => webroot_hint(directory, source.io_error()),
-            Self::Listen { address, source } => listen_hint(*address, source),
-            Self::NoAddress => Some("set listen = [\"127.0.0.1:8402\"] or a webroot".into()),
+            Self::Listen { address, challenge_type, source } => {
+                listen_hint(*address, *challenge_type, source)
+            }
+            Self::NoAddress => Some("name an address in `listen`".into()),
             Self::Unsuited { .. } => Some(
                 "choose another solver for it by solver = or for = in the configuration".into(),
             ),
             Self::Dns(source) => source.hint(),
-            Self::Interrupted => None,
+            Self::Busy { .. } => Some(
+                "nothing: it is tried again in seconds; one certificate for both avoids it".into(),
+            ),
+            Self::Certificate { .. } | Self::Interrupted => None,
         }
     }
 }
@@ -121,18 +148,31 @@ fn webroot_hint(directory: &std::path::Path, error: &io::Error) -> Option<String
     }
 }
 
-fn listen_hint(address: SocketAddr, error: &io::Error) -> Option<String> {
+fn listen_hint(
+    address: SocketAddr,
+    challenge_type: ChallengeType,
+    error: &io::Error,
+) -> Option<String> {
     let port = address.port();
+    let forward = if challenge_type == ChallengeType::TlsAlpn01 {
+        "pass TLS connections with the ALPN protocol acme-tls/1 on to it unopened"
+    } else {
+        "forward /.well-known/acme-challenge/ to it"
+    };
+    let instead = if challenge_type == ChallengeType::TlsAlpn01 {
+        "use http-01"
+    } else {
+        "let that server show a webroot"
+    };
     match error.kind() {
         ErrorKind::AddrInUse => Some(format!(
             "port {port} is taken by another program: `ss -ltnp 'sport = :{port}'` says which; \
-             let that server show a webroot, or forward /.well-known/acme-challenge/ to another \
-             port"
+             {instead}, or listen on another port and let that server {forward}"
         )),
         ErrorKind::PermissionDenied => Some(format!(
             "port {port} needs the capability CAP_NET_BIND_SERVICE (in a systemd unit: \
-             AmbientCapabilities=); or listen on a port above 1023 and let the web server forward \
-             /.well-known/acme-challenge/ to it"
+             AmbientCapabilities=); or listen on a port above 1023 and let the server in front \
+             {forward}"
         )),
         ErrorKind::AddrNotAvailable => Some(format!(
             "no interface of this machine has the address {}: see `ip address`",
@@ -149,7 +189,11 @@ mod tests {
     #[test]
     fn a_taken_port_names_the_address_and_how_to_find_who_holds_it() {
         let address = "[::1]:80".parse().unwrap();
-        let error = SolverError::Listen { address, source: Errno::ADDRINUSE.into() };
+        let error = SolverError::Listen {
+            address,
+            challenge_type: ChallengeType::Http01,
+            source: Errno::ADDRINUSE.into(),
+        };
         assert_eq!(error.to_string(), "cannot listen on [::1]:80");
         assert_eq!(error.code(), "solver.listen");
         assert!(error.hint().unwrap().contains("ss -ltnp 'sport = :80'"));
@@ -157,11 +201,17 @@ mod tests {
 
     #[test]
     fn each_usual_fault_of_an_address_has_a_hint() {
+        let address = "192.0.2.1:443".parse().unwrap();
         for errno in [Errno::ADDRINUSE, Errno::ACCESS, Errno::ADDRNOTAVAIL] {
-            let source = errno.into();
-            let error = SolverError::Listen { address: "192.0.2.1:80".parse().unwrap(), source };
-            assert!(error.hint().is_some(), "{errno}");
+            for challenge_type in [ChallengeType::Http01, ChallengeType::TlsAlpn01] {
+                let error = SolverError::Listen { address, challenge_type, source: errno.into() };
+                assert!(error.hint().is_some(), "{errno}");
+            }
         }
+        let challenge_type = ChallengeType::TlsAlpn01;
+        let source = Errno::ACCESS.into();
+        let hint = SolverError::Listen { address, challenge_type, source }.hint().unwrap();
+        assert!(hint.contains("443") && hint.contains("acme-tls/1"), "{hint}");
     }
 
     #[test]

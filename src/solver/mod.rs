@@ -9,7 +9,9 @@
 pub mod dns01;
 mod error;
 mod http01;
+mod listener;
 mod settings;
+mod tls_alpn01;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use async_trait::async_trait;
 
 pub use dns01::{Dns01, Dns01Settings, ProviderFault, ProviderSettings};
 pub use error::SolverError;
-pub use http01::{HandedSockets, Listener, Webroot};
+pub use http01::Webroot;
+pub use listener::{Dialogue, HandedSockets, Listener};
 pub use settings::{SolverMethod, SolverSettings};
 
 use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord};
@@ -103,9 +106,24 @@ pub fn build(
         SolverMethod::Webroot { directory, flat } => {
             Arc::new(Webroot::new(directory.clone(), *flat))
         }
-        SolverMethod::Listener { addresses } => Arc::new(Listener::new(addresses.clone(), handed)?),
+        SolverMethod::Listener { addresses } => {
+            Arc::new(Listener::new(Dialogue::Http01, addresses.clone(), handed)?)
+        }
+        SolverMethod::TlsAlpn01 { addresses } => {
+            Arc::new(Listener::new(Dialogue::TlsAlpn01, addresses.clone(), handed)?)
+        }
         SolverMethod::Dns01(settings) => Arc::new(Dns01::new(settings)?),
     })
+}
+
+/// That `proof` is one that a server can show by `wanted`, which knows no wildcards (RFC 8555 §8.3,
+/// RFC 8737 §3, and the Baseline Requirements of the CAs).
+fn suited(proof: &Proof, wanted: ChallengeType) -> Result<(), SolverError> {
+    let Proof { identifier, challenge_type, .. } = proof;
+    if *challenge_type == wanted && !identifier.is_wildcard() {
+        return Ok(());
+    }
+    Err(SolverError::Unsuited { identifier: identifier.clone(), challenge_type: *challenge_type })
 }
 
 /// A proof that is visible now, until this is cleaned up or dropped.
@@ -138,6 +156,28 @@ trait CleanUp: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::KeyAuthorization;
+
+    /// The http-01 proof of `token` for `identifier`, whose key authorization is
+    /// `TOKEN.thumbprint`.
+    pub(super) fn proof(identifier: &str, token: &str) -> Proof {
+        Proof {
+            identifier: identifier.parse().unwrap(),
+            challenge_type: ChallengeType::Http01,
+            token: token.parse().unwrap(),
+            key_authorization: KeyAuthorization::new(format!("{token}.thumbprint")),
+        }
+    }
+
+    #[test]
+    fn only_its_own_kind_without_wildcards_is_suited() {
+        let suited = |proof: &Proof| suited(proof, ChallengeType::Http01);
+        suited(&proof("example.com", "abc")).unwrap();
+        suited(&proof("2001:db8::1", "abc")).unwrap();
+        assert!(suited(&proof("*.example.com", "abc")).is_err());
+        let by_dns = Proof { challenge_type: ChallengeType::Dns01, ..proof("example.com", "abc") };
+        assert!(suited(&by_dns).is_err());
+    }
 
     #[test]
     fn a_listener_without_addresses_is_refused() {

@@ -35,6 +35,12 @@ pub enum SolverMethod {
         /// Where it listens; all of them at once.
         addresses: Vec<SocketAddr>,
     },
+    /// tls-alpn-01 (RFC 8737) by a listener of our own, which is open only while there is something
+    /// to prove.
+    TlsAlpn01 {
+        /// Where it listens; all of them at once.
+        addresses: Vec<SocketAddr>,
+    },
     /// dns-01 by TXT records (RFC 8555 §8.4).
     Dns01(Dns01Settings),
 }
@@ -45,6 +51,7 @@ impl SolverMethod {
     pub const fn challenge_type(&self) -> ChallengeType {
         match self {
             Self::Webroot { .. } | Self::Listener { .. } => ChallengeType::Http01,
+            Self::TlsAlpn01 { .. } => ChallengeType::TlsAlpn01,
             Self::Dns01(_) => ChallengeType::Dns01,
         }
     }

@@ -90,7 +90,8 @@ fn what_depends_on_a_refused_entry_is_refused_with_it_and_nothing_else_is() {
     workspace.write(
         "lab.toml",
         "[ca.lab]\ndirectory = \"http://lab.example/dir\"\n\
-         [solver.s]\ntype = \"tls-alpn-01\"\nfor = [\"*.three.example\"]\n",
+         [solver.s]\ntype = \"tls-alpn-01\"\nwebroot = \"/srv\"\n\
+         for = [\"*.three.example\"]\n",
     );
     let config = workspace.load();
     assert_eq!(config.certificates.len(), 1);
@@ -99,8 +100,8 @@ fn what_depends_on_a_refused_entry_is_refused_with_it_and_nothing_else_is() {
     assert_eq!(
         workspace.warnings(),
         r#"lab.toml:2: ca.lab.directory: "http://lab.example/dir" is http, which is for loopback alone: write https
-lab.toml:4: solver.s.type: "tls-alpn-01" comes with a later version
-  hint: this version has type = "http-01" and type = "dns-01"
+lab.toml:5: solver.s.webroot: means nothing for tls-alpn-01
+  hint: take it out
 renewd.toml:8: certificate.ca: the ca "lab" was refused
 renewd.toml:12: certificate.domains: the solver "s" was refused
 "#
@@ -133,14 +134,13 @@ fn a_table_that_stands_twice_is_told_with_both_places() {
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
     let text = "[ca.inside]\ntype = \"acme\"\ndirectory = \"https://ca.example/\"\n\
-        [solver.dns]\ntype = \"tls-alpn-01\"\n\
         [[certificate]]\ndomains = [\"a.example\"]\nkey = [\"p256\", \"rsa2048\"]\n\
         reuse_key = true\ncsr_file = \"a.csr\"\nmode = \"x\"\nwindow = \"x\"";
     let workspace = Workspace::with(&format!("{TERMS}{text}\n{QUIET}"));
     let faults = workspace.faults();
     let lines: Vec<&str> = faults.lines().filter(|it| !it.starts_with("  ")).collect();
-    assert_eq!(lines.len(), 6, "{faults}");
-    for (line, number) in lines.iter().zip([6, 9, 10, 11, 12, 13]) {
+    assert_eq!(lines.len(), 5, "{faults}");
+    for (line, number) in lines.iter().zip([7, 8, 9, 10, 11]) {
         assert!(line.starts_with(&format!("renewd.toml:{number}: ")), "{line}");
         assert!(line.ends_with("comes with a later version"), "{line}");
     }

@@ -65,6 +65,84 @@ fn a_hundred_names_are_the_limit_and_the_same_name_counts_once() {
 }
 
 #[test]
+fn names_are_put_in_normal_form_and_shown_so() {
+    let workspace = Workspace::with(&format!(
+        "{TERMS}{QUIET}[[certificate]]\nname = \"a\"\n\
+         domains = [\"BÜCHER.example.\", \"xn--bcher-kva.example\", \"www.EXAMPLE.com\"]\n"
+    ));
+    let config = workspace.load();
+    let names: Vec<_> =
+        config.certificates[0].identifiers.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["xn--bcher-kva.example", "www.example.com"]);
+    assert_eq!(
+        workspace.warnings(),
+        "renewd.toml:7: certificate.domains: xn--bcher-kva.example stands here a second time\n"
+    );
+    let shown = renewd::config::show(&config, None);
+    assert!(shown.contains("\"xn--bcher-kva.example\", "), "{shown}");
+}
+
+#[test]
+fn what_lets_encrypt_refuses_is_said_before_an_order() {
+    let many: Vec<String> = (0..26).map(|it| format!("\"n{it}.example\"")).collect();
+    let of = |domains: &str, more: &str| format!("[[certificate]]\ndomains = [{domains}]\n{more}");
+    for profile in ["tlsserver", "shortlived"] {
+        check(
+            &of(&many.join(", "), &format!("profile = {profile:?}")),
+            &format!(
+                "renewd.toml:3: certificate.domains: 26 domains are more than the 25 that \
+                 letsencrypt takes under the profile {profile}\n  \
+                 hint: make several certificates of it\n"
+            ),
+        );
+        loads(&of(&many[..25].join(", "), &format!("profile = {profile:?}")));
+    }
+    loads(&of(&many.join(", "), "profile = \"classic\""));
+    check(
+        &of("\"a.example\", \"192.0.2.1\"", ""),
+        "renewd.toml:3: certificate.domains: 192.0.2.1 is an address, which letsencrypt certifies \
+         under the profile shortlived alone\n  hint: write profile = \"shortlived\"\n",
+    );
+    loads(&of("\"192.0.2.1\"", "profile = \"shortlived\""));
+    check(
+        &of("\"intranet\"", ""),
+        "renewd.toml:3: certificate.domains: intranet is not a name of the public DNS, and \
+         letsencrypt certifies no other\n  \
+         hint: write the whole name, or name a CA of your own\n",
+    );
+    let dns = "[solver.dns]\ntype = \"dns-01\"\nprovider = \"httpreq\"\nurl = \"https://dns.example\"\n\
+               for = [\"*.a.example\", \"a.example\"]\n";
+    check(
+        &format!("{dns}{}", of("\"*.a.example\", \"a.example\", \"www.a.example\"", "")),
+        "renewd.toml:8: certificate.domains: www.a.example is covered by *.a.example, and \
+         letsencrypt refuses it beside that\n  hint: take it out: the wildcard is enough\n",
+    );
+    let lab = "[ca.lab]\ndirectory = \"https://ca.example/dir\"\n";
+    let names = of("\"intranet\", \"192.0.2.1\"", "ca = \"lab\"");
+    loads(&format!("{lab}{names}"));
+}
+
+#[test]
+fn a_solver_of_tls_alpn_01_listens_where_cas_look() {
+    let config = loads(
+        "[solver.tls]\ntype = \"tls-alpn-01\"\n[solver.other]\ntype = \"tls-alpn-01\"\n\
+         listen = \"[::1]:8443\"",
+    );
+    let method = |name: &str| config.solvers[&name.parse().unwrap()].method.clone();
+    let at = |text: &str| SolverMethod::TlsAlpn01 { addresses: vec![text.parse().unwrap()] };
+    assert_eq!(method("tls"), at("0.0.0.0:443"));
+    assert_eq!(method("other"), at("[::1]:8443"));
+    check(
+        "[solver.tls]\ntype = \"tls-alpn-01\"\n\
+         [[certificate]]\ndomains = [\"*.a.example\"]\nsolver = \"tls\"",
+        "renewd.toml:5: certificate.domains: *.a.example is a wildcard, which solver tls cannot \
+         prove: it does tls-alpn-01\n  \
+         hint: only dns-01 proves wildcards (RFC 8555 §7.1.3): add a solver of that type for it, \
+         or list the names one by one\n",
+    );
+}
+
+#[test]
 fn certificate_comes_before_group_before_defaults_before_built_in() {
     let config = loads(
         "[defaults]\nkey = \"p384\"\nread_group = \"all\"\nprofile = \"classic\"\nverify = false\n\

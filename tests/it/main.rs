@@ -14,6 +14,7 @@ mod accounts;
 mod alerts;
 mod ari;
 mod chains;
+mod challenges;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod daemon;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{
     Nginx, NginxOptions, Pebble, PebbleOptions, Running, TlsServer, Workspace, eventually,
-    free_port, self_signed, served_serial, write_secret,
+    self_signed, served_serial, write_secret,
 };
 
 /// How long a state may take to come about on a loaded machine.
@@ -90,8 +90,8 @@ impl Site {
     #[track_caller]
     pub(crate) fn with(options: &SiteOptions) -> Self {
         let workspace = Workspace::new();
-        let http_port = free_port();
-        let pebble = Pebble::start(&PebbleOptions { http_port, ..options.pebble.clone() });
+        let http_port = options.pebble.http_port;
+        let pebble = Pebble::start(&options.pebble);
         let mut site =
             Self { pebble, nginx: None, workspace, identifiers: options.identifiers.clone() };
         if options.tls == Tls::Store {

@@ -39,7 +39,7 @@ pub use bind::{Bind, BindOptions, Lag};
 pub use curl::curl;
 pub use files::{grow, self_signed, write, write_secret};
 pub use nginx::{Nginx, NginxOptions, TlsServer};
-pub use openssl::{served_certificate, served_serial};
+pub use openssl::{alternative_names, served_certificate, served_serial};
 pub use pebble::{Pebble, PebbleOptions};
 pub use port::free_port;
 pub use process::{Finished, Running, program, run};

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -45,4 +46,15 @@ pub fn served_serial(address: SocketAddr, name: Option<&str>) -> Option<String> 
     let done = run(&mut x509, LIMIT);
     assert_eq!(done.code, 0, "openssl cannot read what the server sent: {done}");
     Some(done.stdout.trim().strip_prefix("serial=").unwrap_or_default().to_owned())
+}
+
+/// The alternative names of the certificate in `file`, as openssl prints them.
+#[must_use]
+#[track_caller]
+pub fn alternative_names(file: &Path) -> String {
+    let mut x509 = Command::new(Peers::locate().openssl);
+    x509.args(["x509", "-noout", "-ext", "subjectAltName", "-in"]).arg(file);
+    let done = run(&mut x509, LIMIT);
+    assert_eq!(done.code, 0, "openssl cannot read {}: {done}", file.display());
+    done.stdout
 }

@@ -93,7 +93,8 @@ pub(super) fn needs(config: &Config) -> Needs {
         {
             needs.daemon.insert(Need::Writes(directory.clone()));
         }
-        if let SolverMethod::Listener { addresses } = &solver.method
+        if let SolverMethod::Listener { addresses } | SolverMethod::TlsAlpn01 { addresses } =
+            &solver.method
             && addresses.iter().any(|it| it.port() < FIRST_FREE_PORT)
         {
             needs.daemon.insert(Need::LowPorts);

@@ -15,13 +15,11 @@ use crate::model::{
     TargetName,
 };
 
+use super::names;
 use super::registry::{Registry, named};
 use super::solver::{self, Solvers};
 use super::target::Targets;
 use super::{Settings, World};
-
-/// No public CA takes more (Let's Encrypt's limit; RFC 8555 has none).
-const MAX_IDENTIFIERS: usize = 100;
 
 type Groups = Registry<GroupName, RawCertificate>;
 
@@ -143,6 +141,7 @@ fn resolve_one(
     let mut faults = Vec::new();
     let identifiers = identifiers(item, &mut faults);
     let cas = cas(layered, settings, edges, world, &mut faults);
+    check_public(item, &identifiers, &cas, layered, edges, &mut faults);
     let is_proven = check_local(&identifiers, &cas, layered, edges, &mut faults);
     let proven = if is_proven { identifiers.as_slice() } else { &[] };
     let solvers =
@@ -186,21 +185,7 @@ fn identifiers(item: &Item<RawCertificate>, faults: &mut Vec<Fault>) -> Vec<At<I
     if domains.value.is_empty() && item.faults.is_empty() {
         faults.push(domains.fault("names no domain"));
     }
-    let mut single: Vec<At<Identifier>> = Vec::new();
-    for at in &domains.value {
-        if single.iter().any(|it| it.value == at.value) {
-            let fault = at.fault(format!("{} stands here a second time", at.value));
-            faults.push(fault.severity(Severity::Warning));
-        } else {
-            single.push(at.clone());
-        }
-    }
-    if single.len() > MAX_IDENTIFIERS {
-        let message =
-            format!("{} domains are more than the {MAX_IDENTIFIERS} that CAs take", single.len());
-        faults.push(domains.fault(message).hint("make several certificates of it"));
-    }
-    single
+    names::single(domains, faults)
 }
 
 fn cas(
@@ -232,6 +217,26 @@ fn cas(
         }
     }
     cas
+}
+
+/// What CAs whose rules are known would refuse is a fault already here.
+fn check_public(
+    item: &Item<RawCertificate>,
+    identifiers: &[At<Identifier>],
+    cas: &[CaName],
+    layered: &RawCertificate,
+    edges: &Edges<'_>,
+    faults: &mut Vec<Fault>,
+) {
+    let Some(domains) = &item.shape.domains else { return };
+    let profile = layered.profile.as_ref().map(|it| it.value.as_str());
+    for name in cas {
+        if let Some(Ca::Acme(settings)) = edges.cas.get(name)
+            && names::is_lets_encrypt(&settings.directory)
+        {
+            names::check_lets_encrypt(name, domains, identifiers, profile, faults);
+        }
+    }
 }
 
 /// Whether any of `cas` wants proofs of control; a built-in one does not. What that would refuse to

@@ -6,6 +6,7 @@
 mod alert;
 mod ca;
 mod certificate;
+mod names;
 mod registry;
 mod solver;
 mod target;

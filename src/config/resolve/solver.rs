@@ -1,7 +1,7 @@
 //! `[solver.*]`: how they work, and which of them is for an identifier.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::fault::Fault;
@@ -70,7 +70,7 @@ pub(super) fn resolve(
 fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMethod> {
     let Some(kind) = item.shape.r#type.clone() else {
         if !item.has("type") {
-            let hint = "write type = \"http-01\" or type = \"dns-01\"";
+            let hint = "write type = \"http-01\", \"tls-alpn-01\" or \"dns-01\"";
             item.faults.push(item.fault("there is no `type`").hint(hint));
         }
         return None;
@@ -85,11 +85,9 @@ fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMet
             dns01(item, world)
         }
         SolverType::TlsAlpn01 => {
-            let hint = "this version has type = \"http-01\" and type = \"dns-01\"";
-            let fault = kind.fault("\"tls-alpn-01\" comes with a later version").hint(hint);
-            // Its other keys are unknown here, which is no fault of the operator's.
-            item.faults = vec![fault];
-            None
+            refuse_keys(item, DNS_KEYS, "tls-alpn-01");
+            refuse_keys(item, &["webroot"], "tls-alpn-01");
+            Some(SolverMethod::TlsAlpn01 { addresses: tls_addresses(item) })
         }
     }
 }
@@ -149,6 +147,17 @@ fn http01(item: &mut Item<RawSolver>) -> Option<SolverMethod> {
             None
         }
     }
+}
+
+/// Where a CA looks for tls-alpn-01, if nothing is written (RFC 8737 §3).
+const HTTPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 443);
+
+fn tls_addresses(item: &mut Item<RawSolver>) -> Vec<SocketAddr> {
+    let Some(listen) = item.shape.listen.clone() else { return vec![HTTPS] };
+    if listen.value.0.is_empty() {
+        item.faults.push(listen.fault("names no address"));
+    }
+    listen.value.0.iter().map(|it| it.value).collect()
 }
 
 /// How long all name servers may take, if nothing is written: as the reference says.
@@ -274,7 +283,8 @@ fn unsuited(at: &At<Identifier>, name: &SolverName, kind: ChallengeType) -> Opti
     if matches!(identifier, Identifier::Ip(_)) && kind == ChallengeType::Dns01 {
         let message =
             format!("{identifier} is an address, which solver {name} cannot prove: it does {kind}");
-        let hint = "addresses are proven by http-01 (RFC 8738 §7): name such a solver for it";
+        let hint = "addresses are proven by http-01 and tls-alpn-01 (RFC 8738 §7): name such a \
+                    solver for it";
         return Some(at.fault(message).hint(hint));
     }
     None

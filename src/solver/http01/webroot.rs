@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::suited;
 use crate::model::{ChallengeType, Identifier, KeyAuthorization, Proof, Token};
-use crate::solver::{CleanUp, Presented, Solver, SolverError};
+use crate::solver::{CleanUp, Presented, Solver, SolverError, suited};
 use crate::sys::beneath::{BeneathError, Folder};
 
 /// Below the document root.
@@ -52,7 +51,7 @@ impl Solver for Webroot {
     }
 
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
-        suited(proof)?;
+        suited(proof, ChallengeType::Http01)?;
         let (files, proof) = (Arc::clone(&self.files), proof.clone());
         // If nobody waits any more, the runtime drops the result, and with it the file goes.
         let file = blocking(move || files.show(&proof)).await?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::super::tests::proof;
 use super::*;
 use crate::model::{Explain, chain_text};
+use crate::solver::tests::proof;
 use crate::sys::atomic;
 use crate::sys::process::{self, Program};
 

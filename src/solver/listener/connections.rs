@@ -12,29 +12,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::request::Asked;
-use crate::model::KeyAuthorization;
+use super::{Board, Dialogue};
+use crate::solver::{http01, tls_alpn01};
 
 /// What a client may use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Until the last byte of the request's head.
-    pub(super) head: Duration,
+pub(in crate::solver) struct Limits {
+    /// Until the last byte of the request's head, or the end of the handshake.
+    pub(in crate::solver) head: Duration,
     /// Until the end of the connection.
-    pub(super) total: Duration,
+    pub(in crate::solver) total: Duration,
     /// Connections at once, over all addresses.
-    pub(super) connections: usize,
+    pub(in crate::solver) connections: usize,
 }
 
 impl Default for Limits {
@@ -43,24 +36,11 @@ impl Default for Limits {
     }
 }
 
-/// The largest head of a request, in bytes. A CA's has a few hundred; hyper takes no lower limit.
-const MAX_HEAD: usize = 8192;
-
 /// After a failed accept: without it, running out of descriptors would keep a processor busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Finds the key authorization that a request asks for.
-pub(super) trait Find: Send + Sync + 'static {
-    /// `None` if it is not known, or not on that host.
-    fn find(&self, asked: &Asked<'_>) -> Option<KeyAuthorization>;
-}
-
 /// Serves all `listeners` until dropped; then all its connections are gone too.
-pub(super) async fn serve(
-    listeners: Vec<Arc<TcpListener>>,
-    proofs: Arc<impl Find>,
-    limits: Limits,
-) {
+pub(super) async fn serve(listeners: Vec<Arc<TcpListener>>, board: Arc<Board>, limits: Limits) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     for turn in 0_usize.. {
@@ -82,7 +62,7 @@ pub(super) async fn serve(
             }
             drop(connections.join_next().await);
         }
-        let served = converse(stream, Arc::clone(&proofs), limits);
+        let served = converse(stream, Arc::clone(&board), limits);
         oldest_first.push_back(connections.spawn(served));
     }
 }
@@ -102,27 +82,13 @@ async fn accept(listeners: &[Arc<TcpListener>], turn: usize) -> io::Result<TcpSt
     .await
 }
 
-/// Answers one request on `stream`, or gives up at the limits.
-async fn converse(stream: TcpStream, proofs: Arc<impl Find>, limits: Limits) {
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let found = Asked::parse(&request).and_then(|asked| proofs.find(&asked));
-        std::future::ready(response(found))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    // How a conversation with a stranger ends is of no interest.
-    drop(timeout(limits.total, connection).await);
-}
-
-fn response(found: Option<KeyAuthorization>) -> Result<Response<Full<Bytes>>, http::Error> {
-    let Some(found) = found else {
-        return Response::builder().status(StatusCode::NOT_FOUND).body(Full::default());
+/// Says on `stream` what there is to say, or gives up at the limits.
+async fn converse(stream: TcpStream, board: Arc<Board>, limits: Limits) {
+    let said = async {
+        match board.dialogue() {
+            Dialogue::Http01 => http01::converse(stream, board, limits).await,
+            Dialogue::TlsAlpn01 => tls_alpn01::converse(stream, board, limits).await,
+        }
     };
-    Response::builder()
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(Full::from(found.as_str().to_owned()))
+    drop(timeout(limits.total, said).await);
 }

@@ -1,4 +1,4 @@
-//! The listener, asked over real sockets on ports that the system chooses.
+//! The listener, speaking HTTP, asked over real sockets on ports that the system chooses.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::tests::proof;
 use super::*;
 use crate::model::Explain;
+use crate::solver::tests::proof;
 use crate::sys::activation::Sockets;
 
 /// Far longer than anything here takes, and shorter than the limits of a connection.
@@ -19,7 +19,7 @@ const PATH: &str = "/.well-known/acme-challenge";
 
 fn listener(addresses: &[&str]) -> Listener {
     let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
-    Listener::new(addresses, &HandedSockets::default()).unwrap()
+    Listener::new(Dialogue::Http01, addresses, &HandedSockets::default()).unwrap()
 }
 
 fn only_address(listener: &Listener) -> SocketAddr {
@@ -153,7 +153,8 @@ async fn the_same_port_can_be_opened_again_at_once() {
     let address = only_address(&first);
     assert_shown(&get(address, "example.com", &format!("{PATH}/abc")).await, "abc");
     drop(presented);
-    let listener = Listener::new(vec![address], &HandedSockets::default()).unwrap();
+    let listener =
+        Listener::new(Dialogue::Http01, vec![address], &HandedSockets::default()).unwrap();
     for _ in 0..20 {
         let presented = listener.present(&proof("example.com", "abc")).await.unwrap();
         assert_shown(&get(address, "example.com", &format!("{PATH}/abc")).await, "abc");
@@ -166,8 +167,12 @@ async fn the_same_port_can_be_opened_again_at_once() {
 async fn a_taken_address_is_named_and_no_other_stays_open() {
     let other = std::net::TcpListener::bind(LOCAL).unwrap();
     let taken = other.local_addr().unwrap();
-    let listener =
-        Listener::new(vec![LOCAL.parse().unwrap(), taken], &HandedSockets::default()).unwrap();
+    let listener = Listener::new(
+        Dialogue::Http01,
+        vec![LOCAL.parse().unwrap(), taken],
+        &HandedSockets::default(),
+    )
+    .unwrap();
     let checked = listener.check().await.unwrap_err();
     let presented = listener.present(&proof("example.com", "abc")).await.unwrap_err();
     for error in [checked, presented] {
@@ -293,7 +298,8 @@ async fn a_socket_that_was_handed_over_answers_always_and_is_shared_by_old_and_n
     let socket = std::net::TcpListener::bind(LOCAL).unwrap();
     let address = socket.local_addr().unwrap();
     let handed = HandedSockets::new(Sockets::of_tcp([socket]));
-    let [old, new] = [(); 2].map(|()| Listener::new(vec![address], &handed).unwrap());
+    let [old, new] =
+        [(); 2].map(|()| Listener::new(Dialogue::Http01, vec![address], &handed).unwrap());
     let ask = async || get(address, "example.com", &format!("{PATH}/abc")).await;
     assert_nothing(&ask().await);
     new.check().await.unwrap();
@@ -318,7 +324,8 @@ async fn a_socket_that_was_handed_over_answers_always_and_is_shared_by_old_and_n
 /// Whether a solver with an address of its own beside a handed one shows its proof on both, and
 /// closes its own after it.
 async fn old_and_own(handed: &HandedSockets, address: SocketAddr) -> bool {
-    let listener = Listener::new(vec![address, LOCAL.parse().unwrap()], handed).unwrap();
+    let listener =
+        Listener::new(Dialogue::Http01, vec![address, LOCAL.parse().unwrap()], handed).unwrap();
     let presented = listener.present(&proof("example.com", "abc")).await.unwrap();
     let own = only_address(&listener);
     for address in [address, own] {
