@@ -38,7 +38,16 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("store", &["StoreSettings"]),
     ("acme", &["CaSettings", "ExternalAccountBinding"]),
     ("local_ca", &["LocalCaSettings", "Subtree"]),
-    ("solver", &["Dns01Settings", "ProviderSettings", "SolverMethod", "SolverSettings"]),
+    (
+        "solver",
+        &[
+            "Dns01Settings",
+            "DnsPersist01Settings",
+            "ProviderSettings",
+            "SolverMethod",
+            "SolverSettings",
+        ],
+    ),
     ("probe", &["StartTls"]),
     (
         "deploy",

@@ -4,7 +4,7 @@
 
 use super::object::{AuthorizationObject, AuthorizationStatus, ChallengeObject, ChallengeStatus};
 use super::problem::Problem;
-use crate::model::{ChallengeType, Identifier, KeyAuthorization, Token, escaped};
+use crate::model::{ChallengeType, Identifier, KeyAuthorization, StandingRecord, Token, escaped};
 
 /// The CA's word on one identifier (RFC 8555 §7.1.4).
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Authorization {
 pub struct Challenge {
     /// Which way.
     pub challenge_type: ChallengeType,
-    /// Names what is to be shown.
+    /// Names what is to be shown. The type's own name for dns-persist-01, which has none.
     pub token: Token,
     /// What is to be shown (RFC 8555 §8.1).
     pub key_authorization: KeyAuthorization,
@@ -47,6 +47,19 @@ pub struct Challenge {
     pub status: ChallengeStatus,
     /// What is to be proven; for a wildcard the name without its `*.`.
     pub identifier: Identifier,
+    /// The URL of the account that is to prove it.
+    pub account_url: String,
+    /// With dns-persist-01: the record that the CA wants to find.
+    pub standing: Option<StandingRecord>,
+}
+
+/// The account as challenges write of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prover<'a> {
+    pub(super) account_url: &'a str,
+    pub(super) thumbprint: &'a str,
+    /// What the directory says for dns-persist-01, since its draft -02.
+    pub(super) account_hash_prefix: Option<&'a str>,
 }
 
 /// One identifier that could not be validated.
@@ -57,7 +70,7 @@ pub(super) struct ValidationFailure {
     pub(super) problem: Problem,
 }
 
-/// Reads `object` for an order of `ordered`, by an account with this key thumbprint.
+/// Reads `object` for an order of `ordered` by `prover`.
 ///
 /// # Errors
 ///
@@ -66,7 +79,7 @@ pub(super) struct ValidationFailure {
 pub(super) fn read(
     object: &AuthorizationObject,
     ordered: &[Identifier],
-    thumbprint: &str,
+    prover: Prover<'_>,
 ) -> Result<Authorization, &'static str> {
     let (identifier, wildcard) = subject(object).ok_or("is for no identifier that we know")?;
     let mut authorization = Authorization {
@@ -85,18 +98,46 @@ pub(super) fn read(
         if again || challenge.url().is_empty() {
             continue;
         }
-        let token: Token =
-            challenge.token().parse().map_err(|_not_one| "holds a token that can't be one")?;
+        let mut standing = None;
+        let mut token = challenge.token();
+        if challenge_type == ChallengeType::DnsPersist01 {
+            token = challenge_type.as_str();
+            standing = standing_record(challenge, &authorization, prover);
+            // Of a later draft, or out of order: no way for us, and none to stop for.
+            if standing.is_none() {
+                continue;
+            }
+        }
+        let token: Token = token.parse().map_err(|_not_one| "holds a token that can't be one")?;
         authorization.challenges.push(Challenge {
             challenge_type,
-            key_authorization: KeyAuthorization::new(format!("{token}.{thumbprint}")),
+            key_authorization: KeyAuthorization::new(format!("{token}.{}", prover.thumbprint)),
             token,
             url: challenge.url().to_owned(),
             status: challenge.status(),
             identifier: authorization.identifier.clone(),
+            account_url: prover.account_url.to_owned(),
+            standing,
         });
     }
     Ok(authorization)
+}
+
+/// The record that a challenge of dns-persist-01 wants to find, in the form of the draft that its
+/// field for the issuers tells.
+fn standing_record(
+    challenge: &ChallengeObject,
+    authorization: &Authorization,
+    prover: Prover<'_>,
+) -> Option<StandingRecord> {
+    let Identifier::Dns(name) = &authorization.identifier else { return None };
+    let (url, wildcard) = (prover.account_url, authorization.wildcard);
+    if let Some(issuers) = challenge.issuer_domain_names() {
+        let prefix = prover.account_hash_prefix?;
+        let thumbprint = prover.thumbprint;
+        return Some(StandingRecord::hashed(issuers, prefix, name, thumbprint, url, wildcard));
+    }
+    Some(StandingRecord::plain(challenge.issuer_domain_names_of_old()?, url, wildcard))
 }
 
 /// What could not be validated, in the order of the identifiers.
@@ -122,11 +163,14 @@ pub(super) fn failures<'a>(
 }
 
 /// instant-acme's word for a type of challenge.
-pub(super) const fn in_their_words(challenge_type: ChallengeType) -> instant_acme::ChallengeType {
+pub(super) fn in_their_words(challenge_type: ChallengeType) -> instant_acme::ChallengeType {
     match challenge_type {
         ChallengeType::Http01 => instant_acme::ChallengeType::Http01,
         ChallengeType::Dns01 => instant_acme::ChallengeType::Dns01,
         ChallengeType::TlsAlpn01 => instant_acme::ChallengeType::TlsAlpn01,
+        ChallengeType::DnsAccount01 | ChallengeType::DnsPersist01 => {
+            instant_acme::ChallengeType::Unknown(challenge_type.as_str().to_owned())
+        }
     }
 }
 
@@ -143,8 +187,7 @@ fn subject(object: &AuthorizationObject) -> Option<(Identifier, bool)> {
 }
 
 fn known_type(challenge: &ChallengeObject) -> Option<ChallengeType> {
-    let types = [ChallengeType::Http01, ChallengeType::Dns01, ChallengeType::TlsAlpn01];
-    types.into_iter().find(|it| it.as_str() == challenge.kind())
+    ChallengeType::ALL.into_iter().find(|it| it.as_str() == challenge.kind())
 }
 
 #[cfg(test)]
@@ -161,6 +204,9 @@ mod tests {
         .unwrap()
     }
 
+    const PROVER: Prover<'_> =
+        Prover { account_url: "https://ca/acct/1", thumbprint: "print", account_hash_prefix: None };
+
     fn ordered() -> Vec<Identifier> {
         ["example.com", "*.example.com"].map(|it| it.parse().unwrap()).to_vec()
     }
@@ -172,7 +218,7 @@ mod tests {
     #[test]
     fn a_wildcard_is_proven_without_its_star() {
         for (value, wildcard) in [("example.com", true), ("*.example.com", false)] {
-            let read = read(&object(value, wildcard, &http01("abc")), &ordered(), "print").unwrap();
+            let read = read(&object(value, wildcard, &http01("abc")), &ordered(), PROVER).unwrap();
             assert_eq!(read.identifier.to_string(), "example.com");
             assert_eq!(read.ordered_identifier().to_string(), "*.example.com");
             assert_eq!(read.challenges[0].key_authorization.as_str(), "abc.print");
@@ -182,18 +228,40 @@ mod tests {
     #[test]
     fn nothing_is_shown_for_what_was_not_ordered_or_under_a_path() {
         let strange = object("example.org", false, &http01("abc"));
-        assert!(read(&strange, &ordered(), "print").is_err());
+        assert!(read(&strange, &ordered(), PROVER).is_err());
         for token in ["", "../../etc/cron.d/x", "a;$(id)", &"a".repeat(10_000)] {
             let hostile = object("example.com", false, &http01(token));
-            assert!(read(&hostile, &ordered(), "print").is_err(), "{token}");
+            assert!(read(&hostile, &ordered(), PROVER).is_err(), "{token}");
         }
     }
 
     #[test]
     fn types_that_we_do_not_know_are_offered_and_passed_over() {
-        let challenges = json!([{ "type": "dns-persist-01" }, { "type": "x\x1b", "token": 5 }]);
-        let read = read(&object("example.com", false, &challenges), &ordered(), "print").unwrap();
+        let challenges = json!([
+            { "type": "dns-persist-01", "url": "https://ca/c/1" },
+            { "type": "dns-persist-01", "url": "https://ca/c/2", "issuer-domain-names": [] },
+            { "type": "x\x1b", "token": 5 }
+        ]);
+        let read = read(&object("example.com", false, &challenges), &ordered(), PROVER).unwrap();
         assert!(read.challenges.is_empty());
-        assert_eq!(read.offered, ["dns-persist-01", "x\\u{1b}"]);
+        assert_eq!(read.offered, ["dns-persist-01", "dns-persist-01", "x\\u{1b}"]);
+    }
+    #[test]
+    fn each_draft_of_dns_persist_01_is_read_without_a_token() {
+        let challenge = |key: &str| json!([{ "type": "dns-persist-01", "url": "https://ca/c/1", key: ["ca.example"] }]);
+        let prefix = Some("https://ca/hash/");
+        let hashing = Prover { account_hash_prefix: prefix, ..PROVER };
+        let value = |key: &str, prover| {
+            let read = read(&object("example.com", true, &challenge(key)), &ordered(), prover);
+            let challenges = read.unwrap().challenges;
+            challenges.first().map(|it| it.standing.as_ref().unwrap().value())
+        };
+        assert_eq!(
+            value("issuer-domain-names", hashing).unwrap(),
+            "ca.example; accounturi=https://ca/acct/1; policy=wildcard"
+        );
+        let hashed = value("issuerDomainNames", hashing).unwrap();
+        assert!(hashed.starts_with("ca.example; accounturi=https://ca/hash/sha-256/"), "{hashed}");
+        assert_eq!(value("issuerDomainNames", PROVER), None, "nothing to hash below");
     }
 }

@@ -130,7 +130,13 @@ fn validation_hint(problem: &Problem, challenge: &str) -> Option<String> {
             "see that /.well-known/acme-challenge/ of the name is served by this machine, also \
              over IPv6"
         }
-        (ProblemKind::Unauthorized | ProblemKind::IncorrectResponse, "dns-01") => {
+        (ProblemKind::Unauthorized | ProblemKind::IncorrectResponse, "dns-persist-01") => {
+            "compare the TXT record with what `renewd dns persist` prints"
+        }
+        (
+            ProblemKind::Unauthorized | ProblemKind::IncorrectResponse,
+            "dns-01" | "dns-account-01",
+        ) => {
             "see that the TXT records of _acme-challenge reach all name servers before the CA looks"
         }
         _ => return None,

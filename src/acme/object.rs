@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
-use crate::model::{Identifier, escaped};
+use crate::model::{ChallengeType, Identifier, escaped};
 
 macro_rules! status {
     ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $state:ident = $text:literal,)* }) => {
@@ -122,6 +122,9 @@ pub(super) struct DirectoryMeta {
     pub(super) external_account_required: bool,
     #[serde(default, skip_serializing)]
     pub(super) profiles: BTreeMap<String, Value>,
+    /// What accounts are named below in records of dns-persist-01.
+    #[serde(default, skip_serializing)]
+    pub(super) account_hash_prefix: Option<String>,
 }
 
 /// An order (RFC 8555 §7.1.3).
@@ -185,9 +188,36 @@ pub(super) struct ChallengeObject {
     status: Value,
     #[serde(default)]
     error: Value,
+    /// Of dns-persist-01, since its draft -02.
+    #[serde(rename = "issuerDomainNames", default)]
+    issuer_domain_names: Value,
+    /// Of dns-persist-01, up to its draft -01.
+    #[serde(rename = "issuer-domain-names", default)]
+    issuer_domain_names_of_old: Value,
+}
+
+/// How many names a CA may have in a challenge of dns-persist-01.
+const MAX_ISSUERS: usize = 10;
+
+/// The names in `value`; `None` if it is no list of 1 to 10 host names.
+fn issuers(value: &Value) -> Option<Vec<String>> {
+    let names = value.as_array().filter(|it| (1..=MAX_ISSUERS).contains(&it.len()))?;
+    let name = |it: &Value| match it.as_str()?.parse().ok()? {
+        Identifier::Dns(name) if !name.starts_with("*.") => Some(name),
+        _ => None,
+    };
+    names.iter().map(name).collect()
 }
 
 impl ChallengeObject {
+    pub(super) fn issuer_domain_names(&self) -> Option<Vec<String>> {
+        issuers(&self.issuer_domain_names)
+    }
+
+    pub(super) fn issuer_domain_names_of_old(&self) -> Option<Vec<String>> {
+        issuers(&self.issuer_domain_names_of_old)
+    }
+
     pub(super) fn kind(&self) -> &str {
         self.kind.as_str().unwrap_or_default()
     }
@@ -237,8 +267,14 @@ pub(super) fn shown(body: &Bytes, replaces: Option<&str>) -> Bytes {
 
 fn make_known_challenge(challenge: &mut Value) -> bool {
     let Some(challenge) = challenge.as_object_mut() else { return false };
+    let is_standing =
+        challenge.get("type").and_then(Value::as_str) == Some(ChallengeType::DnsPersist01.as_str());
+    if is_standing {
+        challenge.entry("token").or_insert_with(|| "".into());
+    }
     let text = |key: &str| challenge.get(key).and_then(Value::as_str);
-    let is_known = text("type").is_some_and(|it| CHALLENGE_TYPES.contains(&it))
+    let is_known = text("type")
+        .is_some_and(|it| ChallengeType::ALL.iter().any(|one| one.as_str() == it))
         && text("url").is_some()
         && text("token").is_some();
     challenge.remove("error");
@@ -259,7 +295,6 @@ const ORDER_STATES: [&str; 5] = ["pending", "ready", "processing", "valid", "inv
 const AUTHORIZATION_STATES: [&str; 6] =
     ["pending", "valid", "invalid", "deactivated", "expired", "revoked"];
 const CHALLENGE_STATES: [&str; 4] = ["pending", "processing", "valid", "invalid"];
-const CHALLENGE_TYPES: [&str; 3] = ["http-01", "dns-01", "tls-alpn-01"];
 
 #[cfg(test)]
 mod tests {
@@ -305,7 +340,7 @@ mod tests {
         let theirs: instant_acme::AuthorizationState =
             serde_json::from_slice(&as_shown(&authorization)).unwrap();
         assert_eq!(theirs.status, instant_acme::AuthorizationStatus::Pending);
-        assert_eq!(theirs.challenges.len(), 1);
+        assert_eq!(theirs.challenges.len(), 2);
 
         let mut ours = authorization;
         ours["challenges"].as_array_mut().unwrap().pop();

@@ -15,7 +15,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::authorization::{self, Authorization, Challenge};
+use super::authorization::{self, Authorization, Challenge, Prover};
 use super::error::{AcmeError, Place, Step};
 use super::object::{
     AuthorizationObject, AuthorizationStatus, ChallengeStatus, OrderObject, OrderStatus,
@@ -23,7 +23,7 @@ use super::object::{
 use super::problem::ProblemKind;
 use super::tap::Tap;
 use super::wire::{Answer, WireError};
-use crate::model::{CaName, Identifier, Timestamp, escaped};
+use crate::model::{CaName, ChallengeType, Identifier, Timestamp, escaped};
 
 mod wait;
 
@@ -142,6 +142,12 @@ impl Order {
     /// If one can't be fetched, or is for an identifier that the order is not for.
     pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
         self.fetch_authorizations().await?;
+        let account_hash_prefix = self.account_hash_prefix().await;
+        let prover = Prover {
+            account_url: &self.account_url,
+            thumbprint: &self.thumbprint,
+            account_hash_prefix: account_hash_prefix.as_deref(),
+        };
         let mut found = Vec::new();
         let mut theirs = self.theirs.authorizations();
         while let Some(Ok(handle)) = theirs.next().await {
@@ -158,10 +164,21 @@ impl Order {
             let object = self.authorizations.get(handle.url());
             // One that was not understood before has not got better.
             let object = object.ok_or_else(|| malformed("is not an authorization"))?;
-            let read = authorization::read(object, &self.identifiers, &self.thumbprint);
+            let read = authorization::read(object, &self.identifiers, prover);
             found.push(read.map_err(malformed)?);
         }
         Ok(found)
+    }
+
+    /// Below which URL the CA names accounts in records of dns-persist-01, if it offers that and
+    /// says so.
+    async fn account_hash_prefix(&self) -> Option<String> {
+        let mut challenges = self.authorizations.values().flat_map(|it| &it.challenges);
+        let kind = ChallengeType::DnsPersist01.as_str();
+        if !challenges.any(|it| it.kind() == kind) {
+            return None;
+        }
+        self.tap.wire().directory().await.ok()?.meta.account_hash_prefix.clone()
     }
 
     /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending.

@@ -350,4 +350,10 @@ pub enum DnsCommand {
         /// The name that it is to prove; the record goes below it.
         name: Identifier,
     },
+    /// Print the TXT records that dns-persist-01 wants for a certificate, and what is there. Places
+    /// an order to see what the CA wants, and gives it up.
+    Persist {
+        /// The certificate.
+        name: CertificateName,
+    },
 }

@@ -1,7 +1,7 @@
 //! `renewd dns test`.
 
 use crate::model::{ChallengeType, Explain, Identifier, SolverName, chain_text};
-use crate::solver::{Dns01, SolverMethod};
+use crate::solver::{Dns01, DnsLabel, SolverMethod};
 
 use super::arguments::Global;
 use super::context::{Context, Ended};
@@ -23,13 +23,14 @@ pub(super) async fn test(
         output::problem(&format!("there is no solver named {solver}"), Some(&hint));
         return Err(Ended(Exit::Usage));
     };
-    let SolverMethod::Dns01(settings) = &settings.method else {
+    let (SolverMethod::Dns01(settings) | SolverMethod::DnsAccount01(settings)) = &settings.method
+    else {
         let message = format!("the solver {solver} does not do {}", ChallengeType::Dns01);
-        output::problem(&message, Some("name one with type = \"dns-01\""));
+        output::problem(&message, Some("name one with type = \"dns-01\" or \"dns-account-01\""));
         return Err(Ended(Exit::Usage));
     };
     let mut steps = Vec::new();
-    let done = match Dns01::new(settings) {
+    let done = match Dns01::new(DnsLabel::Common, settings) {
         Ok(solver) => {
             let tell = |step: crate::solver::dns01::Step| {
                 let step = step.to_string();

@@ -142,7 +142,7 @@ shape! {
 shape! {
     /// One way to prove control of identifiers.
     RawSolver {
-        /// `http-01`, `tls-alpn-01` or `dns-01`.
+        /// `http-01`, `tls-alpn-01`, `dns-01`, `dns-account-01` or `dns-persist-01`.
         r#type: SolverType as "http-01",
         /// The folder that a web server shows: files go below `.well-known/acme-challenge/`.
         webroot: FilePath as "/var/www/html",

@@ -180,6 +180,8 @@ pub(super) enum SolverType {
     Http01,
     Dns01,
     TlsAlpn01,
+    DnsAccount01,
+    DnsPersist01,
 }
 
 /// How a receiver of alerts is reached.
@@ -217,6 +219,7 @@ words! {
     CaType: "a type of CA" ["acme" => Self::Acme, "local" => Self::Local],
     SolverType: "a type of solver" [
         "http-01" => Self::Http01, "dns-01" => Self::Dns01, "tls-alpn-01" => Self::TlsAlpn01,
+        "dns-account-01" => Self::DnsAccount01, "dns-persist-01" => Self::DnsPersist01,
     ],
     AlertType: "a type of receiver" [
         "webhook" => Self::Webhook, "command" => Self::Command,

@@ -391,6 +391,8 @@ fn proof_of(challenge: &Challenge) -> Proof {
         challenge_type: challenge.challenge_type,
         token: challenge.token.clone(),
         key_authorization: challenge.key_authorization.clone(),
+        account_url: challenge.account_url.clone(),
+        standing: challenge.standing.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Identifier;
+use super::{Identifier, StandingRecord};
 
 /// A challenge type that a solver of ours can meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,9 +21,28 @@ pub enum ChallengeType {
     /// RFC 8737 §3.
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+    /// dns-01 at a name of the account's own (draft-ietf-acme-dns-account-label).
+    #[serde(rename = "dns-account-01")]
+    DnsAccount01,
+    /// By a record that stands in DNS for good (draft-ietf-acme-dns-persist).
+    #[serde(rename = "dns-persist-01")]
+    DnsPersist01,
 }
 
 impl ChallengeType {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Http01, Self::Dns01, Self::TlsAlpn01, Self::DnsAccount01, Self::DnsPersist01];
+
+    /// Whether it proves by DNS: wildcards too, and no addresses.
+    #[must_use]
+    pub const fn is_by_dns(self) -> bool {
+        match self {
+            Self::Dns01 | Self::DnsAccount01 | Self::DnsPersist01 => true,
+            Self::Http01 | Self::TlsAlpn01 => false,
+        }
+    }
+
     /// The RFC's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +50,8 @@ impl ChallengeType {
             Self::Http01 => "http-01",
             Self::Dns01 => "dns-01",
             Self::TlsAlpn01 => "tls-alpn-01",
+            Self::DnsAccount01 => "dns-account-01",
+            Self::DnsPersist01 => "dns-persist-01",
         }
     }
 }
@@ -130,6 +151,10 @@ pub struct Proof {
     pub token: Token,
     /// What it holds.
     pub key_authorization: KeyAuthorization,
+    /// The URL of the account that it is for (RFC 8555 §7.1.2).
+    pub account_url: String,
+    /// With dns-persist-01: the record that the CA wants to find.
+    pub standing: Option<StandingRecord>,
 }
 
 /// A TXT record that proves control (RFC 8555 §8.4): one value, beside which others may stand.

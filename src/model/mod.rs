@@ -19,6 +19,7 @@ pub mod pem;
 mod ports;
 mod revocation;
 mod spec;
+mod standing;
 mod state;
 mod status;
 mod suggestion;
@@ -48,6 +49,7 @@ pub use revocation::{
     RevocationReason, RevocationReasonError, RevocationRequest, RevokedBy,
 };
 pub use spec::CertificateSpec;
+pub use standing::{StandingRecord, StandingState};
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{
     CertificateStatus, Condition, Health, Notice, RenewalCondition, STATUS_FORMAT, StatusDocument,

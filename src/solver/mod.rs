@@ -18,7 +18,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use dns01::{Dns01, Dns01Settings, ProviderFault, ProviderSettings};
+pub use dns01::{
+    Dns01, Dns01Settings, DnsLabel, DnsPersist01, DnsPersist01Settings, ProviderFault,
+    ProviderSettings,
+};
 pub use error::SolverError;
 pub use http01::Webroot;
 pub use listener::{Dialogue, HandedSockets, Listener};
@@ -112,7 +115,11 @@ pub fn build(
         SolverMethod::TlsAlpn01 { addresses } => {
             Arc::new(Listener::new(Dialogue::TlsAlpn01, addresses.clone(), handed)?)
         }
-        SolverMethod::Dns01(settings) => Arc::new(Dns01::new(settings)?),
+        SolverMethod::Dns01(settings) => Arc::new(Dns01::new(DnsLabel::Common, settings)?),
+        SolverMethod::DnsAccount01(settings) => {
+            Arc::new(Dns01::new(DnsLabel::OfAccount, settings)?)
+        }
+        SolverMethod::DnsPersist01(settings) => Arc::new(DnsPersist01::new(settings)),
     })
 }
 
@@ -166,6 +173,8 @@ mod tests {
             challenge_type: ChallengeType::Http01,
             token: token.parse().unwrap(),
             key_authorization: KeyAuthorization::new(format!("{token}.thumbprint")),
+            account_url: "https://ca.example/acct/1".to_owned(),
+            standing: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::{ChallengeType, Identifier, SolverName};
 
-use super::Dns01Settings;
+use super::{Dns01Settings, DnsPersist01Settings};
 
 /// One solver, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub enum SolverMethod {
     },
     /// dns-01 by TXT records (RFC 8555 §8.4).
     Dns01(Dns01Settings),
+    /// The same at a name of the account's own (draft-ietf-acme-dns-account-label).
+    DnsAccount01(Dns01Settings),
+    /// By TXT records that people set once (draft-ietf-acme-dns-persist).
+    DnsPersist01(DnsPersist01Settings),
 }
 
 impl SolverMethod {
@@ -53,6 +57,8 @@ impl SolverMethod {
             Self::Webroot { .. } | Self::Listener { .. } => ChallengeType::Http01,
             Self::TlsAlpn01 { .. } => ChallengeType::TlsAlpn01,
             Self::Dns01(_) => ChallengeType::Dns01,
+            Self::DnsAccount01(_) => ChallengeType::DnsAccount01,
+            Self::DnsPersist01(_) => ChallengeType::DnsPersist01,
         }
     }
 }

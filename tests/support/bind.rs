@@ -117,6 +117,25 @@ impl Bind {
         self.folder.path().join("wrong.key")
     }
 
+    /// Has the TXT record `name` hold `value` alone, as an operator would.
+    ///
+    /// # Panics
+    ///
+    /// If the primary refuses it.
+    #[track_caller]
+    pub fn set_txt(&self, name: &str, value: &str) {
+        let (ip, port) = (self.primary.ip(), self.primary.port());
+        let text = format!(
+            "server {ip} {port}\nupdate delete {name}. TXT\nupdate add {name}. 5 TXT \"{value}\"\nsend\n"
+        );
+        let file = self.folder.path().join("update");
+        write(&file, text);
+        let mut command = Command::new(Peers::locate().nsupdate);
+        command.arg("-k").arg(self.key_file()).arg(&file);
+        let done = run(&mut command, Duration::from_secs(30));
+        assert_eq!(done.code, 0, "{done}");
+    }
+
     /// The values of all TXT records that the primary has at `name`.
     #[must_use]
     #[track_caller]

@@ -21,6 +21,8 @@ pub struct Peers {
     pub named: PathBuf,
     /// The DNS client that is not ours.
     pub dig: PathBuf,
+    /// Changes a DNS zone.
+    pub nsupdate: PathBuf,
 }
 
 impl Peers {
@@ -46,6 +48,7 @@ impl Peers {
             curl: program("curl"),
             named: program("named"),
             dig: program("dig"),
+            nsupdate: program("nsupdate"),
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::config::show::Topic;
 use crate::config::text::SolverType;
 use crate::config::tree::Place;
 use crate::model::{ChallengeType, Identifier, SolverName};
-use crate::solver::{Dns01Settings, ProviderSettings, SolverMethod, SolverSettings};
+use crate::solver::{
+    Dns01Settings, DnsPersist01Settings, ProviderSettings, SolverMethod, SolverSettings,
+};
 use crate::store::StoreSettings;
 
 use super::World;
@@ -77,14 +79,25 @@ fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMet
     };
     match kind.value {
         SolverType::Http01 => {
+            refuse_keys(item, PROVIDER_KEYS, "http-01");
             refuse_keys(item, DNS_KEYS, "http-01");
             http01(item)
         }
         SolverType::Dns01 => {
             refuse_keys(item, HTTP_KEYS, "dns-01");
-            dns01(item, world)
+            dns01(item, world).map(SolverMethod::Dns01)
+        }
+        SolverType::DnsAccount01 => {
+            refuse_keys(item, HTTP_KEYS, "dns-account-01");
+            dns01(item, world).map(SolverMethod::DnsAccount01)
+        }
+        SolverType::DnsPersist01 => {
+            refuse_keys(item, HTTP_KEYS, "dns-persist-01");
+            refuse_keys(item, PROVIDER_KEYS, "dns-persist-01");
+            Some(SolverMethod::DnsPersist01(dns_persist01(&item.shape)))
         }
         SolverType::TlsAlpn01 => {
+            refuse_keys(item, PROVIDER_KEYS, "tls-alpn-01");
             refuse_keys(item, DNS_KEYS, "tls-alpn-01");
             refuse_keys(item, &["webroot"], "tls-alpn-01");
             Some(SolverMethod::TlsAlpn01 { addresses: tls_addresses(item) })
@@ -95,16 +108,9 @@ fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMet
 const HTTP_KEYS: &[&str] = &["webroot", "listen"];
 
 /// Besides those of secrets.
-const DNS_KEYS: &[&str] = &[
-    "provider",
-    "server",
-    "url",
-    "user",
-    "options",
-    "resolvers",
-    "nameservers",
-    "propagation_timeout",
-];
+const PROVIDER_KEYS: &[&str] = &["provider", "server", "url", "user", "options"];
+
+const DNS_KEYS: &[&str] = &["resolvers", "nameservers", "propagation_timeout"];
 
 /// Faults each of `keys` that `item` holds: it would mean nothing there.
 fn refuse_keys(item: &mut Item<RawSolver>, keys: &[&str], kind: &str) {
@@ -112,7 +118,7 @@ fn refuse_keys(item: &mut Item<RawSolver>, keys: &[&str], kind: &str) {
     for line in lines {
         let is_secret = || {
             let first = line.key.rsplit_once('_').map(|(first, _)| first);
-            keys == DNS_KEYS && first.is_some_and(|it| ProviderSettings::SECRETS.contains(&it))
+            keys == PROVIDER_KEYS && first.is_some_and(|it| ProviderSettings::SECRETS.contains(&it))
         };
         if keys.contains(&line.key) || is_secret() {
             let fault = Fault::at(&line.place, &line.path, format!("means nothing for {kind}"));
@@ -163,7 +169,7 @@ fn tls_addresses(item: &mut Item<RawSolver>) -> Vec<SocketAddr> {
 /// How long all name servers may take, if nothing is written: as the reference says.
 const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMethod> {
+fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<Dns01Settings> {
     let shape = item.shape.clone();
     let Some(name) = &shape.provider else {
         if !item.has("provider") {
@@ -203,14 +209,21 @@ fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMeth
             item.faults.push(told.hint(fault.hint));
         }
     }
-    let addresses = |it: At<Vec<At<SocketAddr>>>| it.value.into_iter().map(|it| it.value).collect();
-    let timeout = shape.propagation_timeout.map_or(PROPAGATION_TIMEOUT, |it| it.value.0);
-    Some(SolverMethod::Dns01(Dns01Settings {
-        provider,
-        resolvers: shape.resolvers.map(addresses).unwrap_or_default(),
-        nameservers: shape.nameservers.map(addresses),
-        propagation_timeout: timeout,
-    }))
+    let DnsPersist01Settings { resolvers, nameservers, propagation_timeout } =
+        dns_persist01(&shape);
+    Some(Dns01Settings { provider, resolvers, nameservers, propagation_timeout })
+}
+
+/// Whom to ask and how long, of which there is no more to say for dns-persist-01.
+fn dns_persist01(shape: &RawSolver) -> DnsPersist01Settings {
+    let addresses =
+        |it: &At<Vec<At<SocketAddr>>>| it.value.iter().map(|it| it.value).collect::<Vec<_>>();
+    let timeout = &shape.propagation_timeout;
+    DnsPersist01Settings {
+        resolvers: shape.resolvers.as_ref().map(addresses).unwrap_or_default(),
+        nameservers: shape.nameservers.as_ref().map(addresses),
+        propagation_timeout: timeout.as_ref().map_or(PROPAGATION_TIMEOUT, |it| it.value.0),
+    }
 }
 
 /// Where each secret of a provider may come from.
@@ -273,14 +286,14 @@ pub(super) fn choose(
 /// What keeps solver `name` from proving `at` by `kind`, if anything.
 fn unsuited(at: &At<Identifier>, name: &SolverName, kind: ChallengeType) -> Option<Fault> {
     let identifier = &at.value;
-    if identifier.is_wildcard() && kind != ChallengeType::Dns01 {
+    if identifier.is_wildcard() && !kind.is_by_dns() {
         let message =
             format!("{identifier} is a wildcard, which solver {name} cannot prove: it does {kind}");
         let hint = "only dns-01 proves wildcards (RFC 8555 §7.1.3): add a solver of that type for \
                     it, or list the names one by one";
         return Some(at.fault(message).hint(hint));
     }
-    if matches!(identifier, Identifier::Ip(_)) && kind == ChallengeType::Dns01 {
+    if matches!(identifier, Identifier::Ip(_)) && kind.is_by_dns() {
         let message =
             format!("{identifier} is an address, which solver {name} cannot prove: it does {kind}");
         let hint = "addresses are proven by http-01 and tls-alpn-01 (RFC 8738 §7): name such a \

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::model::{Explain, Identifier, Retry};
+use crate::model::{Explain, Identifier, Retry, StandingState};
 
 use super::exchange::ExchangeError;
 use super::provider::ProviderError;
@@ -75,6 +75,18 @@ pub enum DnsError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// The record that is to stand there for good is not there, or not right.
+    #[error("the TXT record {name} does not prove it: {state} (at {servers})")]
+    NotStanding {
+        /// Its name.
+        name: String,
+        /// What it has to be.
+        value: String,
+        /// What is there.
+        state: StandingState,
+        /// The servers that say so.
+        servers: String,
+    },
     /// The settings of the provider can't be used.
     #[error("the provider {provider} can't be used: {message}")]
     Settings {
@@ -94,6 +106,7 @@ impl Explain for DnsError {
             Self::AliasLoop { .. } | Self::TooManyAliases { .. } => "dns.alias",
             Self::Change { .. } => "dns.change",
             Self::NotVisible { .. } => "dns.not_visible",
+            Self::NotStanding { .. } => "dns.persist",
             Self::Settings { .. } => "dns.settings",
         }
     }
@@ -126,6 +139,9 @@ impl Explain for DnsError {
             Self::NotVisible { .. } => "see why the servers lag (`dig SOA` at each: their serial \
                                         numbers), or raise propagation_timeout at the solver"
                 .into(),
+            Self::NotStanding { name, value, .. } => {
+                format!("set it for good: {name}. IN TXT \"{value}\"")
+            }
             Self::Settings { provider, .. } => {
                 format!("see what {provider} needs in `renewd config reference`")
             }

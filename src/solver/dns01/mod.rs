@@ -1,4 +1,5 @@
-//! dns-01 (RFC 8555 §8.4): a TXT record below `_acme-challenge`.
+//! dns-01 (RFC 8555 §8.4): a TXT record below `_acme-challenge`; and dns-account-01, which differs in
+//! its name alone.
 //!
 //! A proof goes through four steps, and a crash between any two of them leaves what the journal
 //! knows: [`Dns01`] finds out where the record has to be (then it is journalled), adds it beside
@@ -14,6 +15,7 @@ mod error;
 mod exchange;
 mod httpreq;
 mod name;
+mod persist;
 mod propagation;
 mod provider;
 mod providers_a_to_h;
@@ -36,9 +38,10 @@ use hickory_proto::rr::Name;
 
 pub use error::DnsError;
 pub use exchange::ExchangeError;
+pub use persist::{DnsPersist01, Finding};
 pub use provider::{Failure, ProviderError, Refusal};
 pub use rehearsal::Step;
-pub use settings::{Dns01Settings, ProviderFault, ProviderSettings};
+pub use settings::{Dns01Settings, DnsPersist01Settings, ProviderFault, ProviderSettings};
 
 use crate::model::{ChallengeType, Identifier, Proof, Secret, Token, TxtRecord, chain_text};
 use crate::sys::clock::{Clock, SystemClock};
@@ -60,6 +63,7 @@ use zone::{Finder, Location, Server, Zone};
 /// Shows proofs as TXT records.
 #[derive(Debug)]
 pub struct Dns01 {
+    label: DnsLabel,
     changer: Changer,
     finder: Finder,
     propagation_timeout: Duration,
@@ -68,16 +72,35 @@ pub struct Dns01 {
     located: Mutex<HashMap<Name, Location>>,
 }
 
+/// Whose name a proof is put at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsLabel {
+    /// One for all accounts: dns-01.
+    Common,
+    /// One for each account: dns-account-01.
+    OfAccount,
+}
+
+impl DnsLabel {
+    const fn challenge_type(self) -> ChallengeType {
+        match self {
+            Self::Common => ChallengeType::Dns01,
+            Self::OfAccount => ChallengeType::DnsAccount01,
+        }
+    }
+}
+
 impl Dns01 {
-    /// The solver that `settings` describe. Nobody is asked yet.
+    /// The solver that puts proofs below `label` as `settings` describe. Nobody is asked yet.
     ///
     /// # Errors
     ///
     /// If the provider's settings can't be used.
-    pub fn new(settings: &Dns01Settings) -> Result<Self, DnsError> {
+    pub fn new(label: DnsLabel, settings: &Dns01Settings) -> Result<Self, DnsError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let provider = build(&settings.provider, &clock)?;
         Ok(Self {
+            label,
             changer: Changer { provider, clock },
             finder: Finder {
                 resolvers: settings.resolvers.clone(),
@@ -88,9 +111,16 @@ impl Dns01 {
         })
     }
 
-    /// Where a proof of `identifier` goes: found out now, and kept.
-    async fn locate_now(&self, identifier: &Identifier) -> Result<Location, DnsError> {
-        let name = name::challenge_name(identifier)?;
+    /// The name at which the CA looks for `proof`.
+    fn name_of(&self, proof: &Proof) -> Result<Name, DnsError> {
+        match self.label {
+            DnsLabel::Common => name::challenge_name(&proof.identifier),
+            DnsLabel::OfAccount => name::account_name(&proof.identifier, &proof.account_url),
+        }
+    }
+
+    /// Where a proof at `name` goes: found out now, and kept.
+    async fn locate_now(&self, name: Name) -> Result<Location, DnsError> {
         let location = self.finder.locate(&name).await?;
         let mut located = self.located.lock().unwrap_or_else(PoisonError::into_inner);
         located.insert(name, location.clone());
@@ -98,15 +128,15 @@ impl Dns01 {
     }
 
     /// As [`Dns01::locate_now`], from memory where there is any.
-    async fn location(&self, identifier: &Identifier) -> Result<Location, DnsError> {
-        let name = name::challenge_name(identifier)?;
+    async fn location(&self, proof: &Proof) -> Result<Location, DnsError> {
+        let name = self.name_of(proof)?;
         let known = {
             let located = self.located.lock().unwrap_or_else(PoisonError::into_inner);
             located.get(&name).cloned()
         };
         match known {
             Some(location) => Ok(location),
-            None => self.locate_now(identifier).await,
+            None => self.locate_now(name).await,
         }
     }
 
@@ -176,7 +206,7 @@ fn build(
 #[async_trait]
 impl Solver for Dns01 {
     fn challenge_type(&self) -> ChallengeType {
-        ChallengeType::Dns01
+        self.label.challenge_type()
     }
 
     async fn check(&self) -> Result<(), SolverError> {
@@ -185,17 +215,17 @@ impl Solver for Dns01 {
     }
 
     async fn locate(&self, proof: &Proof) -> Result<Option<TxtRecord>, SolverError> {
-        let location = self.locate_now(&proof.identifier).await?;
+        let location = self.locate_now(self.name_of(proof)?).await?;
         Ok(Some(record(&location, name::txt_value(&proof.key_authorization))))
     }
 
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
         let Proof { identifier, challenge_type, .. } = proof;
-        if *challenge_type != ChallengeType::Dns01 {
+        if *challenge_type != self.label.challenge_type() {
             let (identifier, challenge_type) = (identifier.clone(), *challenge_type);
             return Err(SolverError::Unsuited { identifier, challenge_type });
         }
-        let location = self.location(identifier).await?;
+        let location = self.location(proof).await?;
         let record = record(&location, name::txt_value(&proof.key_authorization));
         Ok(Presented(Box::new(self.changer.show(record).await?)))
     }
@@ -203,7 +233,7 @@ impl Solver for Dns01 {
     async fn await_visible(&self, proofs: &[Proof]) -> Result<(), SolverError> {
         let mut zones: BTreeMap<Name, (Zone, Values)> = BTreeMap::new();
         for proof in proofs {
-            let Location { name, zone } = self.location(&proof.identifier).await?;
+            let Location { name, zone } = self.location(proof).await?;
             let entry = zones.entry(zone.apex.clone()).or_insert_with(|| (zone, Values::new()));
             entry.1.entry(name).or_default().insert(name::txt_value(&proof.key_authorization));
         }

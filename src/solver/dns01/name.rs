@@ -14,16 +14,55 @@ use super::DnsError;
 /// The label in front of what is to be proven.
 const LABEL: &str = "_acme-challenge";
 
+/// The one of dns-persist-01.
+const STANDING_LABEL: &str = "_validation-persist";
+
 /// The name at which the CA looks for proofs of `identifier`: that of a wildcard is its base's.
 ///
 /// # Errors
 ///
 /// If it is an address, or too long to have a label put in front (253 bytes, RFC 1035 §2.3.4).
 pub(super) fn challenge_name(identifier: &Identifier) -> Result<Name, DnsError> {
+    name_below(LABEL, identifier)
+}
+
+/// The name at which the CA looks for proofs of `identifier` by the account at `account_url` alone
+/// (draft-ietf-acme-dns-account-label).
+///
+/// # Errors
+///
+/// As [`challenge_name`].
+pub(super) fn account_name(identifier: &Identifier, account_url: &str) -> Result<Name, DnsError> {
+    name_below(&format!("{}.{LABEL}", account_label(account_url)), identifier)
+}
+
+/// The name at which the CA looks for a standing record of `identifier`
+/// (draft-ietf-acme-dns-persist).
+///
+/// # Errors
+///
+/// As [`challenge_name`].
+pub(super) fn standing_name(identifier: &Identifier) -> Result<Name, DnsError> {
+    name_below(STANDING_LABEL, identifier)
+}
+
+/// An underscore and the first ten bytes of the URL's SHA-256 in base32 (RFC 4648 §6).
+fn account_label(account_url: &str) -> String {
+    const ALPHABET: [char; 32] = [
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r',
+        's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
+    ];
+    let digest = digest::digest(&digest::SHA256, account_url.as_bytes());
+    let bits = digest.as_ref().iter().take(10).fold(0_u128, |bits, it| bits << 8 | u128::from(*it));
+    let letter = |turn: u32| ALPHABET.get((bits >> (75 - 5 * turn)) as usize & 31);
+    std::iter::once('_').chain((0..16).filter_map(letter).copied()).collect()
+}
+
+fn name_below(label: &str, identifier: &Identifier) -> Result<Name, DnsError> {
     let unsuited = || DnsError::Unsuited { identifier: identifier.clone() };
     let Identifier::Dns(host) = identifier else { return Err(unsuited()) };
     let base = host.strip_prefix("*.").unwrap_or(host);
-    let text = format!("{LABEL}.{base}.");
+    let text = format!("{label}.{base}.");
     // One more for the dot at the end, which the limit does not count.
     if text.len() > 254 {
         return Err(unsuited());
@@ -62,6 +101,15 @@ mod tests {
         };
         assert!(name(&long(237)).is_some());
         assert_eq!(name(&long(238)), None);
+    }
+
+    #[test]
+    fn the_label_of_an_account_is_that_of_the_draft() {
+        let url = "https://example.com/acme/acct/ExampleAccount";
+        let name = account_name(&"*.example.org".parse().unwrap(), url).unwrap();
+        assert_eq!(text(&name), "_ujmmovf2vn55tgye._acme-challenge.example.org");
+        let standing = standing_name(&"*.example.org".parse().unwrap()).unwrap();
+        assert_eq!(text(&standing), "_validation-persist.example.org");
     }
 
     #[test]

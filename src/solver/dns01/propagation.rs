@@ -59,7 +59,7 @@ pub(super) enum Outcome {
 
 /// What one server said in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Report {
+pub(super) enum Report {
     AsWanted,
     Lacks,
     Silent,
@@ -73,10 +73,20 @@ pub(super) async fn wait(
     limit: Duration,
     clock: &dyn Clock,
 ) -> Outcome {
+    wait_for(servers, limit, clock, |server| look(server, values, until)).await
+}
+
+/// As [`wait`], for what `look` looks for.
+pub(super) async fn wait_for<'a, F: Future<Output = Report>>(
+    servers: &'a [Server],
+    limit: Duration,
+    clock: &dyn Clock,
+    look: impl Fn(&'a Server) -> F,
+) -> Outcome {
     let started = clock.monotonic();
     let mut interval = INTERVAL;
     loop {
-        let reports = join_all(servers.iter().map(|it| look(it, values, until))).await;
+        let reports = join_all(servers.iter().map(&look)).await;
         let passed = clock.monotonic().saturating_sub(started);
         if let Some(outcome) = judge(servers, &reports, passed, limit) {
             return outcome;
@@ -110,8 +120,7 @@ fn judge(
 /// Asks `server` for all of `values`.
 async fn look(server: &Server, values: &Values, until: Until) -> Report {
     for (name, wanted) in values {
-        let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await;
-        let Some(found) = answer.ok().and_then(|it| txt_values(&it, name)) else {
+        let Some(found) = values_at(server, name).await else {
             return Report::Silent;
         };
         let is_as_wanted = match until {
@@ -123,6 +132,12 @@ async fn look(server: &Server, values: &Values, until: Until) -> Report {
         }
     }
     Report::AsWanted
+}
+
+/// The values of all TXT records that `server` has at `name`; none if it can't say.
+pub(super) async fn values_at(server: &Server, name: &Name) -> Option<BTreeSet<String>> {
+    let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await.ok()?;
+    txt_values(&answer, name)
 }
 
 /// The values of all TXT records at `name`; none if the server does not know the zone.

@@ -58,7 +58,7 @@ impl fmt::Display for Step {
 }
 
 impl Dns01 {
-    /// Adds a value of chance where a proof of `identifier` would go, waits until all servers have
+    /// Adds a value of chance where a dns-01 proof of `identifier` would go, waits until all servers have
     /// it, removes it, and waits until none has it. `tell` hears of each step as it is done. The
     /// value is removed whatever fails.
     ///
@@ -71,7 +71,7 @@ impl Dns01 {
         mut tell: impl FnMut(Step) + Send,
     ) -> Result<(), SolverError> {
         let asked = name::challenge_name(identifier)?;
-        let location = self.locate_now(identifier).await?;
+        let location = self.locate_now(asked.clone()).await?;
         let value = format!("renewd-test-{:016x}", fastrand::u64(..));
         let record = record(&location, value.clone());
         tell(Step::Located {

@@ -27,6 +27,24 @@ pub struct Dns01Settings {
     pub propagation_timeout: Duration,
 }
 
+/// dns-persist-01, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsPersist01Settings {
+    /// As [`Dns01Settings::resolvers`].
+    pub resolvers: Vec<SocketAddr>,
+    /// As [`Dns01Settings::nameservers`].
+    pub nameservers: Option<Vec<SocketAddr>>,
+    /// How long the servers may take until all of them have the record.
+    pub propagation_timeout: Duration,
+}
+
+impl Default for DnsPersist01Settings {
+    fn default() -> Self {
+        let propagation_timeout = Duration::from_secs(5 * 60);
+        Self { resolvers: Vec::new(), nameservers: None, propagation_timeout }
+    }
+}
+
 /// Who changes DNS, with all it needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderSettings {
