@@ -45,7 +45,7 @@ async fn unknown_states_types_and_fields_are_survived_to_the_certificate() {
     let authorization = json!({
         "status": "limbo", "identifier": { "type": "dns", "value": "example.com" },
         "challenges": [
-            { "type": "dns-persist-01", "url": ca.at("/challenge/9"), "issuer-domain-names": ["ca"] },
+            { "type": "quantum-01", "url": ca.at("/challenge/9"), "issuer-domain-names": ["ca"] },
             { "type": "http-01", "url": ca.at("/challenge/1"), "token": "abc", "status": "pending" }
         ]
     });
@@ -58,7 +58,7 @@ async fn unknown_states_types_and_fields_are_survived_to_the_certificate() {
     assert_eq!(order.status(), OrderStatus::Unknown("fresh".into()));
     let authorizations = order.authorizations().await.unwrap();
     assert_eq!(authorizations[0].status, AuthorizationStatus::Unknown("limbo".into()));
-    assert_eq!(authorizations[0].offered, ["dns-persist-01", "http-01"]);
+    assert_eq!(authorizations[0].offered, ["quantum-01", "http-01"]);
     for authorization in &authorizations {
         order.respond(&authorization.challenges[0]).await.unwrap();
     }

@@ -196,7 +196,7 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    /// Whether those who ask could not be shown `other` too: nothing in a ClientHello says which
+    /// Whether those who ask could not be shown `other` too: nothing in a client hello says which
     /// order it is for.
     fn excludes(&self, other: &Self) -> bool {
         match (self, other) {

@@ -235,7 +235,7 @@ async fn a_handed_socket_speaks_one_language() {
     assert_proves(&ask(address, "example.com").await.unwrap(), "example.com", "abc");
 }
 
-/// A ClientHello of a CA for `example.com`, as it is on the wire.
+/// A client hello of a CA for `example.com`, as it is on the wire.
 fn client_hello() -> Vec<u8> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
