@@ -1,16 +1,26 @@
-//! `renewd dns test`.
+//! `renewd dns`: which command it is, and `renewd dns test`.
+//!
+//! Not here: `renewd dns persist` ([`super::persist`]).
 
 use crate::model::{ChallengeType, Explain, Identifier, SolverName, chain_text};
 use crate::solver::{Dns01, DnsLabel, SolverMethod};
 
-use super::arguments::Global;
+use super::arguments::{DnsCommand, Global};
 use super::context::{Context, Ended};
 use super::exit::Exit;
-use super::output;
+use super::{output, persist};
+
+/// Runs `command`.
+pub(super) async fn run(global: &Global, command: &DnsCommand) -> Result<Exit, Ended> {
+    match command {
+        DnsCommand::Test { solver, name } => test(global, solver, name).await,
+        DnsCommand::Persist { name } => persist::persist(global, name).await,
+    }
+}
 
 /// Proves `solver` without a CA: adds a value of chance where a proof of `identifier` would go, sees
 /// it at every name server, removes it, and sees it gone. Each step is printed as it is done.
-pub(super) async fn test(
+async fn test(
     global: &Global,
     solver: &SolverName,
     identifier: &Identifier,

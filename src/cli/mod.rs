@@ -33,9 +33,7 @@ use clap::Parser;
 use crate::observe::log;
 use crate::sys::activation::Sockets;
 
-use arguments::{
-    AlertCommand, Arguments, CaCommand, Command, ConfigCommand, DnsCommand, Global, LogFormat,
-};
+use arguments::{AlertCommand, Arguments, CaCommand, Command, ConfigCommand, Global, LogFormat};
 use context::Ended;
 use exit::Exit;
 
@@ -95,7 +93,7 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
         Command::Account { command } => account::account(global, command).await,
         Command::Ca { command } => dispatch_ca(global, command).await,
         Command::Alert { command } => dispatch_alert(global, command).await,
-        Command::Dns { command } => dispatch_dns(global, command).await,
+        Command::Dns { command } => dns::run(global, &command).await,
         Command::Reload => reload::reload(global).await,
         Command::Deployer(arguments) => deployer::deployer(global, &arguments, sockets).await,
     }
@@ -120,13 +118,6 @@ async fn dispatch_alert(global: &Global, command: AlertCommand) -> Result<Exit, 
     match command {
         AlertCommand::Test => alert::test(global).await,
         AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
-    }
-}
-
-async fn dispatch_dns(global: &Global, command: DnsCommand) -> Result<Exit, Ended> {
-    match command {
-        DnsCommand::Test { solver, name } => dns::test(global, &solver, &name).await,
-        DnsCommand::Persist { name } => persist::persist(global, &name).await,
     }
 }
 
