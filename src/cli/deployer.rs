@@ -21,7 +21,7 @@ use crate::config::{self, Config, Environment};
 use crate::deploy::{Authority, Client, Complaint, DeployServer, Deployer, DirectDeployer};
 use crate::model::{Explain, chain_text};
 use crate::sys::activation::Sockets;
-use crate::sys::atomic::{self, Access};
+use crate::sys::atomic::Access;
 use crate::sys::clock::SystemClock;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::socket::{self, Bound};
@@ -103,9 +103,24 @@ fn prepare_state(state_dir: &Path) -> Result<PathBuf, Ended> {
         Ended(Exit::State)
     };
     let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-    atomic::directory(&state_dir, Access::mode(0o700)).map_err(|error| failed(&error))?;
+    trust::directory(&state_dir, Access::mode(0o700)).map_err(|error| failed(&error))?;
     trust::check(&state_dir).map_err(|error| failed(&error))?;
     Ok(state_dir.join("previous"))
+}
+
+/// Makes `run_dir` for the daemon's user and his group, if it is not there; one that is there stays
+/// as it is.
+pub(super) fn make_run_dir(run_dir: &Path, user: u32, group: Option<u32>) -> Result<(), Ended> {
+    if run_dir.is_dir() {
+        return Ok(());
+    }
+    let access = Access { mode: 0o755, owner: Some(user), group };
+    trust::directory(run_dir, access).map_err(|error| {
+        let hint = format!("make it: install -d -m 0755 -o {user} {}", run_dir.display());
+        let message = format!("there is no run directory: {}", chain_text(&error));
+        output::problem(&message, Some(&hint));
+        Ended(Exit::State)
+    })
 }
 
 /// What the configuration says, read again whenever it has changed.
@@ -160,11 +175,9 @@ impl Configured {
             Ended(Exit::Configuration)
         })?;
         let path = config.store.deployer_socket();
-        let made = atomic::directory(&config.store.run_dir, Access::mode(0o755));
-        let bound = made.map_err(io::Error::other).and_then(|()| {
-            let (listener, bound) = socket::listen_for(&path, self.user)?;
-            Ok((UnixListener::from_std(listener)?, bound))
-        });
+        make_run_dir(&config.store.run_dir, self.user, None)?;
+        let listening = socket::listen_for(&path, self.user);
+        let bound = listening.and_then(|(it, bound)| Ok((UnixListener::from_std(it)?, bound)));
         bound.map_err(|error| {
             let message = format!("cannot listen on {}: {error}", path.display());
             output::problem(&message, Some("make the run directory, root's or the daemon's"));

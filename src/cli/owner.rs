@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use crate::config::{Config, DeployerChoice};
 use crate::model::{Explain, chain_text};
-use crate::sys::atomic::{self, Access};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::process::{self, Companion};
 use crate::sys::user;
 
 use super::context::Ended;
+use super::deployer::make_run_dir;
 use super::exit::Exit;
 use super::output;
 
@@ -62,12 +62,7 @@ pub(super) async fn become_owner(
     let Some((owner, group)) = user::other_owner_of(&state_dir) else {
         return Ok(OwnDeployer::default());
     };
-    let run_dir = &config.store.run_dir;
-    if !run_dir.exists() {
-        let access = Access { mode: 0o755, owner: Some(owner), group: Some(group) };
-        atomic::directory(run_dir, access)
-            .map_err(|error| failed(&error, "make the run directory writable"))?;
-    }
+    make_run_dir(&config.store.run_dir, owner, Some(group))?;
     let mut deployer = OwnDeployer::default();
     if config.certificates.iter().any(|it| !it.targets.is_empty()) {
         // Whatever the configuration says: this process will not have the rights.

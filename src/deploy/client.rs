@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::Demands;
 use super::{DeployError, DeployRequest};
 use crate::model::{CertificateName, CertificateSpec, Identifier, TargetName};
+use crate::sys::trust::Stranger;
+use crate::sys::user;
 
 /// A user who may ask for deployments and is not trusted with anything else.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub struct Client {
     /// The user's number: whose files the stored certificates have to be.
     pub(super) user: u32,
     certificates: BTreeMap<CertificateName, Permitted>,
+    /// The groups that keys are given to, which only a process in them can do.
+    read_groups: BTreeSet<String>,
 }
 
 /// What may be asked for one certificate.
@@ -34,13 +38,16 @@ impl Client {
             let targets = spec.targets.iter().cloned().collect();
             (spec.name.clone(), Permitted { identifiers: spec.identifier_set(), targets })
         };
-        Self { user, certificates: certificates.iter().map(permitted).collect() }
+        let read_groups = certificates.iter().filter_map(|it| it.read_group.clone()).collect();
+        Self { user, certificates: certificates.iter().map(permitted).collect(), read_groups }
     }
 
-    /// The user, if he has not all rights of this process anyway.
-    pub(super) fn stranger(&self) -> Option<u32> {
-        let own = rustix::process::geteuid().as_raw();
-        Some(self.user).filter(|it| ![0, own].contains(it))
+    /// The user, if he has not all rights of this process anyway. May block, where groups come from
+    /// the network.
+    pub(super) fn stranger(&self) -> Option<Stranger> {
+        let user = Some(self.user).filter(|it| ![0, user::own_user_id()].contains(it))?;
+        let groups = self.read_groups.iter().filter_map(|it| user::group_id(it).ok());
+        Some(Stranger { user, groups: groups.collect() })
     }
 
     /// That `request` may be made.

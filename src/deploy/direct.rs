@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::client::Client;
+use super::lent::Lent;
 use super::placement::Placement;
 use super::programs::Launch;
 use super::source::Material;
@@ -57,7 +58,8 @@ struct LastReload {
 
 impl DirectDeployer {
     /// For `targets`, with the store's certificates in `certs_dir`. `previous_dir` (made with mode
-    /// 0700) is its own: it keeps there what installs replaced, and what a crash needs.
+    /// 0700) is its own: it keeps there what installs replaced, and what a crash needs. With a client
+    /// the folder `lent` beside it is its own too.
     #[must_use]
     pub fn new(
         certs_dir: PathBuf,
@@ -105,12 +107,34 @@ impl DirectDeployer {
     }
 
     fn launch(&self) -> Launch {
-        if self.client.is_some() { Launch::Trusted } else { Launch::Children }
+        self.client.clone().map_or(Launch::Children, Launch::OnBehalf)
     }
 
-    /// That a client's generation is what it should be, before a server is told of it.
-    async fn check_material(&self, request: &DeployRequest) -> Result<(), DeployError> {
-        if self.client.is_some() { self.material(request).await.map(drop) } else { Ok(()) }
+    /// A client's generation, if it is what it should be before a server is told of it.
+    async fn check_material(
+        &self,
+        request: &DeployRequest,
+    ) -> Result<Option<Material>, DeployError> {
+        if self.client.is_some() { self.material(request).await.map(Some) } else { Ok(None) }
+    }
+
+    /// A copy of `material` for a program that may read it, if it is a stranger's. The target has
+    /// to be at work for this alone.
+    async fn lend(
+        &self,
+        request: &DeployRequest,
+        material: Option<Material>,
+    ) -> Result<Option<Lent>, DeployError> {
+        let (Some(client), Some(material)) = (self.client.clone(), material) else {
+            return Ok(None);
+        };
+        let (lent_dir, wanted) = (self.previous_dir.with_file_name("lent"), request.clone());
+        let lend = move || {
+            let lend = |_stranger| Lent::new(&lent_dir, &wanted, &material);
+            client.stranger().map(lend).transpose()
+        };
+        let lent = spawn_blocking(lend).await.unwrap_or_else(|it| Err(InstallError::BrokenOff(it)));
+        lent.map_err(|source| install_failed(request, source))
     }
 
     /// Reads the generation, so that nothing is deployed that is not whole.
@@ -159,11 +183,11 @@ impl Deployer for DirectDeployer {
         let material = self.material(request).await?;
         let settings = target.settings.install.clone();
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
-        let stranger = self.client.as_ref().and_then(|it| it.stranger());
+        let client = self.client.clone();
         let at_work = Arc::clone(&target.at_work).lock_owned().await;
         let work = move || {
-            if let Some(stranger) = stranger {
-                install::check_folders(&settings, &certificate, stranger)?;
+            if let Some(stranger) = client.and_then(|it| it.stranger()) {
+                install::check_folders(&settings, &certificate, &stranger)?;
             }
             install::install(&settings, &material, &certificate, &placement)
         };
@@ -172,11 +196,14 @@ impl Deployer for DirectDeployer {
 
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
-        self.check_material(request).await?;
+        let material = self.check_material(request).await?;
         let Some(settings) = &target.settings.test else { return Ok(()) };
         let at_work = target.at_work.lock().await;
-        let tested = programs::test(settings, request, &self.certs_dir, self.launch()).await;
-        drop(at_work);
+        let material = material.filter(|_| !programs::steers_servers(settings));
+        let lent = self.lend(request, material).await?;
+        let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
+        let tested = programs::test(settings, request, certs_dir, self.launch()).await;
+        drop((lent, at_work));
         tested.map_err(|source| DeployError::Test {
             target: request.target.clone(),
             command: programs::command_line(settings),
@@ -186,7 +213,7 @@ impl Deployer for DirectDeployer {
 
     async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
-        self.check_material(request).await?;
+        let material = self.check_material(request).await?;
         let Some(settings) = &target.settings.reload else { return Ok(()) };
         let failed = |source| DeployError::Reload { target: request.target.clone(), source };
         if programs::serves_all(settings) {
@@ -195,8 +222,10 @@ impl Deployer for DirectDeployer {
             return reloaded.map_err(failed);
         }
         let at_work = target.at_work.lock().await;
-        let reloaded = programs::reload(settings, request, &self.certs_dir, self.launch()).await;
-        drop(at_work);
+        let lent = self.lend(request, material).await?;
+        let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
+        let reloaded = programs::reload(settings, request, certs_dir, self.launch()).await;
+        drop((lent, at_work));
         reloaded.map_err(|error| failed(Arc::new(error)))
     }
 
@@ -207,11 +236,11 @@ impl Deployer for DirectDeployer {
             return Ok(());
         }
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
+        let client = self.client.clone();
         let at_work = Arc::clone(&target.at_work).lock_owned().await;
-        let stranger = self.client.as_ref().and_then(|it| it.stranger());
         let work = move || {
-            if let Some(stranger) = stranger {
-                install::check_folders(&settings, &certificate, stranger)?;
+            if let Some(stranger) = client.and_then(|it| it.stranger()) {
+                install::check_folders(&settings, &certificate, &stranger)?;
             }
             install::put_back(&settings, &certificate, &placement)
         };

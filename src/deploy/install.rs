@@ -14,7 +14,7 @@ use crate::model::CertificateName;
 use crate::model::Explain;
 use crate::sys::atomic::{self, Access, WriteError};
 use crate::sys::clock::{Clock, SystemClock};
-use crate::sys::trust::{self, DistrustError};
+use crate::sys::trust::{self, DistrustError, Stranger};
 use crate::sys::user::{UserError, first_group_of, group_id, user_id};
 
 /// Temporary files of ours that are older were left by a crash.
@@ -101,7 +101,9 @@ impl InstallError {
                 io::ErrorKind::StorageFull => Some("make room on that disk".into()),
                 _ => None,
             },
-            Self::Untrusted(error) => error.hint(),
+            Self::Untrusted(_) => Some(
+                "install to a folder that the daemon's user can't change, nor any above it".into(),
+            ),
             Self::Read { .. } | Self::Remove { .. } | Self::Source(_) | Self::BrokenOff(_) => None,
         }
     }
@@ -172,8 +174,8 @@ fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, Ins
     if folder.is_dir() { Ok(path) } else { Err(InstallError::NoFolder { folder }) }
 }
 
-/// That no folder on the way to the files of `settings` is one that the user `stranger`, for whom
-/// they are installed, could exchange for a link to where he may not write. Blocks.
+/// That no folder on the way to the files of `settings` is one that `stranger`, for whom they are
+/// installed, could exchange for a link to where he may not write. Blocks.
 ///
 /// # Errors
 ///
@@ -181,7 +183,7 @@ fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, Ins
 pub(super) fn check_folders(
     settings: &[InstallSettings],
     certificate: &CertificateName,
-    stranger: u32,
+    stranger: &Stranger,
 ) -> Result<(), InstallError> {
     for file in settings {
         let path = destination(&file.path, certificate)?;

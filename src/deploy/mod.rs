@@ -11,6 +11,7 @@ mod direct;
 mod endpoint;
 mod error;
 mod install;
+mod lent;
 mod placement;
 mod programs;
 mod remote;
@@ -78,8 +79,8 @@ impl Installed {
     }
 }
 
-/// The four verbs, and the repair of the first. Each may be repeated at any time, and may be given up half-way: whoever comes
-/// next finds the files whole, or repairs them.
+/// The four verbs, and the repair of the first. Each may be repeated at any time, and may be given up
+/// half-way: whoever comes next finds the files whole, or repairs them.
 #[async_trait]
 pub trait Deployer: Send + Sync {
     /// Finishes or undoes every install that a crash interrupted. For the start of the process:

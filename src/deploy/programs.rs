@@ -4,12 +4,15 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::client::Client;
 use super::{DeployRequest, InstallContent, ProgramSettings, ReloadSettings};
 use crate::sys::process::{self, Finished, ProcessError, Program};
 use crate::sys::signal::{SignalError, send_to_pid_file};
 use crate::sys::transient;
+use crate::sys::trust::{self, DistrustError};
 
 /// Programs that steer servers and never read our environment, by file name. One run of them serves
 /// every certificate; any other program may be somebody's script that looks after the one that
@@ -80,6 +83,11 @@ impl ReloadError {
                 Some("is the server running, and is that its pid file?".into())
             }
             Self::Program(error) => program_hint(error),
+            Self::Signal(SignalError::Untrusted { .. }) => Some(
+                "have the server write its pid file where the daemon's user can't change it, or \
+                 reload it by { systemd = \"UNIT\" } or a command"
+                    .into(),
+            ),
             Self::Signal(_) | Self::BrokenOff(_) => None,
         }
     }
@@ -96,33 +104,47 @@ pub(super) fn program_hint(error: &ProcessError) -> Option<String> {
     }
 }
 
-/// How programs are started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// For whom programs are started, and how.
+#[derive(Clone, Debug)]
 pub(super) enum Launch {
-    /// As children.
+    /// For this process, as children.
     Children,
-    /// Only those that nobody but root and we ourselves can change; as transient units, where
-    /// systemd runs the machine and we are root, else as children.
-    Trusted,
+    /// For a client. Only those that nobody but root and we ourselves can change; as transient
+    /// units, where systemd runs the machine and we are root, else as children.
+    OnBehalf(Arc<Client>),
 }
 
 impl Launch {
     /// Runs `program` so.
-    async fn run(self, mut program: Program) -> Result<Finished, ProcessError> {
+    async fn run(&self, mut program: Program) -> Result<Finished, ProcessError> {
         self.settle(&mut program)?;
-        if self == Self::Trusted && transient::is_possible() {
-            transient::run(&program).await
-        } else {
-            process::run(&program).await
+        match self {
+            Self::OnBehalf(_) if transient::is_possible() => transient::run(&program).await,
+            Self::OnBehalf(_) | Self::Children => process::run(&program).await,
         }
     }
 
     /// Replaces the name of `program` by where it is, where that has to be trusted.
-    fn settle(self, program: &mut Program) -> Result<(), ProcessError> {
-        if let (Self::Trusted, Some(name)) = (self, program.arguments.first_mut()) {
+    fn settle(&self, program: &mut Program) -> Result<(), ProcessError> {
+        if let (Self::OnBehalf(_), Some(name)) = (self, program.arguments.first_mut()) {
             *name = process::find_trusted(name)?.to_string_lossy().into_owned();
         }
         Ok(())
+    }
+
+    /// Signals the process of `pid_file`, unless a client could choose that process. Blocks.
+    fn signal(&self, signal: &str, pid_file: &Path) -> Result<(), SignalError> {
+        let stranger = match self {
+            Self::OnBehalf(client) => client.stranger(),
+            Self::Children => None,
+        };
+        let Some(stranger) = stranger else { return send_to_pid_file(signal, pid_file) };
+        let path = pid_file.to_owned();
+        let real = trust::check_not_of(pid_file, &stranger).map_err(|error| match error {
+            DistrustError::Unreadable { source, .. } => SignalError::PidFile { path, source },
+            source => SignalError::Untrusted { path, source },
+        })?;
+        send_to_pid_file(signal, &real)
     }
 }
 
@@ -170,7 +192,7 @@ pub(super) async fn reload(
         }
         ReloadSettings::Signal { signal, pid_file } => {
             let (signal, pid_file) = (signal.clone(), pid_file.clone());
-            let sent = tokio::task::spawn_blocking(move || send_to_pid_file(&signal, &pid_file));
+            let sent = tokio::task::spawn_blocking(move || launch.signal(&signal, &pid_file));
             Ok(sent.await.map_err(ReloadError::BrokenOff)??)
         }
         ReloadSettings::Command(settings) => {
@@ -183,12 +205,15 @@ pub(super) async fn reload(
 pub(super) fn serves_all(settings: &ReloadSettings) -> bool {
     match settings {
         ReloadSettings::Systemd { .. } | ReloadSettings::Signal { .. } => true,
-        ReloadSettings::Command(program) => {
-            let first = program.arguments.first().map(Path::new);
-            let name = first.and_then(Path::file_name).and_then(|it| it.to_str());
-            name.is_some_and(|it| STEERS_SERVERS.contains(&it))
-        }
+        ReloadSettings::Command(program) => steers_servers(program),
     }
+}
+
+/// Whether `program` is known never to read the environment that it is given.
+pub(super) fn steers_servers(program: &ProgramSettings) -> bool {
+    let first = program.arguments.first().map(Path::new);
+    let name = first.and_then(Path::file_name).and_then(|it| it.to_str());
+    name.is_some_and(|it| STEERS_SERVERS.contains(&it))
 }
 
 /// A program as one would type it.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process};
 
+use super::trust::DistrustError;
+
 /// The signals that servers take as orders, without `SIG`.
 pub const SIGNAL_NAMES: [&str; 7] = ["HUP", "USR1", "USR2", "INT", "TERM", "QUIT", "WINCH"];
 
@@ -31,6 +33,15 @@ pub enum SignalError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Somebody who is not trusted could have chosen the process.
+    #[error("no process is signalled as root by the pid file {}", path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Who could.
+        #[source]
+        source: DistrustError,
     },
     /// The pid file does not hold the number of a process that may be signalled.
     #[error("the pid file {} holds no usable process number: {content:?}", path.display())]

@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Uid, chownat, fchmod, fstat, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// How many connections may wait to be accepted.
@@ -48,16 +48,30 @@ pub fn listen_for(path: &Path, owner: u32) -> io::Result<(UnixListener, Bound)> 
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     let bound = Bound(path.to_owned());
-    if path.symlink_metadata()?.uid() != owner {
-        lchown(path, Some(owner), None)?;
-    }
+    give(path, owner)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok((socket.into(), bound))
 }
 
+/// Gives the socket at `path` to the user with the number `owner`, and never anything else: whoever
+/// owns the folder may have put another file in its place by now.
+fn give(path: &Path, owner: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = openat(CWD, path, flags, Mode::empty())?;
+    let metadata = fstat(&found)?;
+    // One with a second name may be somebody else's.
+    if FileType::from_raw_mode(metadata.st_mode) != FileType::Socket || metadata.st_nlink != 1 {
+        return Err(io::Error::other("something else stands in place of the socket"));
+    }
+    if metadata.st_uid != owner {
+        chownat(&found, "", Some(Uid::from_raw(owner)), None, AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
     use crate::sys::atomic::{self, Access};
@@ -79,5 +93,26 @@ mod tests {
         atomic::write(&path, b"precious", Access::mode(0o600)).unwrap();
         assert!(listen_for(&path, own).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn nothing_is_given_away_that_stands_in_place_of_the_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (socket, own) = (path("socket"), rustix::process::geteuid().as_raw());
+        let _listener = UnixListener::bind(&socket).unwrap();
+        give(&socket, own).unwrap();
+        // Only root can give anything away.
+        let other = if own == 0 { 54_321 } else { own };
+        give(&socket, other).unwrap();
+        assert_eq!(socket.metadata().unwrap().uid(), other);
+
+        atomic::write(&path("file"), b"precious", Access::mode(0o600)).unwrap();
+        symlink("socket", path("link")).unwrap();
+        fs::hard_link(&socket, path("second")).unwrap();
+        for planted in ["file", "link", "second"] {
+            assert!(give(&path(planted), own).is_err(), "{planted}");
+        }
+        assert_eq!(socket.metadata().unwrap().uid(), other);
     }
 }

@@ -37,7 +37,11 @@ pub fn is_possible() -> bool {
 pub async fn run(program: &Program) -> Result<Finished, ProcessError> {
     let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
     let clock = SystemClock::new();
-    let ran = process::run(&in_unit(program)).await;
+    let mut command = in_unit(program);
+    if let Some(first) = command.arguments.first_mut() {
+        *first = process::find_trusted(first)?.to_string_lossy().into_owned();
+    }
+    let ran = process::run(&command).await;
     let limit = program.timeout;
     let rename = |error| match error {
         // systemd-run says of a unit that ran out of time only that it failed.

@@ -6,14 +6,20 @@
 //! with the sticky bit, such as `/tmp`, others can make new names and neither replace nor remove
 //! those that are not theirs.
 //!
+//! Where the question is not who can be trusted but who can't, only that one user is looked for
+//! ([`check_not_of`]): folders of servers belong to many.
+//!
 //! Not here: what is done with the file.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+use super::atomic::{self, Access, WriteError};
+use super::user;
 
 /// No path leads through more links (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
@@ -46,6 +52,16 @@ pub enum DistrustError {
         /// Its mode.
         mode: u32,
     },
+    /// Something on it can be written by the one who must not.
+    #[error("{} can be written by the user {user} (mode {mode:04o})", path.display())]
+    WritableBy {
+        /// What.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The user's number.
+        user: u32,
+    },
     /// It leads through too many links, or is not absolute.
     #[error("{} leads nowhere", path.display())]
     Nowhere {
@@ -60,7 +76,9 @@ impl DistrustError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Owner { path, .. } => Some(format!("chown root:root {}", path.display())),
-            Self::Writable { path, .. } => Some(format!("chmod go-w {}", path.display())),
+            Self::Writable { path, .. } | Self::WritableBy { path, .. } => {
+                Some(format!("chmod go-w {}", path.display()))
+            }
             Self::Unreadable { .. } | Self::Nowhere { .. } => None,
         }
     }
@@ -77,17 +95,68 @@ pub fn check(path: &Path) -> Result<PathBuf, DistrustError> {
     walk(path, |it, metadata| judge(it, metadata, &[0, own]))
 }
 
-/// That nothing on the way to the absolute `path` belongs to `stranger`; returns where it leads,
-/// through no link. Blocks.
+/// A user who is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// The user's number.
+    pub user: u32,
+    /// The numbers of groups that his processes may have beyond what the system's lists say: a
+    /// service manager can add some.
+    pub groups: BTreeSet<u32>,
+}
+
+impl Stranger {
+    /// What keeps what has `metadata` at `path` from being out of his reach. In a folder with the
+    /// sticky bit he can replace nothing but what is his.
+    fn judge(&self, path: &Path, metadata: &Metadata) -> Result<(), DistrustError> {
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if owner == self.user {
+            return Err(DistrustError::Owner { path: path.to_owned(), owner });
+        }
+        let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
+        if is_sticky || metadata.is_symlink() {
+            return Ok(());
+        }
+        let group = metadata.gid();
+        let in_group = || self.groups.contains(&group) || user::is_member(self.user, group);
+        if mode & 0o002 != 0 || (mode & 0o020 != 0 && in_group()) {
+            return Err(DistrustError::WritableBy { path: path.to_owned(), mode, user: self.user });
+        }
+        Ok(())
+    }
+}
+
+/// That `stranger` can change neither what the absolute `path` leads to nor what is on the way;
+/// returns where that is, through no link. Blocks.
 ///
 /// # Errors
 ///
-/// [`DistrustError`] names the first thing on the way that is the stranger's, or that is not there.
-pub fn check_not_of(path: &Path, stranger: u32) -> Result<PathBuf, DistrustError> {
-    walk(path, |it, metadata| match metadata.uid() {
-        owner if owner == stranger => Err(DistrustError::Owner { path: it.to_owned(), owner }),
-        _ => Ok(()),
-    })
+/// [`DistrustError`] names the first thing on the way that he can change, or that is not there.
+pub fn check_not_of(path: &Path, stranger: &Stranger) -> Result<PathBuf, DistrustError> {
+    walk(path, |it, metadata| stranger.judge(it, metadata))
+}
+
+/// A folder was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// Somebody else could choose where it would be made.
+    #[error("nothing is made there as root")]
+    Distrusted(#[from] DistrustError),
+    /// The system refused.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Makes the absolute folder `path` with `access`, or gives it to the one that is there, if nobody
+/// but root and the present user can change where that is. Blocks.
+///
+/// # Errors
+///
+/// [`MakeError`]; nothing was changed if others can.
+pub fn directory(path: &Path, access: Access) -> Result<(), MakeError> {
+    let nearest = path.ancestors().find(|it| it.symlink_metadata().is_ok());
+    check(nearest.unwrap_or(path))?;
+    Ok(atomic::directory(path, access)?)
 }
 
 fn walk(
@@ -175,6 +244,10 @@ mod tests {
         (folder, file)
     }
 
+    fn stranger(user: u32, groups: &[u32]) -> Stranger {
+        Stranger { user, groups: groups.iter().copied().collect() }
+    }
+
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -217,12 +290,45 @@ mod tests {
     #[test]
     fn a_strangers_folder_on_the_way_is_named() {
         let (folder, file) = world();
-        let own = rustix::process::geteuid().as_raw();
-        let stranger = own.wrapping_add(1);
-        assert!(check_not_of(&file, stranger).is_ok());
-        let error = check_not_of(&file, own).unwrap_err();
+        let own = user::own_user_id();
+        let other = stranger(own.wrapping_add(1), &[]);
+        assert!(check_not_of(&file, &other).is_ok());
+        let error = check_not_of(&file, &stranger(own, &[])).unwrap_err();
         assert!(matches!(error, DistrustError::Owner { owner, .. } if owner == own), "{error}");
-        assert!(check_not_of(&folder.path().join("missing"), stranger).is_err());
+        assert!(check_not_of(&folder.path().join("missing"), &other).is_err());
+    }
+
+    #[test]
+    fn what_a_stranger_can_write_is_as_good_as_his() {
+        let (folder, file) = world();
+        let inner = folder.path().join("inner");
+        let other = user::own_user_id().wrapping_add(1);
+        let (without, with) = (stranger(other, &[]), stranger(other, &[user::own_group_id()]));
+        for path in [&inner, &file] {
+            let usual = path.metadata().unwrap().mode();
+            set_mode(path, usual | 0o002);
+            let error = check_not_of(&file, &without).unwrap_err();
+            assert_eq!(error.hint().unwrap(), format!("chmod go-w {}", path.display()));
+            set_mode(path, usual | 0o020);
+            assert!(check_not_of(&file, &without).is_ok());
+            assert!(check_not_of(&file, &with).is_err(), "{}", path.display());
+            set_mode(path, usual);
+        }
+        set_mode(&inner, 0o1777);
+        assert!(check_not_of(&file, &with).is_ok());
+    }
+
+    #[test]
+    fn a_folder_is_made_and_changed_only_where_nobody_else_chooses_its_place() {
+        let (folder, _file) = world();
+        let inner = folder.path().join("inner");
+        directory(&inner.join("a/b"), Access::mode(0o700)).unwrap();
+        set_mode(&inner, 0o777);
+        for (path, mode) in [(inner.join("c"), None), (inner.join("a/b"), Some(0o700))] {
+            let made = directory(&path, Access::mode(0o755));
+            assert!(matches!(made, Err(MakeError::Distrusted(_))), "{made:?}");
+            assert_eq!(path.metadata().ok().map(|it| it.mode() & 0o7777), mode);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tests of the deployer in this process: files, programs, and who waits for whom.
 
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -410,6 +410,9 @@ fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
     world.deployer().on_behalf_of(Client::new(user, &[spec]))
 }
 
+/// Nobody is called so, and nobody trusts him.
+const STRANGER: u32 = 54_321;
+
 fn own() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -505,6 +508,82 @@ async fn for_a_client_no_program_is_run_that_others_could_have_put_there() {
         assert_eq!(error.hint().unwrap(), format!("chmod go-w {script_text}"), "{error}");
     }
     world.deployer().reload(&request(1)).await.unwrap();
+}
+
+/// Gives `path` and all below it to [`STRANGER`], which only root can.
+fn give_to_stranger(path: &Path) {
+    lchown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+    for entry in fs::read_dir(path).into_iter().flatten() {
+        give_to_stranger(&entry.unwrap().path());
+    }
+}
+
+#[tokio::test]
+async fn a_client_can_not_choose_whom_a_signal_reaches() {
+    if own() != 0 {
+        return;
+    }
+    let mut world = World::new();
+    give_to_stranger(&world.path("certs"));
+    let folder = world.path("run");
+    atomic::directory(&folder, Access::mode(0o755)).unwrap();
+    let pid_file = folder.join("server.pid");
+    let signal = |pid_file| ReloadSettings::Signal { signal: "HUP".into(), pid_file };
+    world.settings.reload = Some(signal(pid_file.clone()));
+    let started = world.path("started");
+    let script = format!(
+        "trap 'exit 3' HUP; echo $$ >{0}.new; mv {0}.new {0}; while :; do sleep 0.01; done",
+        started.display()
+    );
+    world.settings.test = Some(program_of("sh", &["-c", &script]));
+    let other = world.deployer();
+    let running = tokio::spawn(async move { other.test(&request(1)).await });
+    wait_for(&started).await;
+    let deployer = on_behalf_of(&world, STRANGER, &["example.com"]);
+    let refused = async |what: &str| {
+        let error = deployer.reload(&request(1)).await.unwrap_err();
+        assert!(chain_text(&error).contains(what), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+        assert!(!running.is_finished(), "it was signalled");
+    };
+
+    let number = fs::read(&started).unwrap();
+    refused("cannot read the pid file").await;
+    atomic::write(&pid_file, &number, Access::mode(0o644)).unwrap();
+    give_to_stranger(&pid_file);
+    refused("belongs to the user 54321").await;
+    atomic::write(&pid_file, &number, Access::mode(0o666)).unwrap();
+    refused("can be written by the user 54321").await;
+    atomic::write(&pid_file, &number, Access::mode(0o644)).unwrap();
+    lchown(&folder, Some(STRANGER), None).unwrap();
+    refused("belongs to the user 54321").await;
+    lchown(&folder, Some(0), None).unwrap();
+    deployer.reload(&request(1)).await.unwrap();
+    assert!(running.await.unwrap().unwrap_err().to_string().contains("test"));
+}
+
+#[tokio::test]
+async fn what_a_program_reads_as_root_can_not_be_exchanged_by_a_client() {
+    if own() != 0 {
+        return;
+    }
+    let mut world = World::new();
+    give_to_stranger(&world.path("certs"));
+    let script = "cd \"$RENEWD_DIRECTORY\"; pwd -P >$0; cat privkey.pem >>$0; \
+                  cmp \"$RENEWD_PRIVKEY\" privkey.pem; cmp \"$RENEWD_FULLCHAIN\" fullchain.pem";
+    let seen = world.path("seen");
+    world.reload_by("/bin/sh", &["-ec", script, &seen.display().to_string()]);
+    let deployer = on_behalf_of(&world, STRANGER, &["example.com"]);
+    deployer.reload(&request(1)).await.unwrap();
+    let text = world.read("seen");
+    let (place, key) = text.split_once('\n').unwrap();
+    assert_eq!(Path::new(place), world.path("lent/web/site/0001").as_path());
+    assert_eq!(key, world.read("certs/site/0001/privkey.pem"));
+    assert!(!Path::new(place).exists());
+    assert_eq!(world.mode("lent"), 0o700);
+    // Whoever is trusted with everything anyway sees the store.
+    world.deployer().reload(&request(1)).await.unwrap();
+    assert!(world.read("seen").starts_with(&world.generation(1).display().to_string()));
 }
 
 #[tokio::test]
