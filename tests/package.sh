@@ -128,6 +128,35 @@ scripts() {
     return "$result"
 }
 
+# A purge, with every path below a folder and nobody to delete: certificates that a server names stay,
+# all else goes, and nothing that a link leads to.
+purge() {
+    local work=$folder/purge state=$folder/purge/var/lib/renewd tool left
+    rm -rf "$work"
+    mkdir -p "$work/bin" "$work/etc/nginx" "$work/elsewhere/home" "$state/private" "$state"/certs/{used,unused,.left}
+    echo "ssl_certificate $state/certs/used/current/fullchain.pem;" >"$work/etc/nginx/site.conf"
+    touch "$state/certs/used/key" "$state/private/key" "$work/elsewhere/home/precious"
+    ln -s "$work/elsewhere" "$state/certs/planted"
+    for tool in getent userdel groupdel systemctl deb-systemd-helper chown; do
+        printf '#!/bin/sh\nexit 1\n' >"$work/bin/$tool"
+    done
+    # Only root could do that.
+    printf '#!/bin/sh\necho "$@" >>%s\n' "$work/chown.log" >"$work/bin/chown"
+    chmod 755 "$work"/bin/*
+    sed -E "s#/(var|run|etc)(/| |\$)#$work/\\1\\2#g" packaging/debian/postrm >"$work/postrm"
+    PATH=$work/bin:$PATH sh "$work/postrm" purge 2>"$work/purge.log" || { cat "$work/purge.log" && return 1; }
+    left=$(cd "$work/var/lib" && find . -mindepth 1 | sort | tr '\n' ' ')
+    [ "$left" = './renewd ./renewd/certs ./renewd/certs/used ./renewd/certs/used/key ' ] || { echo "left: $left" && return 1; }
+    # Nobody else can change the folders while something is deleted in them, and they are given back.
+    [ "$(sed 's/^[0-9:]* //; s|.*/renewd|renewd|' "$work/chown.log" | tr '\n' ' ')" = 'renewd renewd/certs renewd/certs renewd ' ] ||
+        { cat "$work/chown.log" && return 1; }
+    # The folder itself as a link.
+    rm -rf "$state/certs" && ln -s "$work/elsewhere" "$state/certs"
+    PATH=$work/bin:$PATH sh "$work/postrm" purge 2>"$work/purge.log" || { cat "$work/purge.log" && return 1; }
+    [ -e "$work/elsewhere/home/precious" ] || { echo 'what a link leads to was deleted' && return 1; }
+    rm "$state/certs" && PATH=$work/bin:$PATH sh "$work/postrm" purge && [ ! -e "$state" ]
+}
+
 mkdir -p "$folder"
 tools || exit 1
 started=$SECONDS
@@ -143,5 +172,6 @@ check 'man pages' pages
 check 'completions' completions
 check 'configurations for nginx' nginx_reads
 check 'maintainer scripts' scripts
+check 'a purge' purge
 printf 'package: %s, %s bytes, in %s s\n' "${deb##*/}" "$(stat -c %s "$deb")" "$((SECONDS - started))"
 [ "${#failed[@]}" -eq 0 ]

@@ -11,7 +11,6 @@ if command -v semanage >/dev/null 2>&1 && command -v restorecon >/dev/null 2>&1;
     label cert_t '/var/lib/renewd/certs(/.*)?' || :
     label httpd_sys_content_t '/run/renewd/acme-challenge(/.*)?' ||
         label httpd_sys_content_t '/var/run/renewd/acme-challenge(/.*)?' || :
-    mkdir -p /var/lib/renewd/certs && chown renewd:renewd /var/lib/renewd/certs && chmod 0711 /var/lib/renewd/certs || :
     restorecon -R /var/lib/renewd /run/renewd || :
 fi
 

@@ -139,7 +139,7 @@ async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
 /// That there is nobody at the deployer's socket, where the configuration relies on it.
 fn missing_deployer(agent: &Agent) -> Option<Finding> {
     let DeployedBy::Deployer(path) = &agent.deployed_by else { return None };
-    let kind = path.symlink_metadata().map(|it| it.file_type());
+    let kind = path.metadata().map(|it| it.file_type());
     if kind.is_ok_and(|it| it.is_socket()) {
         return None;
     }

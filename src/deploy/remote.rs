@@ -127,11 +127,11 @@ impl SocketDeployer {
         Self { path, limit: longest * 2 + MARGIN }
     }
 
-    /// Whether there is a socket at `path`, and it is for the present user.
+    /// Whether there is a socket at `path`, or where it leads, and it is for the present user.
     #[must_use]
     pub fn is_there(path: &Path) -> bool {
         let own = rustix::process::geteuid().as_raw();
-        fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket() && it.uid() == own)
+        fs::metadata(path).is_ok_and(|it| it.file_type().is_socket() && it.uid() == own)
     }
 
     async fn ask(&self, verb: Verb, request: &DeployRequest) -> Result<Outcome, RemoteError> {
@@ -272,6 +272,16 @@ mod tests {
             assert!(error.hint().unwrap().contains("journalctl -u renewd-deployer"));
         }
         ask(b"{\"version\":1,\"result\":\"done\"}\n").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_found_where_a_link_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("socket"), folder.path().join("deployer.sock"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(!SocketDeployer::is_there(&link));
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(SocketDeployer::is_there(&link));
     }
 
     #[tokio::test]

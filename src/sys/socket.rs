@@ -25,14 +25,14 @@ impl Drop for Bound {
 }
 
 /// Listens on `path`, mode 0600, for the user with the number `owner`, without blocking. A socket
-/// that nobody listens on is replaced, and nothing else.
+/// that nobody listens on, or a link to one, is replaced, and nothing else.
 ///
 /// # Errors
 ///
 /// If somebody listens there, something else stands there, or the system refuses.
 pub fn listen_for(path: &Path, owner: u32) -> io::Result<(UnixListener, Bound)> {
     match path.symlink_metadata() {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
+        Ok(metadata) if !metadata.file_type().is_socket() && !metadata.is_symlink() => {
             return Err(io::Error::other("something that is no socket stands there"));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
@@ -89,6 +89,9 @@ mod tests {
         assert!(listen_for(&path, own).is_err(), "somebody listens");
         drop((listener, bound));
         assert!(!path.exists());
+        // As a service manager that was killed leaves it.
+        symlink("gone.sock", &path).unwrap();
+        drop(listen_for(&path, own).unwrap());
 
         atomic::write(&path, b"precious", Access::mode(0o600)).unwrap();
         assert!(listen_for(&path, own).is_err());
