@@ -3,8 +3,8 @@
 //!
 //! Default deny: a peer whose credentials are not on that list gets 403 for everything, an unknown
 //! path 404, a body over 64 KiB 413. At most 64 connections, each with one request and ten seconds
-//! for it; whoever is silent keeps nobody out. Certificates are named, never paths; there is no way to read a
-//! key. Every call that changes something leaves a line in the log with who made it.
+//! for it; whoever is silent keeps nobody out. Certificates are named, never paths; there is no way
+//! to read a key. Every call that changes something leaves a line in the log with who made it.
 //!
 //! Not here: what the calls do ([`crate::daemon`]); the commands that make them ([`crate::cli`]).
 

@@ -127,7 +127,8 @@ fn log_format(arguments: &Arguments) -> log::LogFormat {
         Some(LogFormat::Text) => log::LogFormat::Text,
         Some(LogFormat::Json) => log::LogFormat::Json,
         Some(LogFormat::Journald) => log::LogFormat::Journald,
-        // Only the logs of daemon and deployer are read by machines; who runs another command reads it himself.
+        // Only the logs of daemon and deployer are read by machines; who runs another command reads
+        // it himself.
         None if matches!(arguments.command, Command::Run | Command::Deployer(_)) => {
             log::LogFormat::here()
         }

@@ -12,7 +12,7 @@ use super::{DeployRequest, InstallContent, ProgramSettings, ReloadSettings};
 use crate::sys::process::{self, Finished, ProcessError, Program};
 use crate::sys::signal::{SignalError, send_to_pid_file};
 use crate::sys::transient;
-use crate::sys::trust::{self, DistrustError};
+use crate::sys::trust::{self, DistrustError, Stranger};
 
 /// Programs that steer servers and never read our environment, by file name. One run of them serves
 /// every certificate; any other program may be somebody's script that looks after the one that
@@ -99,6 +99,12 @@ pub(super) fn program_hint(error: &ProcessError) -> Option<String> {
         ProcessError::Start { program, .. } => {
             Some(format!("is {program} installed and executable? Give its whole path"))
         }
+        ProcessError::Untrusted { source: DistrustError::OwnedBy { .. }, program } => {
+            Some(format!(
+                "name no file there, such as {program}, but one that only root can change; those \
+                 of the certificate are named by RENEWD_PRIVKEY and RENEWD_FULLCHAIN"
+            ))
+        }
         ProcessError::Untrusted { source, .. } => source.hint(),
         ProcessError::Nothing | ProcessError::TimedOut { .. } | ProcessError::Failed { .. } => None,
     }
@@ -116,20 +122,31 @@ pub(super) enum Launch {
 
 impl Launch {
     /// Runs `program` so.
-    async fn run(&self, mut program: Program) -> Result<Finished, ProcessError> {
-        self.settle(&mut program)?;
+    async fn run(&self, program: Program) -> Result<Finished, ProcessError> {
+        let program = self.settled(program).await?;
         match self {
             Self::OnBehalf(_) if transient::is_possible() => transient::run(&program).await,
             Self::OnBehalf(_) | Self::Children => process::run(&program).await,
         }
     }
 
-    /// Replaces the name of `program` by where it is, where that has to be trusted.
-    fn settle(&self, program: &mut Program) -> Result<(), ProcessError> {
-        if let (Self::OnBehalf(_), Some(name)) = (self, program.arguments.first_mut()) {
-            *name = process::find_trusted(name)?.to_string_lossy().into_owned();
-        }
-        Ok(())
+    /// `program` with its name replaced by where it is, where that has to be trusted: as has what
+    /// its arguments name, scripts for an interpreter among them.
+    async fn settled(&self, mut program: Program) -> Result<Program, ProcessError> {
+        let Self::OnBehalf(client) = self else { return Ok(program) };
+        let client = Arc::clone(client);
+        let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
+        let settle = move || {
+            let (first, rest) = program.arguments.split_first_mut().ok_or(ProcessError::Nothing)?;
+            *first = process::find_trusted(first)?.to_string_lossy().into_owned();
+            if let Some(stranger) = client.stranger() {
+                rest.iter().try_for_each(|it| check_argument(it, &stranger))?;
+            }
+            Ok(program)
+        };
+        let broken_off = |error| ProcessError::Start { program: name, source: error };
+        let settled = tokio::task::spawn_blocking(settle).await;
+        settled.map_err(std::io::Error::other).map_err(broken_off)?
     }
 
     /// Signals the process of `pid_file`, unless a client could choose that process. Blocks.
@@ -145,6 +162,18 @@ impl Launch {
             source => SignalError::Untrusted { path, source },
         })?;
         send_to_pid_file(signal, &real)
+    }
+}
+
+/// That `argument` is no path to anything that `stranger` can change. What is not there yet could
+/// not be made by him: the way to it has been judged.
+fn check_argument(argument: &str, stranger: &Stranger) -> Result<(), ProcessError> {
+    if !argument.starts_with('/') {
+        return Ok(());
+    }
+    match trust::check_not_of(Path::new(argument), stranger) {
+        Ok(_) | Err(DistrustError::Unreadable { .. }) => Ok(()),
+        Err(source) => Err(ProcessError::Untrusted { program: argument.to_owned(), source }),
     }
 }
 
@@ -184,9 +213,8 @@ pub(super) async fn reload(
 ) -> Result<(), ReloadError> {
     match settings {
         ReloadSettings::Systemd { unit, timeout } => {
-            let mut program = systemctl(unit, *timeout);
             let failed = |source| ReloadError::Unit { unit: unit.clone(), source };
-            launch.settle(&mut program).map_err(failed)?;
+            let program = launch.settled(systemctl(unit, *timeout)).await.map_err(failed)?;
             // It only asks systemd for something: no unit of its own is needed for that.
             process::run(&program).await.map(drop).map_err(failed)
         }

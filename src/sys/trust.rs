@@ -52,6 +52,14 @@ pub enum DistrustError {
         /// Its mode.
         mode: u32,
     },
+    /// Something on it belongs to the one who must not have it.
+    #[error("{} belongs to the user {user}, who could change it", path.display())]
+    OwnedBy {
+        /// What.
+        path: PathBuf,
+        /// The user's number.
+        user: u32,
+    },
     /// Something on it can be written by the one who must not.
     #[error("{} can be written by the user {user} (mode {mode:04o})", path.display())]
     WritableBy {
@@ -79,7 +87,8 @@ impl DistrustError {
             Self::Writable { path, .. } | Self::WritableBy { path, .. } => {
                 Some(format!("chmod go-w {}", path.display()))
             }
-            Self::Unreadable { .. } | Self::Nowhere { .. } => None,
+            // It may well be right that it is his.
+            Self::OwnedBy { .. } | Self::Unreadable { .. } | Self::Nowhere { .. } => None,
         }
     }
 }
@@ -111,7 +120,7 @@ impl Stranger {
     fn judge(&self, path: &Path, metadata: &Metadata) -> Result<(), DistrustError> {
         let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
         if owner == self.user {
-            return Err(DistrustError::Owner { path: path.to_owned(), owner });
+            return Err(DistrustError::OwnedBy { path: path.to_owned(), user: owner });
         }
         let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
         if is_sticky || metadata.is_symlink() {
@@ -294,7 +303,7 @@ mod tests {
         let other = stranger(own.wrapping_add(1), &[]);
         assert!(check_not_of(&file, &other).is_ok());
         let error = check_not_of(&file, &stranger(own, &[])).unwrap_err();
-        assert!(matches!(error, DistrustError::Owner { owner, .. } if owner == own), "{error}");
+        assert!(matches!(error, DistrustError::OwnedBy { user, .. } if user == own), "{error}");
         assert!(check_not_of(&folder.path().join("missing"), &other).is_err());
     }
 
