@@ -98,6 +98,38 @@ fn root_without_a_daemon_acts_as_the_owner_and_servers_are_told_all_the_same() {
 }
 
 #[test]
+fn root_changes_nothing_that_the_owner_planted_beside_his_state() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let site = Site::with(&lasting());
+    let folder = site.workspace.path();
+    let path = |name: &str| folder.join(name);
+    let (victim, run) = (path("victim"), path("run"));
+    for name in ["state", "victim"] {
+        std::fs::create_dir_all(path(name)).unwrap();
+    }
+    drop(std::fs::remove_dir_all(&run));
+    symlink(&victim, path("state-deployer")).unwrap();
+    for planted in [folder.to_owned(), path("state")] {
+        chown(&planted, Some(OWNER), Some(OWNER)).unwrap();
+    }
+    let rights = || victim.metadata().map(|it| (it.uid(), it.mode() & 0o7777)).unwrap();
+    let before = rights();
+    // The run directory is missing, leads nowhere yet, or leads elsewhere.
+    for link in [None, Some(path("nowhere")), Some(victim.clone())] {
+        drop(std::fs::remove_file(&run));
+        link.iter().for_each(|it| symlink(it, &run).unwrap());
+        let refused = site.renewd(&["renew"]);
+        assert_eq!(refused.code, 5, "{refused}");
+        assert!(refused.stderr.contains("hint: "), "{refused}");
+        assert_eq!(rights(), before, "{link:?}: {refused}");
+        assert!(!path("nowhere").exists());
+    }
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+}
+
+#[test]
 fn a_daemon_that_root_starts_on_another_users_state_is_refused() {
     if !rustix::process::geteuid().is_root() {
         return;
