@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches the real peers that tests and the quickstart run against, and that this machine lacks:
 # pebble with pebble-challtestsrv (Debian unstable), nginx, prometheus-alertmanager, openssl, curl,
-# BIND's named, dig and nsupdate.
+# BIND's named, dig and nsupdate, PowerDNS with its LMDB backend, Knot, acme.sh (Debian unstable),
+# and moto from PyPI, which speaks Route 53.
 #
 # Everything is unpacked below target/peers; nothing else on the machine changes, no package is
 # installed, no service is started, and root is not needed. The programs end up in
@@ -26,7 +27,10 @@ fail() {
 }
 
 # The programs, in the order in which they are looked for.
-programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl named dig nsupdate'
+programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl named dig nsupdate pdns_server knotd acme.sh moto_server'
+
+# The release of moto that tests were written for.
+moto=5.2.1
 
 # Which package holds program $1.
 package_of() {
@@ -34,6 +38,8 @@ package_of() {
         pebble-challtestsrv) echo pebble ;;
         named) echo bind9 ;;
         dig | nsupdate) echo bind9-dnsutils ;;
+        pdns_server) echo pdns-server ;;
+        knotd) echo knot ;;
         *) echo "$1" ;;
     esac
 }
@@ -48,9 +54,18 @@ version_of() {
         named) "$bin/named" -v 2>/dev/null | sed 's/ <.*//' ;;
         dig) "$bin/dig" -v 2>&1 | sed -n '1s/^DiG/dig/p' ;;
         nsupdate) "$bin/nsupdate" -V 2>&1 | sed -n 1p ;;
+        # PowerDNS can do nothing without a backend.
+        pdns_server) [ -s "$(backend_path)" ] && "$bin/pdns_server" --version 2>&1 | sed -n 's/.*\(PowerDNS [A-Za-z ]*[0-9][^ ]*\).*/\1/p' | sed -n 1p ;;
+        knotd) "$bin/knotd" --version 2>&1 | sed -n 1p ;;
+        acme.sh) sed -n 's/^VER=/acme.sh /p' "$bin/acme.sh" | sed -n 1p ;;
+        # Its own start takes seconds.
+        moto_server) find "$peers/python" -maxdepth 1 -name 'moto-*.dist-info' | sed 's,.*/moto-\(.*\)\.dist-info,moto \1,' ;;
         curl) "$bin/curl" --version 2>&1 | sed -n '1s/ (.*//p' ;;
     esac
 }
+
+# Where the one backend of PowerDNS is that needs no database of its own.
+backend_path() { find "$root/usr/lib" /usr/lib -name liblmdbbackend.so 2>/dev/null | head -n 1; }
 
 all_there() {
     [ -s "$stamp" ] && [ "$(sed -n '1s/^script //p' "$stamp")" = "$(cksum <"$0")" ] || return 1
@@ -185,9 +200,44 @@ SCRIPT
     chmod 0755 "$bin/prometheus-alertmanager"
 }
 
+# Fetches PowerDNS' backend, unless the machine has one, and the libraries that it is linked to.
+provide_backend() {
+    [ -z "$(backend_path)" ] || return 0
+    debs=$(unpack stable pdns-backend-lmdb)
+    fetch_libraries "$(backend_path)" "$debs"
+}
+
+# Fetches acme.sh's package, of which only the scripts are used: they read what is beside them.
+provide_acme_sh() {
+    unpack unstable acme.sh >/dev/null
+    script=$(find "$root/usr" -path '*/acme.sh/acme.sh' -type f | head -n 1)
+    [ -n "$script" ] || fail 'package acme.sh holds no acme.sh'
+    ln -sf "../root${script#"$root"}" "$bin/acme.sh"
+}
+
+# Installs moto and what it needs into a folder of its own, which can be moved.
+provide_moto() {
+    rm -rf "$peers/python"
+    python3 -m pip --version >/dev/null 2>&1 || fail 'python3 with pip is missing' 'install python3-pip'
+    say 'installing moto'
+    timeout 300 python3 -m pip install -q --disable-pip-version-check --no-cache-dir --only-binary :all: \
+        --target "$peers/python" "moto[server]==$moto" >&2 || fail 'moto cannot be installed'
+    cat >"$bin/moto_server" <<'SCRIPT'
+#!/bin/sh
+PYTHONPATH=$(CDPATH='' cd -- "$(dirname -- "$0")/../python" && pwd) PYTHONDONTWRITEBYTECODE=1 \
+    exec python3 -m moto.server "$@"
+SCRIPT
+    chmod 0755 "$bin/moto_server"
+}
+
 # Makes program $1 runnable as $bin/$1: the machine's own if it has one, else the unpacked one.
 provide() {
     program=$1
+    case $program in
+        acme.sh) provide_acme_sh && return ;;
+        moto_server) provide_moto && return ;;
+        pdns_server) provide_backend ;;
+    esac
     package=$(package_of "$program")
     suite=stable
     # Debian 12's own pebble has neither profiles nor ARI.

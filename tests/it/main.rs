@@ -29,6 +29,7 @@ mod local_ca;
 mod measure;
 mod one_shot;
 mod peers;
+mod providers;
 mod requests;
 mod revocation;
 mod site;

@@ -21,7 +21,7 @@ use super::wait::eventually;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The keys of the tests: any 32 bytes.
-const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(super) const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const OTHER_SECRET: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 
 /// How far the secondary is behind.
@@ -140,21 +140,29 @@ impl Bind {
     #[must_use]
     #[track_caller]
     pub fn values(&self, name: &str) -> BTreeSet<String> {
-        let lines = dig(self.primary, &["+short", name, "TXT"]);
-        lines.lines().map(|it| it.trim_matches('"').to_owned()).collect()
+        txt_values(self.primary, name)
     }
+}
+
+/// The values of all TXT records that `server` has at `name`.
+#[must_use]
+#[track_caller]
+pub fn txt_values(server: SocketAddr, name: &str) -> BTreeSet<String> {
+    let lines = dig(server, &["+short", name, "TXT"]);
+    lines.lines().map(|it| it.trim_matches('"').to_owned()).collect()
 }
 
 /// What `dig` prints when it asks `server`.
 #[track_caller]
-fn dig(server: SocketAddr, args: &[&str]) -> String {
+pub(super) fn dig(server: SocketAddr, args: &[&str]) -> String {
     let mut command = Command::new(Peers::locate().dig);
     command.arg(format!("@{}", server.ip())).args(["-p", &server.port().to_string()]);
     command.args(["+norecurse", "+time=2", "+tries=1"]).args(args);
     run(&mut command, Duration::from_secs(30)).stdout
 }
 
-fn key(name: &str, secret: &str) -> String {
+/// A key file as `tsig-keygen` writes it.
+pub(super) fn key(name: &str, secret: &str) -> String {
     format!("key \"{name}\" {{\n\talgorithm hmac-sha256;\n\tsecret \"{secret}\";\n}};\n")
 }
 

@@ -23,6 +23,14 @@ pub struct Peers {
     pub dig: PathBuf,
     /// Changes a DNS zone.
     pub nsupdate: PathBuf,
+    /// PowerDNS' authoritative server.
+    pub pdns_server: PathBuf,
+    /// Knot's name server.
+    pub knotd: PathBuf,
+    /// acme.sh, with its folder `dnsapi` beside what this leads to.
+    pub acme_sh: PathBuf,
+    /// moto, which plays Route 53.
+    pub moto_server: PathBuf,
 }
 
 impl Peers {
@@ -49,6 +57,10 @@ impl Peers {
             named: program("named"),
             dig: program("dig"),
             nsupdate: program("nsupdate"),
+            pdns_server: program("pdns_server"),
+            knotd: program("knotd"),
+            acme_sh: program("acme.sh"),
+            moto_server: program("moto_server"),
         }
     }
 }
