@@ -22,7 +22,9 @@ use crate::model::{
 use crate::observe::Alerts;
 use crate::plan::WantedCa;
 use crate::plan::backoff::Jitter;
-use crate::solver::{self, HandedSockets, Solver, SolverError};
+use crate::solver::{
+    self, Dns01, DnsLabel, HandedSockets, Solver, SolverError, SolverMethod, SolverSettings,
+};
 use crate::store::Store;
 use crate::sys::clock::Clock;
 
@@ -132,15 +134,15 @@ pub fn build(
     base: &Base,
     previous: Option<&Agent>,
 ) -> Result<Agent, AssembleError> {
+    let deployed_by = deployed_by(&config);
     let issuer = Issuer {
         clients: clients(&config, base, previous)?,
         local: local_cas(&config, base),
-        solvers: solvers(&config, &base.handed)?,
+        solvers: solvers(&config, &base.handed, &deployed_by)?,
         journal: base.store.clone(),
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };
-    let deployed_by = deployed_by(&config);
     let deployer = deployer(&config, &deployed_by, previous);
     let lifecycle = Lifecycle {
         store: base.store.clone(),
@@ -255,8 +257,21 @@ fn local_cas(config: &Config, base: &Base) -> BTreeMap<CaName, Arc<LocalCa>> {
 fn solvers(
     config: &Config,
     handed: &HandedSockets,
+    by: &DeployedBy,
 ) -> Result<BTreeMap<SolverName, Arc<dyn Solver>>, AssembleError> {
-    let build = |(name, settings): (&SolverName, _)| match solver::build(settings, handed) {
+    let made = |settings: &SolverSettings| -> Result<Arc<dyn Solver>, SolverError> {
+        match (&settings.method, by) {
+            // Beside a deployer this process has the network and the secrets, and runs nothing.
+            (SolverMethod::Dns01(dns), DeployedBy::Deployer(_)) => {
+                Ok(Arc::new(Dns01::without_programs(DnsLabel::Common, dns)?))
+            }
+            (SolverMethod::DnsAccount01(dns), DeployedBy::Deployer(_)) => {
+                Ok(Arc::new(Dns01::without_programs(DnsLabel::OfAccount, dns)?))
+            }
+            _ => solver::build(settings, handed),
+        }
+    };
+    let build = |(name, settings): (&SolverName, _)| match made(settings) {
         Ok(solver) => Ok((name.clone(), solver)),
         Err(source) => Err(AssembleError::Solver { solver: name.clone(), source }),
     };

@@ -106,7 +106,8 @@ async fn do_it(
     refused.for_each(|it| output::talk(&it.to_string()));
     let (base, agent, deployer) = context.open(wait).await?;
     agent.lifecycle.repair_targets().await;
-    let mut reports = work_on(&agent, &base, &specs, request.asked()).await;
+    let work = work_on(&agent, &base, &specs, request.asked());
+    let ((), mut reports) = tokio::join!(agent.lifecycle.sweep(), work);
     let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
     reports.sort_by_key(|it| order(&it.name));
     alert(&agent, &base, &reports).await;

@@ -154,6 +154,8 @@ shape! {
         r#for: Vec<At<Identifier>> as ["*.example.net", "example.net"],
         /// Who changes DNS; what each needs is listed at the end of this file. For dns-01.
         provider: String as "rfc2136",
+        /// The program that changes DNS, with its arguments. For the provider `program`.
+        program: Vec<At<String>> as ["/usr/local/lib/renewd/acme-sh-dns.sh", "dns_nsupdate"],
         /// The name server that takes updates, with its port if that is not 53. For rfc2136.
         server: String as "ns1.example.com",
         /// The provider's address, where it has not one for all. For dns-01.

@@ -74,6 +74,7 @@ pub(super) async fn run(
     let mut scheduler = Scheduler::new(daemon, status, herald);
     // What the last process may have left half done.
     scheduler.daemon.agent.lifecycle.repair_targets().await;
+    scheduler.sweep();
     scheduler.publish();
     scheduler.say(Word::Ready);
 
@@ -113,6 +114,7 @@ pub(super) struct Scheduler {
     work: JoinSet<Worked>,
     at_work: HashMap<Id, (CertificateName, Stage)>,
     passes: JoinSet<Vec<Worked>>,
+    sweeps: JoinSet<()>,
     reloads: Reloads,
     rejected: Option<Notice>,
     ticks: u32,
@@ -136,6 +138,7 @@ impl Scheduler {
             work: JoinSet::new(),
             at_work: HashMap::new(),
             passes: JoinSet::new(),
+            sweeps: JoinSet::new(),
             reloads: Reloads::default(),
             rejected: None,
             ticks: 0,
@@ -335,6 +338,16 @@ impl Scheduler {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_A_PASS) {
             self.begin_pass();
+            self.sweep();
+        }
+    }
+
+    /// Takes away, beside all else, what could not be taken away before; one sweep at a time.
+    fn sweep(&mut self) {
+        while self.sweeps.try_join_next().is_some() {}
+        if self.sweeps.is_empty() {
+            let lifecycle = self.daemon.agent.lifecycle.clone();
+            self.sweeps.spawn(async move { lifecycle.sweep().await });
         }
     }
 

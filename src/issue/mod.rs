@@ -15,6 +15,7 @@ mod chain;
 mod check;
 mod csr;
 mod error;
+mod leftover;
 mod local;
 mod revoke;
 
@@ -365,18 +366,6 @@ impl Issuer {
             visible.map_err(|source| not_presented(name, first, source))?;
         }
         Ok(())
-    }
-
-    /// Takes away what a run that died had shown. What fails here must not stop an order: the next
-    /// run tries again.
-    async fn clean_up_leftovers(&self, record: &OrderRecord) {
-        for presented in &record.presented {
-            let Ok(solver) = self.solver(&presented.solver) else { continue };
-            drop(match &presented.record {
-                Some(record) => solver.clean_up_record(record).await,
-                None => solver.clean_up_leftover(&presented.identifier, &presented.token).await,
-            });
-        }
     }
 
     fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {

@@ -196,6 +196,14 @@ impl Lifecycle {
         }
     }
 
+    /// Takes away the proofs that could not be taken away before. For the start, and now and then
+    /// beside the work: it may take as long as a provider takes to answer.
+    pub async fn sweep(&self) {
+        if let Err(error) = self.issuer.sweep().await {
+            tracing::warn!(error = chain_text(&error), "no leftover can be removed");
+        }
+    }
+
     /// Puts right what a crash or somebody else's hand left, and puts a placeholder where servers
     /// would find nothing. [`Lifecycle::work`] begins with it.
     ///

@@ -163,6 +163,15 @@ pub trait Journal: Send + Sync {
         record: &OrderRecord,
     ) -> Result<(), StorageError>;
 
+    /// The proofs that could not be taken away when their order was done with.
+    async fn leftovers(&self) -> Result<Vec<PresentedRecord>, StorageError>;
+
+    /// Keeps `leftover` until it is removed; it is on disk on return.
+    async fn save_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError>;
+
+    /// Forgets `leftover`: it has been taken away.
+    async fn remove_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError>;
+
     /// Forgets the order and its pending key: the certificate is stored, or the order is dead.
     async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError>;
 }

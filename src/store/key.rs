@@ -11,6 +11,8 @@ use crate::model::{AuthorityLabel, CaName, CertificateName, Fingerprint, TargetN
 
 /// What the keys of all lists of revoked certificates begin with.
 pub(super) const REVOCATION_LISTS: &str = "crl/";
+/// What the keys of all that could not be removed from DNS begin with.
+pub(super) const LEFTOVERS: &str = "dns/";
 
 /// The longest part of a key between two slashes, in bytes: a name, and what is put behind it.
 const MAX_PART: usize = 128;
@@ -79,6 +81,11 @@ impl Key {
     /// The document `file` of the list of revoked certificates that lies at `url`.
     pub(super) fn revocation_list(url: &str, file: &'static str) -> Self {
         Self(format!("{REVOCATION_LISTS}{}/{file}", Fingerprint::of(url.as_bytes())))
+    }
+
+    /// What could not be removed from DNS, by the digest of where it is.
+    pub(super) fn leftover(digest: &Fingerprint) -> Self {
+        Self(format!("{LEFTOVERS}{digest}.json"))
     }
 
     /// The alerts that wait.

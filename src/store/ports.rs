@@ -7,10 +7,11 @@
 
 use async_trait::async_trait;
 
+use super::key::LEFTOVERS;
 use super::{Key, Store};
 use crate::model::{
-    AccountRecord, CaName, CertificateName, Journal, KeyVault, OrderRecord, Outbox, PrivateKey,
-    SettledKey, StorageError,
+    AccountRecord, CaName, CertificateName, Fingerprint, Journal, KeyVault, OrderRecord, Outbox,
+    PresentedRecord, PrivateKey, SettledKey, StorageError, TxtRecord,
 };
 use crate::sys::crash;
 
@@ -175,10 +176,41 @@ impl Journal for Store {
         self.save_json(&Key::certificate(certificate, ORDER), record).await
     }
 
+    async fn leftovers(&self) -> Result<Vec<PresentedRecord>, StorageError> {
+        let listed = self.engine.list(LEFTOVERS).await.map_err(|source| StorageError {
+            action: "list",
+            place: format!("private/{LEFTOVERS}"),
+            source: source.into(),
+        })?;
+        let mut leftovers = Vec::new();
+        for key in listed.iter().filter(|it| it.as_str().ends_with(".json")) {
+            leftovers.extend(self.load_json(key).await?);
+        }
+        Ok(leftovers)
+    }
+
+    async fn save_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError> {
+        self.save_json(&leftover_key(leftover), leftover).await
+    }
+
+    async fn remove_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError> {
+        self.remove(&leftover_key(leftover)).await
+    }
+
     async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError> {
         self.remove(&Key::certificate(certificate, ORDER)).await?;
         self.remove(&Key::certificate(certificate, PENDING_KEY)).await
     }
+}
+
+/// One key for each value at each name, so that none is written over by another.
+fn leftover_key(leftover: &PresentedRecord) -> Key {
+    let PresentedRecord { solver, identifier, token, record } = leftover;
+    let place = match record {
+        Some(TxtRecord { zone, name, value }) => format!("{zone}\n{name}\n{value}"),
+        None => format!("{identifier}\n{}", token.as_str()),
+    };
+    Key::leftover(&Fingerprint::of(format!("{solver}\n{place}").as_bytes()))
 }
 
 #[async_trait]

@@ -112,7 +112,8 @@ impl Moto {
         // moto takes any signature, but looks for the service in it.
         let login = "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/route53/\
                      aws4_request, SignedHeaders=host, Signature=00";
-        let args = [&["-H", login], args, &[url.as_str()]].concat();
+        let args =
+            [&["-H", login, "-H", "Content-Type: application/xml"], args, &[url.as_str()]].concat();
         curl(&args).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 }

@@ -108,7 +108,7 @@ fn method(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<SolverMet
 const HTTP_KEYS: &[&str] = &["webroot", "listen"];
 
 /// Besides those of secrets.
-const PROVIDER_KEYS: &[&str] = &["provider", "server", "url", "user", "options"];
+const PROVIDER_KEYS: &[&str] = &["provider", "program", "server", "url", "user", "options"];
 
 const DNS_KEYS: &[&str] = &["resolvers", "nameservers", "propagation_timeout"];
 
@@ -180,6 +180,7 @@ fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<Dns01Setti
     };
     let mut provider = ProviderSettings {
         name: name.value.clone(),
+        program: Vec::new(),
         values: BTreeMap::new(),
         secrets: BTreeMap::new(),
     };
@@ -190,6 +191,10 @@ fn dns01(item: &mut Item<RawSolver>, world: &mut World<'_>) -> Option<Dns01Setti
     for (key, at) in plain.chain(options.map(|(key, at)| (key.clone(), at))) {
         places.insert(key.clone(), at.with(()));
         provider.values.insert(key, at.value.clone());
+    }
+    if let Some(program) = &shape.program {
+        places.insert("program".to_owned(), program.with(()));
+        provider.program = program.value.iter().map(|it| it.value.clone()).collect();
     }
     let count = item.faults.len();
     for (key, form, sources) in secret_sources(&shape) {

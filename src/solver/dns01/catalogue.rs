@@ -1,11 +1,14 @@
 //! What each provider is called in the configuration, which keys it needs, and what makes it.
 //!
-//! Not here: the rows themselves, beside those of our own: dns-update's are in
-//! [`super::providers_a_to_h`] and [`super::providers_i_to_z`].
+//! Not here: the rows themselves, beside those of our own: dns-update's are in `providers_a_to_h`
+//! and `providers_i_to_z`, and only in builds with the feature `dns-providers`.
 
+#[cfg(feature = "dns-providers")]
 use dns_update::DnsUpdater;
 
+#[cfg(feature = "dns-providers")]
 use super::settings::Given;
+#[cfg(feature = "dns-providers")]
 use super::{providers_a_to_h, providers_i_to_z};
 
 /// One provider.
@@ -30,6 +33,7 @@ pub(super) struct Need {
 }
 
 /// How many values can stand at one name.
+#[cfg(feature = "dns-providers")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Values {
     /// Any number; each is added and removed for itself.
@@ -47,11 +51,15 @@ pub(super) enum Make {
     HttpRequest,
     /// [`super::acme_dns`].
     AcmeDns,
-    /// [`super::update`], with a client of dns-update's.
+    /// [`super::program`].
+    Program,
+    /// `super::update`, with a client of dns-update's.
+    #[cfg(feature = "dns-providers")]
     Update(Values, fn(Given<'_>) -> dns_update::Result<DnsUpdater>),
 }
 
 /// Makes rows for dns-update: name, required keys, optional keys, how many values, constructor.
+#[cfg(feature = "dns-providers")]
 macro_rules! updaters {
     ($table:ident: $(
         $name:literal
@@ -70,6 +78,7 @@ macro_rules! updaters {
     };
 }
 
+#[cfg(feature = "dns-providers")]
 pub(super) use updaters;
 
 const fn need(key: &'static str, about: &'static str) -> Need {
@@ -107,9 +116,24 @@ const OWN: &[Kind] = &[
         ],
         make: Make::AcmeDns,
     },
+    Kind {
+        name: "program",
+        needs: &[
+            need(
+                "program",
+                "with its arguments; behind them come add or remove, name, value, zone",
+            ),
+            may("key", "lines NAME=value for its environment, where options would show secrets"),
+        ],
+        make: Make::Program,
+    },
 ];
 
 /// All providers.
 pub(super) fn kinds() -> impl Iterator<Item = &'static Kind> {
-    OWN.iter().chain(providers_a_to_h::A_TO_H).chain(providers_i_to_z::I_TO_Z)
+    #[cfg(feature = "dns-providers")]
+    let more = providers_a_to_h::A_TO_H.iter().chain(providers_i_to_z::I_TO_Z);
+    #[cfg(not(feature = "dns-providers"))]
+    let more = std::iter::empty();
+    OWN.iter().chain(more)
 }

@@ -65,6 +65,15 @@ pub enum DnsError {
         #[source]
         source: ProviderError,
     },
+    /// The provider can't be asked.
+    #[error("the provider {provider} can't be used here")]
+    NotReady {
+        /// Its name.
+        provider: String,
+        /// Why not.
+        #[source]
+        source: ProviderError,
+    },
     /// Servers answer, and lack it.
     #[error("after {limit:?} these name servers do not have the TXT records of {names}: {servers}")]
     NotVisible {
@@ -107,14 +116,14 @@ impl Explain for DnsError {
             Self::Change { .. } => "dns.change",
             Self::NotVisible { .. } => "dns.not_visible",
             Self::NotStanding { .. } => "dns.persist",
-            Self::Settings { .. } => "dns.settings",
+            Self::NotReady { .. } | Self::Settings { .. } => "dns.settings",
         }
     }
 
     fn retry(&self) -> Retry {
         match self {
             Self::Unsuited { .. } | Self::Settings { .. } => Retry::AfterChange,
-            Self::Change { source, .. } => source.retry(),
+            Self::Change { source, .. } | Self::NotReady { source, .. } => source.retry(),
             _ => Retry::BackOff,
         }
     }
@@ -135,7 +144,7 @@ impl Explain for DnsError {
             Self::AliasLoop { name } | Self::TooManyAliases { name } => {
                 format!("see `dig CNAME {name}`, and mend the alias that leads back")
             }
-            Self::Change { source, .. } => return source.hint(),
+            Self::Change { source, .. } | Self::NotReady { source, .. } => return source.hint(),
             Self::NotVisible { .. } => "see why the servers lag (`dig SOA` at each: their serial \
                                         numbers), or raise propagation_timeout at the solver"
                 .into(),

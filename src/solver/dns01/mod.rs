@@ -10,21 +10,26 @@
 
 mod acme_dns;
 mod catalogue;
+#[cfg(feature = "dns-providers")]
 mod configs;
 mod error;
 mod exchange;
 mod httpreq;
 mod name;
 mod persist;
+mod program;
 mod propagation;
 mod provider;
+#[cfg(feature = "dns-providers")]
 mod providers_a_to_h;
+#[cfg(feature = "dns-providers")]
 mod providers_i_to_z;
 mod rehearsal;
 mod rfc2136;
 mod settings;
 mod shown;
 mod tsig;
+#[cfg(feature = "dns-providers")]
 mod update;
 mod zone;
 
@@ -43,7 +48,7 @@ pub use provider::{Failure, ProviderError, Refusal};
 pub use rehearsal::Step;
 pub use settings::{Dns01Settings, DnsPersist01Settings, ProviderFault, ProviderSettings};
 
-use crate::model::{ChallengeType, Identifier, Proof, Secret, Token, TxtRecord, chain_text};
+use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord, chain_text};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::http::{HttpClient, HttpSettings};
 
@@ -51,19 +56,20 @@ use super::{Presented, Solver, SolverError};
 use acme_dns::AcmeDns;
 use catalogue::Make;
 use httpreq::HttpRequest;
+use program::{ByProgram, Programs};
 use propagation::{Outcome, Until, Values};
 use provider::DnsProvider;
 use rfc2136::Rfc2136;
 use settings::Given;
 use shown::Changer;
 use tsig::TsigKey;
-use update::Update;
 use zone::{Finder, Location, Server, Zone};
 
 /// Shows proofs as TXT records.
 #[derive(Debug)]
 pub struct Dns01 {
     label: DnsLabel,
+    provider: String,
     changer: Changer,
     finder: Finder,
     propagation_timeout: Duration,
@@ -97,10 +103,29 @@ impl Dns01 {
     ///
     /// If the provider's settings can't be used.
     pub fn new(label: DnsLabel, settings: &Dns01Settings) -> Result<Self, DnsError> {
+        Self::with(label, settings, Programs::Run)
+    }
+
+    /// As [`Dns01::new`], for a process that must not run programs: a solver that would run one
+    /// says so when it is checked.
+    ///
+    /// # Errors
+    ///
+    /// If the provider's settings can't be used.
+    pub fn without_programs(label: DnsLabel, settings: &Dns01Settings) -> Result<Self, DnsError> {
+        Self::with(label, settings, Programs::Refused)
+    }
+
+    fn with(
+        label: DnsLabel,
+        settings: &Dns01Settings,
+        programs: Programs,
+    ) -> Result<Self, DnsError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let provider = build(&settings.provider, &clock)?;
+        let provider = build(&settings.provider, &clock, programs)?;
         Ok(Self {
             label,
+            provider: settings.provider.name.clone(),
             changer: Changer { provider, clock },
             finder: Finder {
                 resolvers: settings.resolvers.clone(),
@@ -163,6 +188,7 @@ impl Dns01 {
 fn build(
     settings: &ProviderSettings,
     clock: &Arc<dyn Clock>,
+    programs: Programs,
 ) -> Result<Arc<dyn DnsProvider>, DnsError> {
     let unusable = |message: &str| DnsError::Settings {
         provider: settings.name.clone(),
@@ -194,11 +220,13 @@ fn build(
             let provider = AcmeDns::new(client()?, it.value("url"), document);
             Arc::new(provider.ok_or_else(|| unusable("the key holds no registrations"))?)
         }
+        Make::Program => Arc::new(ByProgram::new(settings, programs)),
+        #[cfg(feature = "dns-providers")]
         Make::Update(values, make) => {
-            let secrets: Vec<Secret> = settings.secrets.values().cloned().collect();
+            let secrets: Vec<_> = settings.secrets.values().cloned().collect();
             let updater =
-                make(it).map_err(|it| unusable(&update::redacted(&it.to_string(), &secrets)))?;
-            Arc::new(Update::new(settings.name.clone(), updater, *values, secrets))
+                make(it).map_err(|it| unusable(&provider::redacted(&it.to_string(), &secrets)))?;
+            Arc::new(update::Update::new(settings.name.clone(), updater, *values, secrets))
         }
     })
 }
@@ -211,7 +239,9 @@ impl Solver for Dns01 {
 
     async fn check(&self) -> Result<(), SolverError> {
         // Whether the provider would do it only a change can tell: `renewd dns test` makes one.
-        Ok(())
+        let provider = || self.provider.clone();
+        let checked = self.changer.provider.check().await;
+        Ok(checked.map_err(|source| DnsError::NotReady { provider: provider(), source })?)
     }
 
     async fn locate(&self, proof: &Proof) -> Result<Option<TxtRecord>, SolverError> {

@@ -8,14 +8,26 @@ use std::io;
 use async_trait::async_trait;
 use http::StatusCode;
 
-use crate::model::{Retry, TxtRecord};
+use crate::model::{Retry, Secret, TxtRecord};
 use crate::sys::http::HttpError;
 
 use super::exchange::ExchangeError;
 
+/// How much of a provider's message is kept, in characters.
+const MAX_MESSAGE: usize = 300;
+
 /// Adds and removes single values. Values of others stay as they are.
 #[async_trait]
 pub(super) trait DnsProvider: fmt::Debug + Send + Sync {
+    /// Finds out whether it could be asked at all, and asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// Says what stands in the way.
+    async fn check(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Adds the value; it being there already is fine.
     ///
     /// # Errors
@@ -107,6 +119,15 @@ pub enum ProviderError {
         /// Where the alias leads.
         name: String,
     },
+    /// Programs are not run here.
+    #[error("beside a deployer renewd runs no program that changes DNS")]
+    NoPrograms,
+    /// A program should not be handed it.
+    #[error("{name} is handed to no program: it has other characters than letters, digits, - . _")]
+    NotPlain {
+        /// The record.
+        name: String,
+    },
     /// No end within the time limit.
     #[error("no end within {limit:?}")]
     TimedOut {
@@ -183,6 +204,8 @@ impl ProviderError {
                 | Self::Api { failure: Failure::Unauthorized, .. }
                 | Self::OneValue { .. }
                 | Self::NotRegistered { .. }
+                | Self::NoPrograms
+                | Self::NotPlain { .. }
         )
     }
 
@@ -196,7 +219,9 @@ impl ProviderError {
             } => Retry::AfterChange,
             Self::Api { failure: Failure::Unauthorized, .. }
             | Self::OneValue { .. }
-            | Self::NotRegistered { .. } => Retry::AfterChange,
+            | Self::NotRegistered { .. }
+            | Self::NoPrograms
+            | Self::NotPlain { .. } => Retry::AfterChange,
             _ => Retry::BackOff,
         }
     }
@@ -251,7 +276,44 @@ impl ProviderError {
             Self::NotRegistered { name } => format!(
                 "add the registration whose fulldomain is {name} to the key, or mend the alias"
             ),
+            Self::NoPrograms => "choose another provider; or let one process do all: deployer = \
+                                 \"direct\""
+                .into(),
+            Self::NotPlain { name } => format!("see where the alias {name} comes from"),
             Self::TimedOut { .. } => return None,
         })
+    }
+}
+
+/// `message` without any of `secrets` and without the queries of URLs, cut to what fits a line.
+pub(super) fn redacted(message: &str, secrets: &[Secret]) -> String {
+    let mut text = message.to_owned();
+    for line in secrets.iter().flat_map(|it| it.reveal().lines()) {
+        // What is shorter than this is a bracket of JSON rather than a secret.
+        if line.trim().len() >= 4 {
+            text = text.replace(line.trim(), "(secret)");
+        }
+    }
+    let words = text.split_whitespace().map(|word| match word.split_once('?') {
+        Some((before, _)) if before.contains("://") => format!("{before}?…"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_of_a_provider_holds_a_secret() {
+        let secrets = [Secret::new("canary".to_owned()), Secret::new("{\nline-one\n}".to_owned())];
+        let message = "Client error: error sending request for url \
+                       (https://api.example/update?token=can%61ry&txt=): bad header canary line-one";
+        let text = redacted(message, &secrets);
+        assert!(!text.contains("canary") && !text.contains("can%61ry"), "{text}");
+        assert!(!text.contains("line-one"), "{text}");
+        assert!(text.starts_with("Client error:") && text.contains("https://api.example/update?…"));
+        assert_eq!(redacted(&"x".repeat(1000), &[]).len(), MAX_MESSAGE);
     }
 }

@@ -11,6 +11,7 @@ use crate::model::Secret;
 use crate::sys::http::may_be_asked;
 
 use super::catalogue::{Kind, Make, kinds};
+use super::program::{is_environment, is_variable};
 use super::tsig::TsigKey;
 
 /// dns-01, as configured.
@@ -50,6 +51,8 @@ impl Default for DnsPersist01Settings {
 pub struct ProviderSettings {
     /// Its name, as the configuration writes it.
     pub name: String,
+    /// The program that it runs, with its arguments, if it runs one.
+    pub program: Vec<String>,
     /// Keys that are no secrets, by their names.
     pub values: BTreeMap<String, String>,
     /// Secrets, by the names of their keys without `_file`, `_credential` or `_env`.
@@ -92,9 +95,11 @@ impl ProviderSettings {
             let hint = format!("write one of: {}", Self::known().join(", "));
             return vec![ProviderFault { key: Some("provider".to_owned()), message, hint }];
         };
-        let given: Vec<&String> = self.secrets.keys().chain(self.values.keys()).collect();
+        let program = (!self.program.is_empty()).then_some("program");
+        let keys = self.secrets.keys().chain(self.values.keys()).map(String::as_str);
+        let given: Vec<&str> = program.into_iter().chain(keys).collect();
         let missing = kind.needs.iter().filter(|it| it.required);
-        let missing = missing.filter(|it| !given.iter().any(|key| *key == it.key));
+        let missing = missing.filter(|it| !given.contains(&it.key));
         let mut faults: Vec<_> = missing
             .map(|it| ProviderFault {
                 key: None,
@@ -103,10 +108,11 @@ impl ProviderSettings {
             })
             .collect();
         for key in given {
-            if !kind.needs.iter().any(|it| it.key == key) {
+            let is_free = matches!(kind.make, Make::Program) && is_variable(key);
+            if !is_free && !kind.needs.iter().any(|it| it.key == key) {
                 let hint = format!("take it out; {} needs {}", kind.name, needed(kind));
                 let message = format!("means nothing to the provider {}", kind.name);
-                faults.push(ProviderFault { key: Some(key.clone()), message, hint });
+                faults.push(ProviderFault { key: Some(key.to_owned()), message, hint });
             }
         }
         faults.extend(self.fault_of_form(kind));
@@ -128,6 +134,12 @@ impl ProviderSettings {
             let message = "is not a URL with https, or with http to loopback".to_owned();
             return of("url", message, "write \"https://…\": credentials are sent there");
         }
+        if matches!(kind.make, Make::Program)
+            && self.secrets.get("key").is_some_and(|it| !is_environment(it))
+        {
+            let message = "has a line that is not NAME=value".to_owned();
+            return of("key", message, "write one variable a line, without quotes or `export`");
+        }
         if !matches!(kind.make, Make::Rfc2136) {
             return None;
         }
@@ -141,7 +153,7 @@ impl ProviderSettings {
 }
 
 /// The keys that stand in the table itself; others stand in its `options`.
-const IN_TABLE: [&str; 3] = ["server", "url", "user"];
+const IN_TABLE: [&str; 4] = ["program", "server", "url", "user"];
 
 /// `key` as the configuration writes it.
 fn written(key: &str) -> String {
@@ -164,14 +176,17 @@ impl<'a> Given<'a> {
         self.0.values.get(key).map(String::as_str).unwrap_or_default()
     }
 
-    /// The value of `key`, if there is one.
-    pub(super) fn optional(self, key: &str) -> Option<String> {
-        self.0.values.get(key).cloned()
-    }
-
     /// The secret `key`; empty if there is none.
     pub(super) fn secret(self, key: &str) -> &'a str {
         self.0.secrets.get(key).map(Secret::reveal).unwrap_or_default()
+    }
+}
+
+#[cfg(feature = "dns-providers")]
+impl Given<'_> {
+    /// The value of `key`, if there is one.
+    pub(super) fn optional(self, key: &str) -> Option<String> {
+        self.0.values.get(key).cloned()
     }
 
     /// The secret `key`, if there is one.
@@ -225,6 +240,7 @@ mod tests {
     fn rfc2136(server: &str, key: &str) -> ProviderSettings {
         ProviderSettings {
             name: "rfc2136".to_owned(),
+            program: Vec::new(),
             values: BTreeMap::from([("server".to_owned(), server.to_owned())]),
             secrets: BTreeMap::from([("key".to_owned(), Secret::new(key.to_owned()))]),
         }

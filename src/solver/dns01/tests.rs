@@ -1,6 +1,8 @@
 //! The providers: that each can be made of what it asks for, and what those say that are our own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+#[cfg(feature = "dns-providers")]
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -8,24 +10,26 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use super::*;
-use crate::model::Explain;
+use crate::model::{Explain, Secret};
 
 /// `given` as a provider's settings: words that are no secrets' keys are values.
 fn settings(name: &str, given: &[(&str, &str)]) -> ProviderSettings {
-    let (mut values, mut secrets) = (BTreeMap::new(), BTreeMap::new());
+    let (mut values, mut secrets, mut program) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (key, value) in given {
         if ProviderSettings::SECRETS.contains(key) {
             secrets.insert((*key).to_owned(), Secret::new((*value).to_owned()));
+        } else if *key == "program" {
+            program.push((*value).to_owned());
         } else {
             values.insert((*key).to_owned(), (*value).to_owned());
         }
     }
-    ProviderSettings { name: name.to_owned(), values, secrets }
+    ProviderSettings { name: name.to_owned(), program, values, secrets }
 }
 
 fn built(settings: &ProviderSettings) -> Result<Arc<dyn DnsProvider>, DnsError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    build(settings, &clock)
+    build(settings, &clock, Programs::Run)
 }
 
 fn record() -> TxtRecord {
@@ -36,11 +40,19 @@ fn record() -> TxtRecord {
     }
 }
 
+#[cfg(feature = "dns-providers")]
 #[test]
 fn every_provider_can_be_made_of_what_it_asks_for() {
     // Their keys are documents, which a word is not.
-    let documents =
-        ["acme-dns", "google_cloud_dns", "hurricane", "oraclecloud", "rfc2136", "transip"];
+    let documents = [
+        "acme-dns",
+        "google_cloud_dns",
+        "hurricane",
+        "oraclecloud",
+        "rfc2136",
+        "transip",
+        "program",
+    ];
     let documents = documents.into_iter().chain(["yandexcloud", "joker", "cloudns"]);
     let documents: BTreeSet<&str> = documents.collect();
     // The client of each reads the roots that the system trusts.
@@ -50,10 +62,15 @@ fn every_provider_can_be_made_of_what_it_asks_for() {
             .map(|it| match it.key {
                 "url" => (it.key, "https://dns.example"),
                 "region" => (it.key, "eu-west-1"),
+                "program" => (it.key, "/bin/true"),
                 key => (key, "canary"),
             })
             .collect();
         let settings = settings(kind.name, &given);
+        let keys = kind.needs.iter().map(|it| it.key);
+        let told = ProviderSettings::reference();
+        let line = told.iter().find(|it| it.starts_with(&format!("{}: ", kind.name))).unwrap();
+        assert!(keys.into_iter().all(|it| line.contains(it)), "{line}");
         match built(&settings) {
             Ok(provider) => assert!(!format!("{provider:?}").contains("canary"), "{}", kind.name),
             Err(error) => {
@@ -63,7 +80,7 @@ fn every_provider_can_be_made_of_what_it_asks_for() {
         }
     }
     let names: BTreeSet<_> = ProviderSettings::known().into_iter().collect();
-    assert_eq!((names.len(), catalogue::kinds().count()), (75, 75));
+    assert_eq!((names.len(), catalogue::kinds().count()), (76, 76));
 }
 
 /// What a server was asked: path, `Authorization` and `X-Api-Key`, body.

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::model::{Secret, TxtRecord};
 
 use super::catalogue::Values;
-use super::provider::{DnsProvider, Failure, ProviderError};
+use super::provider::{DnsProvider, Failure, ProviderError, redacted};
 
 /// For one request of a client's.
 pub(super) const LIMIT: Option<Duration> = Some(Duration::from_secs(30));
@@ -24,9 +24,6 @@ pub(super) const LIMIT: Option<Duration> = Some(Duration::from_secs(30));
 /// How long others may remember a value: several providers refuse less than ten minutes. A CA asks
 /// the zone's own servers.
 const TTL: u32 = 600;
-
-/// How much of a provider's message is kept, in characters.
-const MAX_MESSAGE: usize = 300;
 
 /// A provider with an interface of its own.
 pub(super) struct Update {
@@ -124,38 +121,5 @@ impl DnsProvider for Update {
             Ok(()) | Err(Error::NotFound) => Ok(()),
             Err(error) => Err(self.failed(record, &error)),
         }
-    }
-}
-
-/// `message` without any of `secrets` and without the queries of URLs, cut to what fits a line.
-pub(super) fn redacted(message: &str, secrets: &[Secret]) -> String {
-    let mut text = message.to_owned();
-    for line in secrets.iter().flat_map(|it| it.reveal().lines()) {
-        // What is shorter than this is a bracket of JSON rather than a secret.
-        if line.trim().len() >= 4 {
-            text = text.replace(line.trim(), "(secret)");
-        }
-    }
-    let words = text.split_whitespace().map(|word| match word.split_once('?') {
-        Some((before, _)) if before.contains("://") => format!("{before}?…"),
-        _ => word.to_owned(),
-    });
-    words.collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_message_of_a_provider_holds_a_secret() {
-        let secrets = [Secret::new("canary".to_owned()), Secret::new("{\nline-one\n}".to_owned())];
-        let message = "Client error: error sending request for url \
-                       (https://api.example/update?token=can%61ry&txt=): bad header canary line-one";
-        let text = redacted(message, &secrets);
-        assert!(!text.contains("canary") && !text.contains("can%61ry"), "{text}");
-        assert!(!text.contains("line-one"), "{text}");
-        assert!(text.starts_with("Client error:") && text.contains("https://api.example/update?…"));
-        assert_eq!(redacted(&"x".repeat(1000), &[]).len(), MAX_MESSAGE);
     }
 }
