@@ -211,7 +211,7 @@ fn an_acme_sh_script_changes_bind() {
         },
         identifiers: vec!["site.example".to_owned(), "*.site.example".to_owned()],
         certificate: "solver = \"dns\"\n".to_owned(),
-        tables: tables.clone(),
+        tables,
         tls: Tls::Later,
         ..SiteOptions::default()
     });
