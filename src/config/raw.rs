@@ -25,8 +25,8 @@ shape! {
         /// Whether `state_dir` may lie where it is lost with the machine's or container's end. Each
         /// start would order anew, which the limits of a CA for real certificates soon refuse.
         ephemeral: bool = false,
-        /// Who installs and reloads: `direct` is this process, and so is `auto` for now; `socket`
-        /// comes with a later version.
+        /// Who installs and reloads: `direct` is this process, `socket` the deployer behind
+        /// `deployer.sock`, `auto` the deployer if its socket is there.
         deployer: DeployerChoice = "auto",
         /// Who the CA writes to (RFC 8555 §7.3).
         contact: OneOrMany<String> as ["mailto:ops@example.com"],
