@@ -357,7 +357,14 @@ fn check_prints_drop_ins_that_systemd_takes() {
     assert_eq!(shown.code, 0, "{shown}");
     let document: Value = serde_json::from_str(&shown.stdout).unwrap();
     let files = document["files"].as_array().unwrap();
-    assert_eq!(files.len(), 2, "{shown}");
+    let for_units: Vec<_> = files.iter().map(|it| it["unit"].as_str().unwrap()).collect();
+    let wanted = [
+        "renewd.service",
+        "renewd-renew.service",
+        "renewd-alert@.service",
+        "renewd-deployer.service",
+    ];
+    assert_eq!(for_units, wanted, "{shown}");
 
     let units = workspace.path().join("units");
     for file in files {
