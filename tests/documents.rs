@@ -14,6 +14,11 @@ use renewd::sys::atomic::{self, Access};
 const DOCUMENTS: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 const NOT_IMPLEMENTED: &str = "not implemented";
+/// The rows of each part of the fault catalogue, numbered from 1.
+const FAULTS: [(char, usize); 9] =
+    [('A', 33), ('N', 10), ('D', 14), ('P', 14), ('T', 8), ('C', 8), ('H', 11), ('W', 6), ('S', 5)];
+/// How many rows of the fault catalogue no test shows whole yet. It may only go down.
+const OPEN_FAULTS: usize = 56;
 
 #[test]
 fn each_row_of_the_rfc_map_names_files_and_tests_that_exist() {
@@ -52,6 +57,38 @@ fn each_row_of_the_threat_model_names_tests_that_exist() {
             assert!(tests.contains(test), "there is no test {test}: {row:?}");
         }
     }
+}
+
+#[test]
+fn each_fault_of_the_catalogue_has_one_row_with_tests_that_exist_or_says_why_not() {
+    let catalogue = read("tests/FAULTS.md");
+    let tests = test_names();
+    let rows = rows(&catalogue);
+    let ids: Vec<&str> = rows.iter().map(|it| it.first().unwrap().as_str()).collect();
+    let expected: Vec<String> = FAULTS
+        .iter()
+        .flat_map(|(part, last)| (1..=*last).map(move |number| format!("{part}{number:02}")))
+        .collect();
+    assert_eq!(ids, expected);
+
+    let mut open = Vec::new();
+    for row in rows {
+        let [id, fault, answer, shown] =
+            <[String; 4]>::try_from(row).unwrap_or_else(|row| panic!("not four cells: {row:?}"));
+        assert!(!fault.is_empty() && !answer.is_empty(), "{id} says nothing");
+        let named = quoted(&shown);
+        for test in &named {
+            assert!(tests.contains(*test), "{id}: there is no test {test}");
+        }
+        if shown.starts_with("open") {
+            open.push(id);
+            continue;
+        }
+        let reason = shown.strip_prefix("not tested: ").unwrap_or_default();
+        assert!(!named.is_empty() || reason.len() > 20, "{id} has no test and no reason");
+    }
+    let count = open.len();
+    assert!(count <= OPEN_FAULTS, "{count} rows are open, {OPEN_FAULTS} were: {open:?}");
 }
 
 #[test]
