@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use renewd::model::{Identifier, Share, Timestamp, chain_text, escaped};
-use renewd::probe::{self, Served};
+use renewd::probe::{self, Approach, Served};
 use renewd::sys::clock::{Clock, SystemClock};
 
 /// With less than this of its life left, a certificate should have been renewed long ago.
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
         eprintln!("usage: expiry HOST:PORT [NAME]");
         return ExitCode::from(2);
     };
-    match probe::ask(address, &name, None, LIMIT).await {
+    match probe::ask(address, &name, Approach::default(), LIMIT).await {
         Ok(served) => {
             let (text, verdict) = describe(&served, SystemClock::new().now());
             println!("{text}");

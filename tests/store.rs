@@ -101,7 +101,8 @@ fn name() -> CertificateName {
 /// A certificate that is valid from `day` on.
 fn issued(day: u64) -> IssuedCertificate {
     let now = Timestamp::EPOCH.saturating_add(Duration::from_secs((20_000 + day) * 86_400));
-    let (chain, key) = placeholder(&["example.com".parse().unwrap()], now).unwrap();
+    let key = PrivateKey::generate(KeyType::P256).unwrap();
+    let chain = placeholder(&["example.com".parse().unwrap()], &key, now).unwrap();
     let origin = Origin {
         preferred_chain: None,
         ca: "lab".parse().unwrap(),

@@ -70,7 +70,9 @@ shape! {
         domains: Vec<At<Identifier>> as ["api.example.com"],
         /// The CA, or a list: the first and its stand-ins. By default `default_ca`.
         ca: OneOrMany<CaName> as ["letsencrypt", "zerossl"],
-        /// The kind of its key: p256, p384, rsa2048, rsa3072 or rsa4096.
+        /// The kind of its key: p256, p384, rsa2048, rsa3072 or rsa4096. Two of them, one ECDSA and
+        /// one RSA, make two certificates for servers that show each client the one it takes: NAME,
+        /// which is the ECDSA one, and NAME.rsa.
         key: OneOrMany<KeyType> = "p256",
         /// The profile to ask the CA for.
         profile: String as "shortlived",

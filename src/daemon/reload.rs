@@ -106,7 +106,10 @@ fn told(error: &PassingState) -> String {
 /// targets, solvers and CAs that it needs and `config` has lost with it.
 fn keep_rejected(config: &mut Config, old: &Config) {
     let is_rejected = |it: &&CertificateSpec| {
-        config.rejected.contains(&it.name) || config.rejected_files.contains(&it.source)
+        // Of an entry whose `key` can't be read nobody knows that it stood for a pair.
+        let named = [Some(&it.name), it.paired_with.as_ref()];
+        named.into_iter().flatten().any(|name| config.rejected.contains(name))
+            || config.rejected_files.contains(&it.source)
     };
     // One that another file brings by now needs no older version.
     let is_there =

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::VerifySettings;
-use crate::model::{Identifier, Leaf, Timestamp};
-use crate::probe::{self, ProbeError, Served, StartTls};
+use crate::model::{Identifier, KeyFamily, Leaf, Timestamp};
+use crate::probe::{self, Approach, ProbeError, Served};
 use crate::sys::clock::Clock;
 
 /// How long a name may take to resolve, and one handshake to be made.
@@ -33,6 +33,17 @@ pub enum EndpointFault {
     /// It showed no certificate.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// It shows nothing to a client that takes keys of one family alone.
+    #[error("{address} shows no certificate to a client that takes {family} keys alone")]
+    NoneOfFamily {
+        /// Which of the endpoint's addresses.
+        address: SocketAddr,
+        /// What the client takes.
+        family: KeyFamily,
+        /// How the handshake ended.
+        #[source]
+        source: Box<ProbeError>,
+    },
     /// It serves another certificate for the name.
     #[error("{address} serves another one for it: serial {serial}, valid until {not_after}")]
     Another {
@@ -76,6 +87,10 @@ impl EndpointFault {
                  of the target"
             ),
             Self::Probe(_) => format!("does {address} speak TLS? Correct verify of the target"),
+            Self::NoneOfFamily { address, .. } => format!(
+                "the certificate is one of a pair: has the server at {address} both? `renewd show` \
+                 prints the lines"
+            ),
             Self::Another { .. } | Self::KeyNotProven { .. } => format!(
                 "does the server at {address} read the files that `renewd show` names, and does \
                  the target's reload make it read them again?"
@@ -85,6 +100,11 @@ impl EndpointFault {
                  verify_names, or verify of the target"
             ),
         }
+    }
+
+    /// Whether somebody is there who knows the other certificate of the pair at most.
+    pub(super) const fn lacks_family(&self) -> bool {
+        matches!(self, Self::NoneOfFamily { .. })
     }
 
     /// Whether nobody was there to answer.
@@ -114,6 +134,8 @@ impl Answer {
 pub(super) struct Inquiry<'a> {
     /// The certificate that is to be served.
     pub(super) wanted: &'a Leaf,
+    /// The only keys that the client takes, if not all.
+    pub(super) only: Option<KeyFamily>,
     /// How many handshakes in a row have to show it.
     pub(super) times: usize,
     /// Tells how long to wait between them.
@@ -129,7 +151,10 @@ pub(super) async fn ask(
 ) -> Answer {
     let asking = async {
         match probe::resolve(&endpoint.address, HANDSHAKE_LIMIT).await {
-            Ok(addresses) => ask_each(&addresses, endpoint.starttls, name, inquiry).await,
+            Ok(addresses) => {
+                let approach = Approach { starttls: endpoint.starttls, only: inquiry.only };
+                ask_each(&addresses, approach, name, inquiry).await
+            }
             Err(error) => error.into(),
         }
     };
@@ -141,7 +166,7 @@ pub(super) async fn ask(
 
 async fn ask_each(
     addresses: &[SocketAddr],
-    starttls: Option<StartTls>,
+    approach: Approach,
     name: &Identifier,
     inquiry: Inquiry<'_>,
 ) -> Answer {
@@ -151,12 +176,14 @@ async fn ask_each(
             if turn > 0 {
                 inquiry.clock.sleep(BETWEEN_HANDSHAKES).await;
             }
-            match probe::ask_at(*address, name, starttls, HANDSHAKE_LIMIT).await {
+            match probe::ask_at(*address, name, approach, HANDSHAKE_LIMIT).await {
                 Ok(served) => {
                     answer.fault = fault(&served, name, inquiry.wanted);
                     answer.served = Some(served.leaf);
                 }
-                Err(error) => answer = error.into(),
+                Err(error) => {
+                    answer = Answer { served: None, fault: Some(no_answer(error, approach)) };
+                }
             }
             if answer.fault.is_some() {
                 return answer;
@@ -169,6 +196,15 @@ async fn ask_each(
 impl From<ProbeError> for Answer {
     fn from(error: ProbeError) -> Self {
         Self { served: None, fault: Some(error.into()) }
+    }
+}
+
+fn no_answer(error: ProbeError, approach: Approach) -> EndpointFault {
+    match (error, approach.only) {
+        (source @ ProbeError::Handshake { address, .. }, Some(family)) => {
+            EndpointFault::NoneOfFamily { address, family, source: Box::new(source) }
+        }
+        (error, _) => error.into(),
     }
 }
 
@@ -215,14 +251,15 @@ mod tests {
         let servers = [TestServer::start(&new), TestServer::start(&old)];
         let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
         let clock = SystemClock::new();
-        let inquiry = Inquiry { wanted: &new.leaf, times: 3, clock: &clock };
-        let answer = ask_each(&addresses, None, &name, inquiry).await;
+        let inquiry = Inquiry { wanted: &new.leaf, only: None, times: 3, clock: &clock };
+        let approach = Approach::default();
+        let answer = ask_each(&addresses, approach, &name, inquiry).await;
         let Some(EndpointFault::Another { address, .. }) = answer.fault else {
             panic!("{answer:?}")
         };
         assert_eq!(address, servers[1].address);
         assert_eq!((servers[0].accepted(), servers[1].accepted()), (3, 1));
         servers[1].show(&[&new]);
-        assert!(ask_each(&addresses, None, &name, inquiry).await.fault.is_none());
+        assert!(ask_each(&addresses, approach, &name, inquiry).await.fault.is_none());
     }
 }

@@ -177,6 +177,9 @@ impl Explain for DeployError {
             ),
             Self::Reload { source, .. } => return source.hint(),
             Self::NotServed { address, source, .. } => source.hint(address),
+            Self::Unproven { target, source, .. } if source.lacks_family() => {
+                source.hint(target.as_str())
+            }
             Self::Unproven { target, .. } => format!(
                 "say in [target.{target}] where its server listens: \
                  verify = [{{ address = \"host:port\" }}]"

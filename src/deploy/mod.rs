@@ -40,7 +40,7 @@ pub use settings::{
     VerifySettings,
 };
 pub use source::SourceError;
-pub use verify::{Verified, look, names_to_ask, verify};
+pub use verify::{Verified, Wanted, look, verify};
 pub use wire::{Complaint, LineError};
 
 /// Which certificate goes to which target. It names things and carries no content: who carries it

@@ -4,6 +4,8 @@
 //!
 //! - An endpoint is asked for its own names that the certificate covers; if it has none of its own,
 //!   for the certificate's. Wildcards are never asked for. No SNI for addresses.
+//! - For a certificate of a pair it is asked by a client that takes keys of its family alone: any
+//!   other might be shown either.
 //! - It is *served* when [`IN_A_ROW`] fresh handshakes in a row, at every address that its host name
 //!   has, a moment apart, showed the certificate and proved its key.
 //! - It has *failed* if it serves something else or nothing, and has to serve it, or was once seen
@@ -26,7 +28,8 @@ use futures_util::{FutureExt, StreamExt};
 use super::endpoint::{Answer, Inquiry, ask};
 use super::{DeployError, TargetSettings, VerifySettings};
 use crate::model::{
-    CertificateSpec, EndpointCondition, EndpointState, Identifier, Leaf, Timestamp, chain_text,
+    CertificateSpec, EndpointCondition, EndpointState, Identifier, KeyFamily, KeyType, Leaf,
+    Timestamp, chain_text,
 };
 use crate::sys::clock::Clock;
 
@@ -59,22 +62,48 @@ pub struct Verified {
     pub error: Option<DeployError>,
 }
 
+/// What endpoints are to show, and what they are asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The certificate.
+    pub leaf: &'a Leaf,
+    /// The names that an endpoint is asked for which has none of its own.
+    pub names: Vec<Identifier>,
+    /// The only keys that we take, if not all.
+    pub only: Option<KeyFamily>,
+}
+
+impl<'a> Wanted<'a> {
+    /// That `leaf` of `spec` is served: for `verify_names`, else for the identifiers without
+    /// wildcards.
+    #[must_use]
+    pub fn of(spec: &CertificateSpec, leaf: &'a Leaf) -> Self {
+        let names = if spec.verify_names.is_empty() {
+            spec.identifiers.iter().filter(|it| !it.is_wildcard()).cloned().collect()
+        } else {
+            spec.verify_names.clone()
+        };
+        let family = leaf.key_type.map(KeyType::family);
+        Self { leaf, names, only: family.filter(|_| spec.paired_with.is_some()) }
+    }
+}
+
 /// Asks every endpoint of `target` until it has served `wanted` three fresh handshakes in a row, or
 /// the target's `verify_timeout` has passed. Each is asked at least once.
 ///
-/// `names` are those of [`names_to_ask`]; `before` is what the last call found.
+/// `before` is what the last call found.
 pub async fn verify(
     target: &TargetSettings,
-    names: &[Identifier],
-    wanted: &Leaf,
+    wanted: &Wanted<'_>,
     before: &[EndpointState],
     clock: &dyn Clock,
 ) -> Verified {
     let began = clock.monotonic();
-    let mut questions = questions(target, names, wanted, before);
+    let mut questions = questions(target, wanted, before);
+    let inquiry = Inquiry { wanted: wanted.leaf, only: wanted.only, times: IN_A_ROW, clock };
     let mut pause = FIRST_PAUSE;
     loop {
-        ask_round(&mut questions, Inquiry { wanted, times: IN_A_ROW, clock }).await;
+        ask_round(&mut questions, inquiry).await;
         let passed = clock.monotonic().saturating_sub(began);
         let left = target.verify_timeout.saturating_sub(passed);
         if left.is_zero() || is_settled(&questions, passed) {
@@ -89,23 +118,14 @@ pub async fn verify(
 /// deployments. Arguments as in [`verify`].
 pub async fn look(
     target: &TargetSettings,
-    names: &[Identifier],
-    wanted: &Leaf,
+    wanted: &Wanted<'_>,
     before: &[EndpointState],
     clock: &dyn Clock,
 ) -> Verified {
-    let mut questions = questions(target, names, wanted, before);
-    ask_round(&mut questions, Inquiry { wanted, times: 1, clock }).await;
+    let mut questions = questions(target, wanted, before);
+    let inquiry = Inquiry { wanted: wanted.leaf, only: wanted.only, times: 1, clock };
+    ask_round(&mut questions, inquiry).await;
     verified(target, questions)
-}
-
-/// The names that servers are asked for: `verify_names`, else the identifiers without wildcards.
-#[must_use]
-pub fn names_to_ask(spec: &CertificateSpec) -> Vec<Identifier> {
-    if !spec.verify_names.is_empty() {
-        return spec.verify_names.clone();
-    }
-    spec.identifiers.iter().filter(|it| !it.is_wildcard()).cloned().collect()
 }
 
 /// One endpoint, one name, and the last answer.
@@ -155,16 +175,15 @@ impl Question<'_> {
 /// All questions, the first name of every endpoint before the second of any.
 fn questions<'a>(
     target: &'a TargetSettings,
-    names: &'a [Identifier],
-    wanted: &Leaf,
+    wanted: &'a Wanted<'_>,
     before: &[EndpointState],
 ) -> Vec<Question<'a>> {
     let mut of_each: Vec<_> = target
         .verify
         .iter()
         .map(|endpoint| {
-            let own = if endpoint.names.is_empty() { names } else { endpoint.names.as_slice() };
-            let asked = own.iter().filter(|it| !it.is_wildcard() && wanted.covers(it));
+            let own = if endpoint.names.is_empty() { &wanted.names } else { &endpoint.names };
+            let asked = own.iter().filter(|it| !it.is_wildcard() && wanted.leaf.covers(it));
             (endpoint, asked.collect::<Vec<_>>().into_iter())
         })
         .collect();

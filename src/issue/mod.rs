@@ -17,6 +17,7 @@ mod csr;
 mod error;
 mod leftover;
 mod local;
+mod placeholder;
 mod revoke;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +28,7 @@ use std::time::Duration;
 pub use check::CheckError;
 pub use csr::CsrError;
 pub use error::{IssueError, Side};
-
-pub use crate::local_ca::placeholder;
+pub use placeholder::placeholder;
 
 use crate::acme::{
     AcmeClient, AcmeError, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest,

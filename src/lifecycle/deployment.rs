@@ -56,12 +56,11 @@ impl Lifecycle {
     /// Asks every endpoint now what it serves, and notes it in `facts` alone.
     pub(super) async fn look_at_targets(&self, spec: &CertificateSpec, facts: &mut Facts) {
         let Some(held) = facts.held().filter(|it| !it.is_placeholder()).cloned() else { return };
-        let names = deploy::names_to_ask(spec);
+        let wanted = deploy::Wanted::of(spec, &held.leaf);
         for (name, state) in &mut facts.targets {
             let Some(target) = self.targets.get(name) else { continue };
             if verified(spec, target) == Proof::ByAsking {
-                let seen =
-                    deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
+                let seen = deploy::look(target, &wanted, &state.endpoints, &*self.clock).await;
                 self.note(&held, &seen, state);
             }
         }
@@ -162,8 +161,8 @@ impl Lifecycle {
             state.checked_at = Some(self.clock.now());
             return Ok(installed_event(spec, &target.name));
         }
-        let names = deploy::names_to_ask(spec);
-        let look = || deploy::look(target, &names, &held.leaf, &state.endpoints, &*self.clock);
+        let wanted = deploy::Wanted::of(spec, &held.leaf);
+        let look = || deploy::look(target, &wanted, &state.endpoints, &*self.clock);
         let mut seen = look().await;
         if seen.error.is_some() {
             seen = look().await;
@@ -200,8 +199,8 @@ impl Lifecycle {
             state.checked_at = Some(self.clock.now());
             return Ok(Ok(installed_event(spec, &target.name)));
         }
-        let names = deploy::names_to_ask(spec);
-        let seen = deploy::verify(target, &names, &held.leaf, &state.endpoints, &*self.clock).await;
+        let wanted = deploy::Wanted::of(spec, &held.leaf);
+        let seen = deploy::verify(target, &wanted, &state.endpoints, &*self.clock).await;
         self.note(held, &seen, state);
         Ok(match seen.error {
             Some(error) => Err(error),

@@ -217,7 +217,7 @@ impl Lifecycle {
         }
         let holds_nothing = matches!(self.store.held(&spec.name).await, Ok(None));
         if spec.placeholder && holds_nothing {
-            match crate::issue::placeholder(&spec.identifiers, self.clock.now()) {
+            match crate::issue::placeholder(spec, self.clock.now()).await {
                 Ok((chain, key)) => {
                     self.store.put_placeholder(&spec.name, &chain, &key, read_group).await?;
                 }

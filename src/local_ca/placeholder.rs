@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
 use time::OffsetDateTime;
 
-use crate::model::{Chain, ChainError, Identifier, KeyError, KeyType, PrivateKey, Timestamp};
+use crate::model::{Chain, ChainError, Identifier, KeyError, PrivateKey, Timestamp};
 
 /// The subject's common name, for whoever looks at what a server serves.
 const COMMON_NAME: &str = "renewd placeholder";
@@ -22,7 +22,7 @@ const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A placeholder could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceholderError {
-    /// The system gave no key.
+    /// There is no key, or none that can be used.
     #[error("no key for a placeholder could be made")]
     Key(#[from] KeyError),
     /// The library would not sign.
@@ -36,17 +36,16 @@ pub enum PlaceholderError {
     Time(Timestamp),
 }
 
-/// A self-signed certificate for `identifiers` with a new P-256 key, valid from an hour before `now`
-/// for a year.
+/// A self-signed certificate for `identifiers` and `key`, valid from an hour before `now` for a year.
 ///
 /// # Errors
 ///
 /// [`PlaceholderError`]; none is expected while the system's generator works.
 pub fn placeholder(
     identifiers: &[Identifier],
+    key: &PrivateKey,
     now: Timestamp,
-) -> Result<(Chain, PrivateKey), PlaceholderError> {
-    let key = PrivateKey::generate(KeyType::P256)?;
+) -> Result<Chain, PlaceholderError> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, COMMON_NAME);
@@ -61,7 +60,7 @@ pub fn placeholder(
         });
     }
     let certificate = parameters.self_signed(&key.pair()?)?;
-    Ok((Chain::from_der(vec![certificate.der().clone()])?, key))
+    Ok(Chain::from_der(vec![certificate.der().clone()])?)
 }
 
 fn date(moment: Timestamp) -> Result<OffsetDateTime, PlaceholderError> {
@@ -75,6 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::KeyType;
 
     fn identifiers(names: &[&str]) -> Vec<Identifier> {
         names.iter().map(|it| it.parse().unwrap()).collect()
@@ -84,7 +84,8 @@ mod tests {
     fn it_is_for_every_identifier_and_fits_its_key() {
         let names = identifiers(&["example.com", "*.example.net", "192.0.2.7", "2001:db8::1"]);
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        let (chain, key) = placeholder(&names, now).unwrap();
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let chain = placeholder(&names, &key, now).unwrap();
         assert_eq!(chain.leaf.identifiers, names.into_iter().collect());
         assert_eq!(chain.leaf.public_key, key.public_key().unwrap());
         assert!(chain.leaf.is_self_issued() && !chain.leaf.is_ca);
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn it_may_be_for_nothing_at_all() {
-        let (chain, _) = placeholder(&[], Timestamp::EPOCH).unwrap();
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let chain = placeholder(&[], &key, Timestamp::EPOCH).unwrap();
         assert!(chain.leaf.identifiers.is_empty());
     }
 
@@ -103,10 +105,11 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn it_can_be_made_whatever_the_clock_says(seconds in any::<i64>(), near_end in 0_i64..100_000_000) {
+            let key = PrivateKey::generate(KeyType::P256).unwrap();
             let last = i64::try_from(Timestamp::MAX.unix_seconds()).unwrap();
             for seconds in [seconds, last - near_end, near_end] {
                 let now = Timestamp::from_unix_seconds(seconds);
-                let (chain, _) = placeholder(&identifiers(&["example.com"]), now).unwrap();
+                let chain = placeholder(&identifiers(&["example.com"]), &key, now).unwrap();
                 prop_assert!(chain.leaf.validity.not_before <= now);
                 prop_assert!(chain.leaf.validity.not_after >= now.min(Timestamp::MAX.saturating_sub(Duration::from_secs(1))));
             }

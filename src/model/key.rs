@@ -60,10 +60,38 @@ impl KeyType {
         }
     }
 
+    /// What it signs with.
+    #[must_use]
+    pub const fn family(self) -> KeyFamily {
+        match self {
+            Self::P256 | Self::P384 => KeyFamily::Ecdsa,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => KeyFamily::Rsa,
+        }
+    }
+
     /// Whether making one takes long enough (RSA: up to seconds) to need a thread of its own.
     #[must_use]
     pub const fn is_slow(self) -> bool {
-        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+        matches!(self.family(), KeyFamily::Rsa)
+    }
+}
+
+/// What keys sign with. A TLS client says which it takes, and a server that has a certificate of
+/// each shows the one that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFamily {
+    /// Elliptic curves.
+    Ecdsa,
+    /// RSA.
+    Rsa,
+}
+
+impl fmt::Display for KeyFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+        })
     }
 }
 

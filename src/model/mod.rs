@@ -32,7 +32,7 @@ pub use event::Event;
 pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
 pub use generation::{Generation, GenerationError, Held, IssuedCertificate, Origin};
 pub use identifier::{Identifier, IdentifierError};
-pub use key::{KeyError, KeyType, KeyTypeError, PrivateKey, Secret};
+pub use key::{KeyError, KeyFamily, KeyType, KeyTypeError, PrivateKey, Secret};
 pub use leaf::{
     Chain, ChainError, Fingerprint, FingerprintError, Leaf, LeafError, MAX_CHAIN_LENGTH,
 };

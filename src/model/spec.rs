@@ -19,6 +19,9 @@ pub struct CertificateSpec {
     pub cas: Vec<CaName>,
     /// The kind of its key.
     pub key_type: KeyType,
+    /// The other certificate of a pair: for the same identifiers, with a key of the other family.
+    /// Servers have both, and show each client the one that it takes.
+    pub paired_with: Option<CertificateName>,
     /// The CA's profile (draft-ietf-acme-profiles), if one is asked for.
     pub profile: Option<String>,
     /// The common name of an issuer that the chain is to lead to, where the CA offers several

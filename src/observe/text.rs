@@ -12,8 +12,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use crate::model::{
-    CertificateStatus, Condition, EndpointCondition, EndpointState, Health, RenewalCondition,
-    StatusDocument, TargetStatus, Timestamp, escaped,
+    CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState, Health,
+    RenewalCondition, StatusDocument, TargetStatus, Timestamp, escaped,
 };
 
 use super::span;
@@ -102,16 +102,25 @@ fn rows(status: &StatusDocument, now: Timestamp, look: Look) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// All about one certificate. `current` is the folder behind the link of that name, as servers
-/// should be told it.
+/// Where servers find a certificate: the folders behind the links called `current`.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// Its own.
+    pub current: &'a Path,
+    /// The name of the other one of its pair, and that one's.
+    pub paired: Option<(&'a CertificateName, &'a Path)>,
+}
+
+/// All about one certificate, with the lines that tell servers of `files`.
 #[must_use]
-pub fn show(status: &CertificateStatus, current: &Path, now: Timestamp, look: Look) -> String {
+pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: Look) -> String {
     let mut text = String::new();
     let domains: Vec<String> = status.domains.iter().map(ToString::to_string).collect();
     let moment = |at: Option<Timestamp>| at.map(|it| format!("{it} ({})", relative(at, now)));
     let health = if look.color { styled(status.health) } else { word(status.health).to_owned() };
     let lines = [
         ("name", Some(status.name.to_string())),
+        ("pair", files.paired.map(|(name, _)| format!("with {name}"))),
         ("domains", Some(domains.join(", "))),
         ("condition", Some(condition_text(status.condition).to_owned())),
         ("health", Some(health)),
@@ -142,7 +151,7 @@ pub fn show(status: &CertificateStatus, current: &Path, now: Timestamp, look: Lo
         text.push('\n');
         push_target(&mut text, target, now);
     }
-    push_files(&mut text, status.condition, current);
+    push_files(&mut text, status.condition, files);
     text
 }
 
@@ -173,26 +182,56 @@ fn endpoint_text(endpoint: &EndpointState) -> String {
     line
 }
 
-/// The paths of the files, and what servers must be told.
-fn push_files(text: &mut String, condition: Condition, current: &Path) {
+/// The paths of the files, and what servers must be told; of a pair, of both.
+fn push_files(text: &mut String, condition: Condition, files: Files<'_>) {
     if condition == Condition::Missing {
         return;
     }
-    let path = |file: &str| current.join(file).display().to_string();
-    let (chain, key) = (path("fullchain.pem"), path("privkey.pem"));
     text.push_str("\nfiles\n");
     for file in ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "combined.pem"] {
-        text.push_str(&format!("  {}\n", path(file)));
+        text.push_str(&format!("  {}\n", files.current.join(file).display()));
     }
-    text.push_str(&format!("\nnginx\n  ssl_certificate {chain};\n  ssl_certificate_key {key};\n"));
-    text.push_str(&format!(
-        "\nApache\n  SSLCertificateFile {chain}\n  SSLCertificateKeyFile {key}\n"
-    ));
-    text.push_str(&format!("\nHAProxy\n  bind :443 ssl crt {}\n", path("combined.pem")));
-    text.push_str(&format!(
-            "\nPostfix\n  smtpd_tls_chain_files = {key}, {chain}\n\nDovecot\n  ssl_cert = <{chain}\n  ssl_key = <{key}\n"
-        ),
-    );
+    let folders = std::iter::once(files.current).chain(files.paired.map(|(_, it)| it));
+    push_server_lines(text, &folders.map(Named::of).collect::<Vec<_>>());
+}
+
+/// The files of one certificate that servers are told of.
+struct Named {
+    chain: String,
+    key: String,
+    combined: String,
+}
+
+impl Named {
+    fn of(current: &Path) -> Self {
+        let path = |file: &str| current.join(file).display().to_string();
+        Self {
+            chain: path("fullchain.pem"),
+            key: path("privkey.pem"),
+            combined: path("combined.pem"),
+        }
+    }
+}
+
+/// What each server is told of `certificates`, which it has side by side.
+fn push_server_lines(text: &mut String, certificates: &[Named]) {
+    let each = |line: fn(&Named) -> String| certificates.iter().map(line).collect::<Vec<String>>();
+    let nginx = each(|Named { chain, key, .. }| {
+        format!("  ssl_certificate {chain};\n  ssl_certificate_key {key};\n")
+    });
+    let apache = each(|Named { chain, key, .. }| {
+        format!("  SSLCertificateFile {chain}\n  SSLCertificateKeyFile {key}\n")
+    });
+    let haproxy = each(|it| format!(" crt {}", it.combined));
+    let postfix = each(|Named { chain, key, .. }| format!("{key}, {chain}"));
+    let dovecot = certificates.iter().zip(["ssl", "ssl_alt"]).map(|(it, prefix)| {
+        format!("  {prefix}_cert = <{}\n  {prefix}_key = <{}\n", it.chain, it.key)
+    });
+    text.push_str(&format!("\nnginx\n{}", nginx.concat()));
+    text.push_str(&format!("\nApache\n{}", apache.concat()));
+    text.push_str(&format!("\nHAProxy\n  bind :443 ssl{}\n", haproxy.concat()));
+    text.push_str(&format!("\nPostfix\n  smtpd_tls_chain_files = {}\n", postfix.join(", ")));
+    text.push_str(&format!("\nDovecot\n{}", dovecot.collect::<String>()));
 }
 
 /// One entry for each thing that is wrong with `status`.

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::recorder::Recorder;
 use super::{DialogueError, StartTls, dialogue, resolve};
-use crate::model::{Identifier, Leaf, LeafError};
+use crate::model::{Identifier, KeyFamily, Leaf, LeafError};
 
 /// What a server showed.
 #[derive(Clone, Debug)]
@@ -27,6 +27,15 @@ pub struct Served {
     pub key_proven: bool,
     /// Where we asked.
     pub address: SocketAddr,
+}
+
+/// How a server is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Approach {
+    /// The protocol spoken before TLS begins.
+    pub starttls: Option<StartTls>,
+    /// The only keys that we take, if not all.
+    pub only: Option<KeyFamily>,
 }
 
 /// A server did not show a certificate.
@@ -112,14 +121,14 @@ pub enum ProbeError {
 pub async fn ask(
     address: &str,
     name: &Identifier,
-    starttls: Option<StartTls>,
+    approach: Approach,
     limit: Duration,
 ) -> Result<Served, ProbeError> {
     let addresses = resolve(address, limit).await?;
     let Some(first) = addresses.first() else {
         return Err(ProbeError::NotAnAddress { address: address.to_owned() });
     };
-    ask_at(*first, name, starttls, limit).await
+    ask_at(*first, name, approach, limit).await
 }
 
 /// As [`ask`], at one socket address; ends within `limit`.
@@ -130,12 +139,13 @@ pub async fn ask(
 pub async fn ask_at(
     address: SocketAddr,
     name: &Identifier,
-    starttls: Option<StartTls>,
+    approach: Approach,
     limit: Duration,
 ) -> Result<Served, ProbeError> {
     let server_name = server_name(name)?;
-    let recorder = Recorder::new();
-    let answered = timeout(limit, shake_hands(address, server_name, starttls, &recorder)).await;
+    let recorder = Recorder::new(approach.only);
+    let shaking = shake_hands(address, server_name, approach.starttls, &recorder);
+    let answered = timeout(limit, shaking).await;
     let recorded = recorder.take();
     let Some(first) = recorded.chain.first() else {
         return Err(match answered {
@@ -187,6 +197,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::model::KeyType;
     use crate::probe::test_server::{Certified, Manners, TestServer, silent_socket};
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -195,11 +206,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    async fn ask_with(manners: Manners, starttls: Option<StartTls>) -> (Served, Certified) {
+    /// As everybody asks.
+    const PLAIN: Approach = Approach { starttls: None, only: None };
+
+    async fn ask_with(manners: Manners, approach: Approach) -> (Served, Certified) {
         let certified = Certified::new(&["example.com"]);
         let listener = silent_socket().listen(8).unwrap();
         let server = TestServer::start_with(&certified, manners, listener);
-        let asked = ask(&server.address.to_string(), &name("example.com"), starttls, LIMIT).await;
+        let asked = ask(&server.address.to_string(), &name("example.com"), approach, LIMIT).await;
         (asked.unwrap(), certified)
     }
 
@@ -207,7 +221,7 @@ mod tests {
     async fn the_certificate_is_recorded_with_the_proof_of_its_key_in_both_versions() {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let manners = Manners { only: Some(version), ..Manners::default() };
-            let (served, certified) = ask_with(manners, None).await;
+            let (served, certified) = ask_with(manners, PLAIN).await;
             assert_eq!(served.leaf, certified.leaf);
             assert_eq!((served.chain.len(), served.key_proven), (1, true));
         }
@@ -218,7 +232,7 @@ mod tests {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let manners =
                 Manners { only: Some(version), demands_certificate: true, dialogue: None };
-            let (served, certified) = ask_with(manners, None).await;
+            let (served, certified) = ask_with(manners, PLAIN).await;
             assert_eq!(served.leaf.sha256, certified.leaf.sha256);
             assert!(served.key_proven);
         }
@@ -228,7 +242,8 @@ mod tests {
     async fn tls_begins_after_the_dialogue() {
         let words = b"+OK ready\r\n+OK begin\r\n";
         let manners = Manners { dialogue: Some((words, "STLS\r\n".len())), ..Manners::default() };
-        let (served, certified) = ask_with(manners, Some(StartTls::Pop3)).await;
+        let approach = Approach { starttls: Some(StartTls::Pop3), ..PLAIN };
+        let (served, certified) = ask_with(manners, approach).await;
         assert_eq!(served.leaf, certified.leaf);
     }
 
@@ -236,10 +251,38 @@ mod tests {
     async fn an_address_is_asked_for_as_such_and_a_wildcard_by_nobody() {
         let certified = Certified::new(&["127.0.0.1"]);
         let server = TestServer::start(&certified);
-        let served = ask_at(server.address, &name("127.0.0.1"), None, LIMIT).await.unwrap();
+        let served = ask_at(server.address, &name("127.0.0.1"), PLAIN, LIMIT).await.unwrap();
         assert_eq!(served.leaf, certified.leaf);
-        let refused = ask_at(server.address, &name("*.example.com"), None, LIMIT).await;
+        let refused = ask_at(server.address, &name("*.example.com"), PLAIN, LIMIT).await;
         assert!(matches!(refused, Err(ProbeError::NotAName { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_one_family_of_keys_is_shown_no_other() {
+        let both = [KeyType::P256, KeyType::Rsa2048];
+        let servers = both.map(|it| Certified::with_key(&["example.com"], it));
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for certified in &servers {
+                let manners = Manners { only: Some(version), ..Manners::default() };
+                let listener = silent_socket().listen(8).unwrap();
+                let server = TestServer::start_with(certified, manners, listener);
+                for wanted in both {
+                    let approach = Approach { only: Some(wanted.family()), ..PLAIN };
+                    let asked = ask_at(server.address, &name("example.com"), approach, LIMIT).await;
+                    match asked {
+                        Ok(served) => assert!(
+                            served.key_proven && served.leaf.key_type == Some(wanted),
+                            "{wanted}, {version:?}: {served:?}"
+                        ),
+                        Err(error) => assert!(
+                            matches!(error, ProbeError::Handshake { .. })
+                                && certified.leaf.key_type != Some(wanted),
+                            "{wanted}, {version:?}: {error:?}"
+                        ),
+                    }
+                }
+            }
+        }
     }
 
     #[tokio::test]
@@ -251,12 +294,12 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
             stream.shutdown().await.unwrap();
         });
-        let error = ask_at(address, &name("example.com"), None, LIMIT).await.unwrap_err();
+        let error = ask_at(address, &name("example.com"), PLAIN, LIMIT).await.unwrap_err();
         assert!(matches!(error, ProbeError::Handshake { .. }), "{error}");
         talker.await.unwrap();
         let silent = silent_socket();
         let address = silent.local_addr().unwrap();
-        let error = ask_at(address, &name("example.com"), None, LIMIT).await.unwrap_err();
+        let error = ask_at(address, &name("example.com"), PLAIN, LIMIT).await.unwrap_err();
         assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
     }
 
@@ -266,7 +309,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let limit = Duration::from_millis(200);
         for starttls in [None, Some(StartTls::Smtp)] {
-            let error = ask_at(address, &name("example.com"), starttls, limit).await.unwrap_err();
+            let approach = Approach { starttls, ..PLAIN };
+            let error = ask_at(address, &name("example.com"), approach, limit).await.unwrap_err();
             assert!(matches!(error, ProbeError::TimedOut { .. }), "{error}");
         }
     }

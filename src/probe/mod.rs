@@ -1,7 +1,8 @@
 //! Asks a server which certificate it serves.
 //!
 //! One question is one new connection and one full handshake: no resumption, TLS 1.2 or 1.3, the
-//! protocol's STARTTLS dialogue first where there is one. Trust is not judged: certificates are
+//! protocol's STARTTLS dialogue first where there is one; by a client that takes every kind of key, or
+//! one family alone, for servers that have a certificate of each. Trust is not judged: certificates are
 //! recorded as they come, also where the handshake fails afterwards, as with servers that demand a
 //! certificate of their clients. Servers are not trusted either: every byte and wait is bounded.
 //!
@@ -15,7 +16,7 @@ mod starttls;
 #[cfg(test)]
 pub(crate) mod test_server;
 
-pub use ask::{ProbeError, Served, ask, ask_at};
+pub use ask::{Approach, ProbeError, Served, ask, ask_at};
 pub use dialogue::DialogueError;
 pub use resolve::{MAX_ADDRESSES, resolve};
 pub use starttls::{StartTls, StartTlsError};

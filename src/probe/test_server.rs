@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::model::Leaf;
+use crate::model::{KeyType, Leaf, PrivateKey};
 
 /// A self-signed certificate and its key.
 #[derive(Clone, Debug)]
@@ -27,14 +27,21 @@ pub(crate) struct Certified {
 impl Certified {
     /// A new one for `names`.
     pub(crate) fn new(names: &[&str]) -> Self {
+        Self::with_key(names, KeyType::P256)
+    }
+
+    /// As [`Certified::new`], with a key of `key_type`.
+    pub(crate) fn with_key(names: &[&str], key_type: KeyType) -> Self {
         let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = PrivateKey::generate(key_type).unwrap();
+        let pair = key.pair().unwrap();
+        let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&pair).unwrap();
         Self {
-            leaf: Leaf::parse(made.cert.der()).unwrap(),
-            certificate_pem: made.cert.pem().replace("\r\n", "\n"),
-            key_pem: made.signing_key.serialize_pem().replace("\r\n", "\n"),
-            der: made.cert.der().clone(),
-            key_der: made.signing_key.serialize_der(),
+            leaf: Leaf::parse(made.der()).unwrap(),
+            certificate_pem: made.pem().replace("\r\n", "\n"),
+            key_pem: key.secret_pem().to_owned(),
+            der: made.der().clone(),
+            key_der: pair.serialize_der(),
         }
     }
 

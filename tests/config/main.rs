@@ -9,6 +9,7 @@ use renewd::config::{self, Config, Environment};
 use renewd::sys::atomic::{self, Access};
 
 mod faults;
+mod keys;
 mod meaning;
 mod secrets;
 mod shown;

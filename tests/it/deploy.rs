@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use renewd::deploy::{
     DeployError, DeployRequest, Deployer, DirectDeployer, InstallContent, InstallSettings,
-    Installed, ProgramSettings, ReloadSettings, TargetSettings, VerifySettings, verify,
+    Installed, ProgramSettings, ReloadSettings, TargetSettings, VerifySettings, Wanted, verify,
 };
 use renewd::model::{
     Chain, EndpointCondition, EndpointState, Generation, Identifier, Leaf, chain_text,
 };
-use renewd::probe;
+use renewd::probe::{self, Approach};
 use renewd::sys::clock::SystemClock;
 use tempfile::TempDir;
 
@@ -48,7 +48,8 @@ impl World {
         let mut settings = settings(&fullchain, &privkey);
         let installer = deployer(folder.path(), &settings);
         installer.install(&request(1)).await.unwrap();
-        let server = TlsServer { names: vec!["site.example".into()], fullchain, privkey };
+        let server =
+            TlsServer { names: vec!["site.example".into()], fullchain, privkey, second: None };
         let nginx =
             Nginx::start(&NginxOptions { servers: vec![server], ..NginxOptions::default() });
         settings.test = Some(program(nginx.test_command()));
@@ -83,14 +84,15 @@ impl World {
 
     /// Waits for proof that `generation` is served, and asks OpenSSL for a second opinion.
     async fn assert_serves(&self, generation: u32) -> Vec<EndpointState> {
-        let (wanted, clock) = (self.leaf(generation), SystemClock::new());
-        let names = ["site.example".parse().unwrap()];
-        let verified = verify(&self.settings, &names, &wanted, &[], &clock).await;
+        let (leaf, clock) = (self.leaf(generation), SystemClock::new());
+        let names = vec!["site.example".parse().unwrap()];
+        let wanted = Wanted { leaf: &leaf, names, only: None };
+        let verified = verify(&self.settings, &wanted, &[], &clock).await;
         assert_eq!(verified.state, EndpointCondition::Served, "{verified:?}");
         // On a loaded machine a worker that was told to quit may accept once more.
         eventually(LIMIT, "OpenSSL sees it too", || {
             let serial = served_serial(self.nginx.https(), Some("site.example"));
-            if serial == Some(wanted.serial_text()) { Ok(()) } else { Err(serial) }
+            if serial == Some(leaf.serial_text()) { Ok(()) } else { Err(serial) }
         });
         verified.endpoints
     }
@@ -197,7 +199,7 @@ async fn nginx_shows_its_certificate_also_for_an_address() {
     let world = World::new(Reload::Command).await;
     let address = world.nginx.https();
     let name = Identifier::Ip(address.ip());
-    let served = probe::ask(&address.to_string(), &name, None, LIMIT).await.unwrap();
+    let served = probe::ask(&address.to_string(), &name, Approach::default(), LIMIT).await.unwrap();
     assert_eq!((served.leaf.sha256, served.key_proven), (world.leaf(1).sha256, true));
     assert_eq!(served.address, address);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use renewd::model::Validity;
-use renewd::probe;
+use renewd::probe::{self, Approach};
 
 use crate::support::{Nginx, NginxOptions};
 
@@ -21,7 +21,7 @@ async fn the_example_tells_names_issuer_and_what_is_left_of_what_nginx_serves() 
     let nginx = Nginx::start(&NginxOptions::default());
     let arguments = [nginx.https().to_string(), "localhost".to_owned()];
     let (address, name) = question(&arguments).unwrap();
-    let served = probe::ask(address, &name, None, LIMIT).await.unwrap();
+    let served = probe::ask(address, &name, Approach::default(), LIMIT).await.unwrap();
     let Validity { not_before, not_after } = served.leaf.validity;
 
     let (text, verdict) = describe(&served, not_before);

@@ -45,7 +45,8 @@ fn root_file(workspace: &Workspace) -> PathBuf {
 #[track_caller]
 fn nginx(folder: &Path, name: &str) -> Nginx {
     let [fullchain, privkey] = ["fullchain.pem", "privkey.pem"].map(|it| folder.join(it));
-    let servers = vec![TlsServer { names: vec![name.to_owned()], fullchain, privkey }];
+    let servers =
+        vec![TlsServer { names: vec![name.to_owned()], fullchain, privkey, second: None }];
     Nginx::start(&NginxOptions { servers, ..NginxOptions::default() })
 }
 

@@ -24,6 +24,7 @@ mod dns;
 mod expiry;
 mod faults;
 mod issuance;
+mod keys;
 mod local_ca;
 #[path = "../bench/measure.rs"]
 mod measure;

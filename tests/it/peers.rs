@@ -110,7 +110,8 @@ fn nginx_serves_a_replaced_certificate_after_a_reload_by_the_same_master() {
     let [fullchain, privkey] = ["site.pem", "site.key"].map(|it| workspace.path().join(it));
     self_signed("site.example", &fullchain, &privkey);
     let names = vec!["site.example".to_owned()];
-    let server = TlsServer { names, fullchain: fullchain.clone(), privkey: privkey.clone() };
+    let server =
+        TlsServer { names, fullchain: fullchain.clone(), privkey: privkey.clone(), second: None };
     let nginx = Nginx::start(&NginxOptions { servers: vec![server], ..NginxOptions::default() });
     let first = served_serial(nginx.https(), Some("site.example")).unwrap();
     let master = nginx.master_pid();

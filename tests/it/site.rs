@@ -124,7 +124,7 @@ impl Site {
         self.nginx = Some(Nginx::start(&NginxOptions {
             http_port,
             challenges: Some(self.workspace.path().join("run/acme-challenge")),
-            servers: vec![TlsServer { names, fullchain, privkey }],
+            servers: vec![TlsServer { names, fullchain, privkey, second: None }],
         }));
         if !has_files {
             let live = self.workspace.path().join("live");

@@ -46,7 +46,7 @@ pub use httpreq::HttpRequests;
 pub use knot::Knot;
 pub use moto::Moto;
 pub use nginx::{Nginx, NginxOptions, TlsServer};
-pub use openssl::{alternative_names, served_certificate, served_serial};
+pub use openssl::{alternative_names, served_certificate, served_certificate_to, served_serial};
 pub use pebble::{Pebble, PebbleOptions};
 pub use port::free_port;
 pub use powerdns::PowerDns;

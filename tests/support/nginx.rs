@@ -29,6 +29,8 @@ pub struct TlsServer {
     pub fullchain: PathBuf,
     /// For `ssl_certificate_key`.
     pub privkey: PathBuf,
+    /// A second certificate and its key, of another kind of key; served by TLS 1.2 and 1.3.
+    pub second: Option<[PathBuf; 2]>,
 }
 
 /// What nginx serves; the defaults are a self-signed certificate for `localhost`.
@@ -77,7 +79,8 @@ impl Nginx {
             let [fullchain, privkey] =
                 ["self-signed.pem", "self-signed.key"].map(|it| prefix.join(it));
             self_signed("localhost", &fullchain, &privkey);
-            options.servers.push(TlsServer { names: vec!["localhost".into()], fullchain, privkey });
+            let names = vec!["localhost".into()];
+            options.servers.push(TlsServer { names, fullchain, privkey, second: None });
         }
         fs::create_dir_all(prefix.join("webroot/.well-known/acme-challenge")).unwrap();
         let [http, https] = [http_port, https_port].map(|port| (Ipv4Addr::LOCALHOST, port).into());
@@ -214,8 +217,16 @@ http {{
   }}
 "
     );
-    for TlsServer { names, fullchain, privkey } in &options.servers {
+    for TlsServer { names, fullchain, privkey, second } in &options.servers {
         let (fullchain, privkey) = (fullchain.display(), privkey.display());
+        let second = second.iter().map(|[fullchain, privkey]| {
+            let (fullchain, privkey) = (fullchain.display(), privkey.display());
+            format!(
+                "    ssl_certificate {fullchain};\n    ssl_certificate_key {privkey};\n    \
+                 ssl_protocols TLSv1.2 TLSv1.3;\n"
+            )
+        });
+        let second: String = second.collect();
         write!(
             text,
             "  server {{
@@ -223,7 +234,7 @@ http {{
     server_name {};
     ssl_certificate {fullchain};
     ssl_certificate_key {privkey};
-    location / {{ default_type text/plain; return 200 \"served\\n\"; }}
+{second}    location / {{ default_type text/plain; return 200 \"served\\n\"; }}
   }}
 ",
             names.join(" ")

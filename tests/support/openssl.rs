@@ -20,8 +20,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[must_use]
 #[track_caller]
 pub fn served_certificate(address: SocketAddr, name: Option<&str>) -> Option<String> {
+    served_certificate_to(address, name, &[])
+}
+
+/// As [`served_certificate`], to a client that is started with `options` besides.
+#[must_use]
+#[track_caller]
+pub fn served_certificate_to(
+    address: SocketAddr,
+    name: Option<&str>,
+    options: &[&str],
+) -> Option<String> {
     let mut client = Command::new(Peers::locate().openssl);
-    client.args(["s_client", "-connect", &address.to_string()]);
+    client.args(["s_client", "-connect", &address.to_string()]).args(options);
     match name {
         Some(name) => client.args(["-servername", name]),
         None => client.arg("-noservername"),

@@ -1,7 +1,9 @@
 //! `[[certificate]]`, `[group.*]` and `[defaults]`: what is wanted, every default filled in.
+//!
+//! Not here: the kinds of its key ([`key`]); what it can't share with another
+//! ([`super::claims`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use crate::config::Ca;
 use crate::config::fault::{Fault, Severity};
@@ -11,10 +13,11 @@ use crate::config::shape::{Line, Shape};
 use crate::config::show::{Section, Topic};
 use crate::config::tree::Place;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, GroupName, Identifier, KeyType, SolverName,
-    TargetName,
+    CaName, CertificateName, CertificateSpec, GroupName, Identifier, SolverName, TargetName,
 };
 
+use super::claims::Claims;
+use super::key::{self, One};
 use super::names;
 use super::registry::{Registry, named};
 use super::solver::{self, Solvers};
@@ -75,22 +78,23 @@ pub(super) fn resolve(
     let mut rejected = Vec::new();
     let mut claims = Claims::default();
     for mut item in items {
-        let name = name_of(&item);
         let layered = layered(&mut item, defaults, edges, world);
-        if let Some(name) = &name {
-            claims.claim_name(name, &mut item);
+        let wanted = key::each(name_of(&item), &layered, &mut item.faults);
+        for one in &wanted {
+            claims.claim_name(one, &mut item);
         }
-        let resolved = resolve_one(name.clone(), &mut item, &layered, settings, edges, world);
-        if let Some((spec, _)) = &resolved {
+        let resolved = resolve_one(&wanted, &mut item, &layered, settings, edges, world);
+        for (spec, _) in &resolved {
             claims.claim_paths(spec, &mut item, edges);
         }
-        match (world.settle(item.faults), resolved) {
-            (true, Some((spec, lines))) => {
-                let topic = Topic::Certificate(spec.name.clone());
-                world.shown.push(Section { topic, lines });
-                specs.push(spec);
-            }
-            _ => rejected.extend(name),
+        if !world.settle(item.faults) || resolved.is_empty() {
+            rejected.extend(wanted.into_iter().map(|it| it.name));
+            continue;
+        }
+        for (spec, lines) in resolved {
+            let topic = Topic::Certificate(spec.name.clone());
+            world.shown.push(Section { topic, lines });
+            specs.push(spec);
         }
     }
     // The second of two is refused; the first of its name stands.
@@ -129,15 +133,16 @@ fn layered(
     own.or(group).or(defaults.clone()).or(RawCertificate::built_in())
 }
 
+/// What `wanted`, the certificates of `item`, come to; nothing without an identifier or a CA.
 /// Everything but the name is looked at even if that could not be read.
 fn resolve_one(
-    name: Option<CertificateName>,
+    wanted: &[One],
     item: &mut Item<RawCertificate>,
     layered: &RawCertificate,
     settings: &Settings,
     edges: &Edges<'_>,
     world: &World<'_>,
-) -> Option<(CertificateSpec, Vec<Line>)> {
+) -> Vec<(CertificateSpec, Vec<Line>)> {
     let mut faults = Vec::new();
     let identifiers = identifiers(item, &mut faults);
     let cas = cas(layered, settings, edges, world, &mut faults);
@@ -147,31 +152,33 @@ fn resolve_one(
     let solvers =
         solver::choose(proven, layered.solver.as_ref(), edges.solvers, world, &mut faults);
     let targets = targets(layered, edges, world, &mut faults);
-    let key_type = key_type(layered, &mut faults);
     let verify_names = layered.verify_names.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     for at in verify_names.iter().filter(|it| it.value.is_wildcard()) {
         let message = format!("{} is a wildcard: no server can be asked for it", at.value);
         faults.push(at.fault(message).hint("write a name that it stands for"));
     }
     item.faults.append(&mut faults);
-    let name = name?;
-    let lines = lines(layered, &name, settings, &solvers);
-    let spec = CertificateSpec {
-        name,
-        identifiers: identifiers.into_iter().map(|it| it.value).collect(),
-        cas,
-        key_type,
+    if identifiers.is_empty() || cas.is_empty() {
+        return Vec::new();
+    }
+    let spec = |one: &One| CertificateSpec {
+        name: one.name.clone(),
+        identifiers: identifiers.iter().map(|it| it.value.clone()).collect(),
+        cas: cas.clone(),
+        key_type: one.key_type,
+        paired_with: one.paired_with.clone(),
         profile: layered.profile.as_ref().map(|it| it.value.clone()),
         preferred_chain: layered.preferred_chain.as_ref().map(|it| it.value.clone()),
-        solvers,
-        targets,
-        verify_names: verify_names.into_iter().map(|it| it.value).collect(),
+        solvers: solvers.clone(),
+        targets: targets.clone(),
+        verify_names: verify_names.iter().map(|it| it.value.clone()).collect(),
         verify: layered.verify.as_ref().is_none_or(|it| it.value),
         read_group: layered.read_group.as_ref().map(|it| it.value.clone()),
         placeholder: layered.placeholder.as_ref().is_none_or(|it| it.value),
         source: item.place.file().to_owned(),
     };
-    Some(spec).filter(|it| !it.identifiers.is_empty() && !it.cas.is_empty()).map(|it| (it, lines))
+    let shown = |one| lines(layered, one, settings, &solvers);
+    wanted.iter().map(|one| (spec(one), shown(one))).collect()
 }
 
 fn identifiers(item: &Item<RawCertificate>, faults: &mut Vec<Fault>) -> Vec<At<Identifier>> {
@@ -290,34 +297,19 @@ fn targets(
     targets
 }
 
-fn key_type(layered: &RawCertificate, faults: &mut Vec<Fault>) -> KeyType {
-    let Some(at) = &layered.key else { return KeyType::default() };
-    match at.value.0.as_slice() {
-        [one] => one.value,
-        [] => {
-            faults.push(at.fault("names no kind of key"));
-            KeyType::default()
-        }
-        [..] => {
-            let message = "a certificate for each of several keys comes with a later version";
-            faults.push(at.fault(message).hint("write one kind, such as key = \"p256\""));
-            KeyType::default()
-        }
-    }
-}
-
 /// What is shown of a certificate: what is set, and what follows from other tables.
 fn lines(
     layered: &RawCertificate,
-    name: &CertificateName,
+    one: &One,
     settings: &Settings,
     solvers: &BTreeMap<Identifier, SolverName>,
 ) -> Vec<Line> {
-    let mut lines = layered.lines();
+    let mut lines = RawCertificate { key: one.shown.clone(), ..layered.clone() }.lines();
     let derived =
         |key, value: String, place: Place| Line { key, value, place, path: String::new() };
-    if layered.name.is_none() {
-        lines.insert(0, derived("name", format!("\"{name}\""), Place::BuiltIn));
+    if layered.name.as_ref().is_none_or(|it| it.value != one.name) {
+        lines.retain(|it| it.key != "name");
+        lines.insert(0, derived("name", format!("\"{}\"", one.name), Place::BuiltIn));
     }
     if let (None, Some(at)) = (&layered.ca, &settings.default_ca) {
         lines.push(derived("ca", format!("\"{}\"", at.value), at.place.clone()));
@@ -334,52 +326,4 @@ fn lines(
         lines.push(derived("solver", format!("\"{text}\""), Place::BuiltIn));
     }
     lines
-}
-
-/// What only one certificate can have. A refused one keeps what it claimed: its last good version
-/// is still in force.
-#[derive(Debug, Default)]
-struct Claims {
-    names: BTreeMap<CertificateName, Place>,
-    paths: BTreeMap<PathBuf, (CertificateName, Place)>,
-}
-
-impl Claims {
-    fn claim_name(&mut self, name: &CertificateName, item: &mut Item<RawCertificate>) {
-        let place = item.shape.name.as_ref().map_or(&item.place, |it| &it.place);
-        if let Some(first) = self.names.get(name) {
-            let message = format!("there is a second certificate {name}, the first is at {first}");
-            let fault = Fault { message, ..Fault::at(place, "certificate.name", "") };
-            item.faults.push(fault.hint("give one of them another `name`"));
-        } else {
-            self.names.insert(name.clone(), place.clone());
-        }
-    }
-
-    /// Two certificates in one file would take turns there.
-    fn claim_paths(
-        &mut self,
-        spec: &CertificateSpec,
-        item: &mut Item<RawCertificate>,
-        edges: &Edges<'_>,
-    ) {
-        let targets = spec.targets.iter().filter_map(|it| edges.targets.all.get(it));
-        for (target, install) in targets.flat_map(|it| it.install.iter().map(move |one| (it, one)))
-        {
-            let path = PathBuf::from(install.path.replace("{name}", spec.name.as_str()));
-            if let Some((other, first)) = self.paths.get(&path) {
-                let message = format!(
-                    "target {} would install {} for certificate {}, which certificate {other} at \
-                     {first} already has",
-                    target.name,
-                    path.display(),
-                    spec.name,
-                );
-                let hint = "write {name} into the path of the target";
-                item.faults.push(item.fault(message).hint(hint));
-            } else {
-                self.paths.insert(path, (spec.name.clone(), item.place.clone()));
-            }
-        }
-    }
 }

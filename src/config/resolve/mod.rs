@@ -6,6 +6,8 @@
 mod alert;
 mod ca;
 mod certificate;
+mod claims;
+mod key;
 mod names;
 mod registry;
 mod solver;

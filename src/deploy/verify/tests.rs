@@ -61,16 +61,20 @@ fn names(names: &[&str]) -> Vec<Identifier> {
     names.iter().map(|it| it.parse().unwrap()).collect()
 }
 
-/// Verifies that `verify` serve `wanted` for `example.com`; and how long that took.
+/// Verifies that `verify_settings` serve `certified` for `example.com`; and how long that took.
 async fn prove(
     verify_settings: Vec<VerifySettings>,
-    wanted: &Certified,
+    certified: &Certified,
     before: &[EndpointState],
 ) -> (Verified, Duration) {
     let (target, clock) = (target(verify_settings), HandClock::default());
-    let names = names(&["example.com"]);
-    let verified = verify(&target, &names, &wanted.leaf, before, &clock).await;
+    let wanted = wanted(certified, &["example.com"]);
+    let verified = verify(&target, &wanted, before, &clock).await;
     (verified, clock.monotonic())
+}
+
+fn wanted<'a>(certified: &'a Certified, asked: &[&str]) -> Wanted<'a> {
+    Wanted { leaf: &certified.leaf, names: names(asked), only: None }
 }
 
 fn certified() -> Certified {
@@ -111,8 +115,7 @@ async fn a_certificate_for_other_names_says_so() {
     let server = TestServer::start(&Certified::new(&["other.example"]));
     let verified = look(
         &target(vec![endpoint(server.address)]),
-        &names(&["example.com"]),
-        &new.leaf,
+        &wanted(&new, &["example.com"]),
         &[],
         &HandClock::default(),
     )
@@ -181,9 +184,9 @@ async fn a_server_that_comes_up_late_is_waited_for() {
     let new = certified();
     let socket = silent_socket();
     let target = target(vec![endpoint(socket.local_addr().unwrap())]);
-    let names = names(&["example.com"]);
+    let wanted = wanted(&new, &["example.com"]);
     let clock = HandClock::default();
-    let verifying = verify(&target, &names, &new.leaf, &[], &clock);
+    let verifying = verify(&target, &wanted, &[], &clock);
     let starting = async {
         while clock.monotonic().is_zero() {
             tokio::task::yield_now().await;
@@ -199,11 +202,11 @@ async fn a_look_is_one_handshake_and_does_not_wait() {
     let (old, new) = (certified(), certified());
     let server = TestServer::start(&new);
     let (target, clock) = (target(vec![endpoint(server.address)]), HandClock::default());
-    let names = names(&["example.com"]);
-    let seen = look(&target, &names, &new.leaf, &[], &clock).await;
+    let wanted = wanted(&new, &["example.com"]);
+    let seen = look(&target, &wanted, &[], &clock).await;
     assert_eq!((seen.state, server.accepted()), (EndpointCondition::Served, 1));
     server.show(&[&old]);
-    let seen = look(&target, &names, &new.leaf, &seen.endpoints, &clock).await;
+    let seen = look(&target, &wanted, &seen.endpoints, &clock).await;
     assert_eq!((seen.state, server.accepted()), (EndpointCondition::Failed, 1));
     assert!(seen.endpoints[0].ever_served);
     assert_eq!(clock.monotonic(), Duration::ZERO);
@@ -211,33 +214,33 @@ async fn a_look_is_one_handshake_and_does_not_wait() {
 
 #[tokio::test]
 async fn nobody_to_ask_is_installed_and_no_name_to_ask_for_is_unproven() {
-    let wanted = Certified::new(&["*.example.com"]);
-    let (clock, server) = (HandClock::default(), TestServer::start(&wanted));
-    let seen = verify(&target(Vec::new()), &[], &wanted.leaf, &[], &clock).await;
+    let certified = Certified::new(&["*.example.com"]);
+    let (clock, server) = (HandClock::default(), TestServer::start(&certified));
+    let seen = verify(&target(Vec::new()), &wanted(&certified, &[]), &[], &clock).await;
     assert_eq!((seen.state, seen.error.is_none()), (EndpointCondition::Installed, true));
 
     let with_server = target(vec![endpoint(server.address)]);
-    let wildcard = names(&["*.example.com"]);
-    let seen = verify(&with_server, &wildcard, &wanted.leaf, &[], &clock).await;
+    let wildcard = wanted(&certified, &["*.example.com"]);
+    let seen = verify(&with_server, &wildcard, &[], &clock).await;
     assert_eq!(seen.state, EndpointCondition::Unproven);
     assert!(seen.error.unwrap().hint().unwrap().contains("verify_names"));
 
-    let stated = names(&["www.example.com"]);
-    let seen = verify(&with_server, &stated, &wanted.leaf, &[], &clock).await;
+    let stated = wanted(&certified, &["www.example.com"]);
+    let seen = verify(&with_server, &stated, &[], &clock).await;
     assert_eq!(seen.state, EndpointCondition::Served);
 }
 
 #[test]
 fn an_endpoint_is_asked_for_its_own_names_that_the_certificate_covers() {
-    let wanted = Certified::new(&["example.com", "*.example.com"]);
+    let certified = Certified::new(&["example.com", "*.example.com"]);
     let own = VerifySettings {
         names: names(&["mail.example.com", "mail.example.net"]),
         ..endpoint(port(1))
     };
     let elsewhere = VerifySettings { names: names(&["mail.example.net"]), ..endpoint(port(2)) };
     let target = target(vec![own, elsewhere, endpoint(port(3))]);
-    let fallback = names(&["example.com"]);
-    let asked = questions(&target, &fallback, &wanted.leaf, &[]);
+    let wanted = wanted(&certified, &["example.com"]);
+    let asked = questions(&target, &wanted, &[]);
     let asked: Vec<_> =
         asked.iter().map(|it| (it.endpoint.address.as_str(), it.name.to_string())).collect();
     assert_eq!(
@@ -250,13 +253,64 @@ fn an_endpoint_is_asked_for_its_own_names_that_the_certificate_covers() {
 fn many_names_are_shared_out_evenly_among_the_endpoints() {
     let many: Vec<String> = (0..100).map(|number| format!("n{number}.example.com")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let wanted = Certified::new(&many);
+    let certified = Certified::new(&many);
     let endpoints = (1..=4).map(|it| endpoint(port(it))).collect();
-    let (target, names) = (target(endpoints), names(&many));
-    let asked = questions(&target, &names, &wanted.leaf, &[]);
+    let (target, wanted) = (target(endpoints), wanted(&certified, &many));
+    let asked = questions(&target, &wanted, &[]);
     assert_eq!(asked.len(), MAX_PAIRS);
     for endpoint in &target.verify {
         let count = asked.iter().filter(|it| it.endpoint.address == endpoint.address).count();
         assert_eq!(count, MAX_PAIRS / 4);
     }
+}
+
+#[tokio::test]
+async fn a_server_without_the_one_of_a_pair_is_told_apart_from_one_that_speaks_no_tls() {
+    let rsa = Certified::with_key(&["example.com"], KeyType::Rsa2048);
+    let ecdsa = certified();
+    let server = TestServer::start(&ecdsa);
+    let of_pair = |one| Wanted { only: Some(KeyFamily::Rsa), ..wanted(one, &["example.com"]) };
+    let clock = HandClock::default();
+    for endpoint in [endpoint(server.address), guess(server.address)] {
+        let target = target(vec![endpoint]);
+        let seen = look(&target, &of_pair(&rsa), &[], &clock).await;
+        let error = seen.error.unwrap();
+        let text = chain_text(&error);
+        assert!(text.contains("to a client that takes RSA keys alone"), "{text}");
+        assert!(error.hint().unwrap().contains("one of a pair"), "{error:?}");
+        server.show(&[&rsa]);
+        let seen = look(&target, &of_pair(&rsa), &[], &clock).await;
+        assert_eq!(seen.state, EndpointCondition::Served);
+        server.show(&[&ecdsa]);
+    }
+}
+
+#[test]
+fn only_the_certificate_of_a_pair_is_asked_for_by_a_client_that_takes_its_family_alone() {
+    let rsa = Certified::with_key(&["example.com"], KeyType::Rsa2048);
+    let spec = CertificateSpec {
+        name: "site.rsa".parse().unwrap(),
+        identifiers: names(&["example.com", "*.example.com"]),
+        cas: vec!["lab".parse().unwrap()],
+        key_type: KeyType::Rsa2048,
+        paired_with: None,
+        profile: None,
+        preferred_chain: None,
+        solvers: std::collections::BTreeMap::new(),
+        targets: Vec::new(),
+        verify_names: Vec::new(),
+        verify: true,
+        read_group: None,
+        placeholder: true,
+        source: std::path::PathBuf::new(),
+    };
+    let single = Wanted::of(&spec, &rsa.leaf);
+    assert_eq!((single.only, single.names), (None, names(&["example.com"])));
+    let stated = CertificateSpec {
+        paired_with: Some("site".parse().unwrap()),
+        verify_names: names(&["www.example.com"]),
+        ..spec
+    };
+    let paired = Wanted::of(&stated, &rsa.leaf);
+    assert_eq!((paired.only, paired.names), (Some(KeyFamily::Rsa), names(&["www.example.com"])));
 }

@@ -176,12 +176,34 @@ Dovecot
 #[test]
 fn one_certificate_is_shown_with_its_files_and_the_lines_for_servers() {
     let current = Path::new("/var/lib/renewd/certs/api/current");
-    let text = show(&mixed().certificates[0], current, start(), Look::default());
+    let files = Files { current, paired: None };
+    let text = show(&mixed().certificates[0], files, start(), Look::default());
     assert_eq!(text, SHOWN, "\n{text}");
 }
 
 #[test]
+fn of_a_pair_servers_are_told_of_both() {
+    let name = "api.rsa".parse().unwrap();
+    let files = Files { current: Path::new("/a"), paired: Some((&name, Path::new("/b"))) };
+    let text = show(&mixed().certificates[0], files, start(), Look::default());
+    for part in [
+        "pair        with api.rsa\n",
+        "\nfiles\n  /a/fullchain.pem\n",
+        "  ssl_certificate /a/fullchain.pem;\n  ssl_certificate_key /a/privkey.pem;\n  \
+         ssl_certificate /b/fullchain.pem;\n  ssl_certificate_key /b/privkey.pem;\n",
+        "  SSLCertificateKeyFile /a/privkey.pem\n  SSLCertificateFile /b/fullchain.pem\n",
+        "bind :443 ssl crt /a/combined.pem crt /b/combined.pem\n",
+        "= /a/privkey.pem, /a/fullchain.pem, /b/privkey.pem, /b/fullchain.pem\n",
+        "  ssl_key = </a/privkey.pem\n  ssl_alt_cert = </b/fullchain.pem\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("  /b/"), "{text}");
+}
+
+#[test]
 fn what_is_not_there_has_no_files() {
-    let text = show(&missing("new"), Path::new("/x"), start(), Look::default());
+    let files = Files { current: Path::new("/x"), paired: None };
+    let text = show(&missing("new"), files, start(), Look::default());
     assert!(!text.contains("/x/"), "{text}");
 }

@@ -15,6 +15,7 @@ fn spec() -> CertificateSpec {
         identifiers: vec!["example.com".parse().unwrap(), "www.example.com".parse().unwrap()],
         cas: vec!["lab".parse().unwrap()],
         key_type: KeyType::P256,
+        paired_with: None,
         profile: None,
         preferred_chain: None,
         solvers: BTreeMap::new(),

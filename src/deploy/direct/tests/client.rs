@@ -11,6 +11,7 @@ fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
         identifiers,
         cas: Vec::new(),
         key_type: KeyType::P256,
+        paired_with: None,
         profile: None,
         solvers: BTreeMap::new(),
         targets: vec!["web".parse().unwrap()],

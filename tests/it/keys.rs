@@ -1,0 +1,139 @@
+//! Which key a certificate is for: one of a pair, against a server that has both.
+
+use std::path::PathBuf;
+
+use renewd::model::{Chain, KeyType, Leaf};
+use serde_json::Value;
+
+use crate::site::{NAME, target};
+use crate::support::{
+    Nginx, NginxOptions, Pebble, PebbleOptions, TlsServer, Workspace, served_certificate_to,
+};
+
+/// What the certificates are for.
+const IDENTIFIER: &str = "site.example";
+
+/// The RSA one of the pair.
+const RSA: &str = "site.rsa";
+
+/// A server that has both certificates of a pair side by side.
+struct Pair {
+    pebble: Pebble,
+    nginx: Nginx,
+    workspace: Workspace,
+}
+
+impl Pair {
+    /// Has nginx load the placeholders of a pair whose CA nobody could reach yet.
+    fn start() -> Self {
+        let pebble = Pebble::start(&PebbleOptions::default());
+        let workspace = Workspace::new();
+        workspace.write_config(&format!(
+            "terms_of_service_agreed = true\n[ca.lab]\ndirectory = \"https://127.0.0.1:1/dir\"\n{}",
+            certificate("[]")
+        ));
+        let failed = workspace.renewd(&["renew"]);
+        assert_eq!(failed.code, 1, "{failed}");
+        let nginx = Nginx::start(&NginxOptions {
+            http_port: Some(pebble.http_port()),
+            challenges: Some(workspace.path().join("run/acme-challenge")),
+            servers: vec![server(&workspace)],
+        });
+        let (directory, trust) = (pebble.directory(), pebble.root_file());
+        workspace.write_config(&format!(
+            "terms_of_service_agreed = true\n[ca.lab]\ndirectory = {directory:?}\n\
+             trust = {trust:?}\n{}{}",
+            target(&nginx),
+            certificate("[\"nginx\"]")
+        ));
+        Self { pebble, nginx, workspace }
+    }
+
+    #[track_caller]
+    fn renew(&self, arguments: &[&str]) {
+        let done = self.workspace.renewd(&[&["renew"], arguments].concat());
+        assert_eq!(done.code, 0, "{done}\n{}", self.pebble.log());
+    }
+
+    /// The leaf that OpenSSL is shown by TLS of `version` when it takes `signatures` alone.
+    #[track_caller]
+    fn served(&self, version: &str, signatures: &str) -> Leaf {
+        let options = [version, "-sigalgs", signatures];
+        let pem = served_certificate_to(self.nginx.https(), Some(IDENTIFIER), &options).unwrap();
+        Chain::parse_pem(pem.as_bytes()).unwrap().leaf
+    }
+
+    /// What is served to clients that take ECDSA keys alone, and to those that take RSA keys alone;
+    /// in both versions of TLS.
+    #[track_caller]
+    fn served_to_each(&self) -> [Leaf; 2] {
+        ["ECDSA+SHA256", "RSA-PSS+SHA256:RSA+SHA256"].map(|signatures| {
+            let leaf = self.served("-tls1_3", signatures);
+            assert_eq!(self.served("-tls1_2", signatures).sha256, leaf.sha256);
+            leaf
+        })
+    }
+
+    /// Both certificates are served by status, and status says of each what the clients see.
+    #[track_caller]
+    fn check_served(&self) -> [Leaf; 2] {
+        let served = self.served_to_each();
+        let shown = self.workspace.renewd(&["status", "--json"]);
+        let document: Value = serde_json::from_str(&shown.stdout).unwrap();
+        for ((status, name), leaf) in
+            document["certificates"].as_array().unwrap().iter().zip([NAME, RSA]).zip(&served)
+        {
+            assert_eq!((&status["name"], &status["condition"]), (&name.into(), &"served".into()));
+            assert_eq!(status["health"], "ok", "{status:#}");
+            assert_eq!(status["serial"], leaf.serial_text().as_str(), "{status:#}");
+        }
+        assert_eq!(document["certificates"].as_array().unwrap().len(), 2, "{document:#}");
+        served
+    }
+}
+
+fn certificate(targets: &str) -> String {
+    format!(
+        "[[certificate]]\nname = {NAME:?}\ndomains = [{IDENTIFIER:?}]\nca = \"lab\"\n\
+         profile = \"default\"\nkey = [\"rsa2048\", \"p256\"]\ntargets = {targets}\n"
+    )
+}
+
+/// The files of both certificates.
+fn server(workspace: &Workspace) -> TlsServer {
+    let files = |name: &str| -> [PathBuf; 2] {
+        let folder = workspace.certificate(name).join("current");
+        ["fullchain.pem", "privkey.pem"].map(|it| folder.join(it))
+    };
+    let [fullchain, privkey] = files(NAME);
+    let second = Some(files(RSA));
+    TlsServer { names: vec![IDENTIFIER.to_owned()], fullchain, privkey, second }
+}
+
+#[test]
+fn each_client_is_served_the_one_of_a_pair_that_it_takes_and_each_is_renewed_by_itself() {
+    let pair = Pair::start();
+    let kinds = |it: &[Leaf; 2]| it.each_ref().map(|it| it.key_type.unwrap());
+    let placeholders = pair.served_to_each();
+    assert_eq!(kinds(&placeholders), [KeyType::P256, KeyType::Rsa2048]);
+    assert!(placeholders.iter().all(Leaf::is_self_issued));
+
+    pair.renew(&[]);
+    let first = pair.check_served();
+    assert_eq!(kinds(&first), [KeyType::P256, KeyType::Rsa2048]);
+    assert!(!first.iter().any(Leaf::is_self_issued));
+
+    pair.renew(&["--force", NAME]);
+    let [ecdsa, rsa] = pair.check_served();
+    assert_ne!(ecdsa.sha256, first[0].sha256);
+    assert_eq!(rsa.sha256, first[1].sha256);
+    pair.renew(&["--force", RSA]);
+    let last = pair.check_served();
+    assert_eq!(last[0].sha256, ecdsa.sha256);
+    assert_ne!(last[1].sha256, rsa.sha256);
+
+    let shown = pair.workspace.renewd(&["show", NAME]);
+    for part in ["with site.rsa", "/site.rsa/current/privkey.pem;", "/site/current/privkey.pem;"] {
+        assert!(shown.stdout.contains(part), "{shown}");
+    }
+}
