@@ -223,6 +223,11 @@ fn builder(settings: &HttpSettings) -> reqwest::ClientBuilder {
         .connect_timeout(settings.connect_timeout)
         .timeout(settings.total_timeout)
         .redirect(reqwest::redirect::Policy::none())
+        // Another crate may switch these on for all: a small answer must not unfold to a large one.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
 }
 

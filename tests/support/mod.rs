@@ -15,7 +15,8 @@
 //! Helpers panic with what they waited for and the peer's log. Each of them is used by
 //! `tests/it/peers.rs`, which shows how.
 //!
-//! Not here: a scripted CA, and anything that asserts how renewd behaves.
+//! Not here: the scripted CA (`ca/`, for those tests that want it), and anything that asserts how
+//! renewd behaves.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and so may its helpers")]
 
