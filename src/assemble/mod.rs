@@ -17,7 +17,8 @@ use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, Health, Notice, Observer, SolverName, Timestamp,
+    CaName, CertificateName, CertificateSpec, Health, KeySource, Notice, Observer, SolverName,
+    Timestamp,
 };
 use crate::observe::Alerts;
 use crate::plan::WantedCa;
@@ -293,6 +294,8 @@ fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
         let mut parts = vec![format!("{:?}", (&spec.identifiers, spec.key_type, &spec.profile))];
         parts.extend(spec.cas.iter().map(|it| format!("{:?}", config.cas.get(it))));
         parts.extend(spec.solvers.values().map(|it| format!("{:?}", config.solvers.get(it))));
+        // A CA may refuse a key that it has seen.
+        parts.extend((spec.key_source == KeySource::Kept).then(|| "reuse_key".to_owned()));
         (spec.name.clone(), digest(&parts))
     };
     config.certificates.iter().map(of_one).collect()

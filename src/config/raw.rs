@@ -90,8 +90,9 @@ shape! {
         placeholder: bool = true,
         /// Where the CA offers several chains: the common name of an issuer that it is to lead to.
         preferred_chain: String as "ISRG Root X1",
-        /// Comes with a later version.
-        reuse_key: Later,
+        /// Whether the next certificate is for the same key, which what is published of it names
+        /// (TLSA 3 1 1, pins). One that is in other hands or of another kind is not used again.
+        reuse_key: bool = false,
         /// Comes with a later version.
         csr_file: Later,
         /// Comes with a later version.

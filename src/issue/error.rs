@@ -74,6 +74,9 @@ pub enum IssueError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The key that is to be used again can't be read at this moment.
+    #[error("the key that is to be used again can't be read")]
+    KeyUnreadable(#[source] StorageError),
     /// No CSR could be made.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -106,6 +109,7 @@ impl IssueError {
             | Self::NotPresented { .. }
             | Self::Storage(_)
             | Self::Key(_)
+            | Self::KeyUnreadable(_)
             | Self::Csr(_)
             | Self::Local(_)
             | Self::NoCa
@@ -133,7 +137,7 @@ impl Explain for IssueError {
             Self::NoRevocation(_) => "issue.no_revocation",
             Self::Acme(source) => source.code(),
             Self::Local(source) => source.code(),
-            Self::Storage(_) => "store.failed",
+            Self::Storage(_) | Self::KeyUnreadable(_) => "store.failed",
             Self::Key(_) | Self::Csr(_) => "issue.key",
             Self::Chain(_) => "issue.chain",
             Self::NotAsOrdered(source) => source.code(),
@@ -175,6 +179,7 @@ impl Explain for IssueError {
             Self::Storage(_) => {
                 Some("make the state directory writable and see that the disk has room".into())
             }
+            Self::KeyUnreadable(source) => source.hint(),
             Self::NoCa | Self::UnknownCa(_) | Self::UnknownSolver(_) | Self::NoSolver(_) => {
                 Some("run `renewd check`".into())
             }

@@ -1,4 +1,4 @@
-//! A certificate of the built-in CA: a new key, and a leaf at once.
+//! A certificate of the built-in CA: a key, and a leaf at once.
 //!
 //! There is no order and nothing to prove, so nothing is journalled: what is lost with the process
 //! before it is stored has cost nobody anything.
@@ -7,18 +7,19 @@
 
 use super::{IssueError, Issuer, check, csr};
 use crate::local_ca::{LeafRequest, LocalCa};
-use crate::model::{CertificateSpec, IssuedCertificate, Origin};
+use crate::model::{CertificateSpec, IssuedCertificate, Origin, PrivateKey};
 
 impl Issuer {
-    /// Gets a certificate for `spec` from the built-in CA `local`.
+    /// Gets a certificate for `spec` from the built-in CA `local`, for the key `reused` or a new one.
     pub(super) async fn issue_locally(
         &self,
         spec: &CertificateSpec,
         local: &LocalCa,
+        reused: Option<&PrivateKey>,
     ) -> Result<IssuedCertificate, IssueError> {
         // An order at the CA that was asked before this one.
         self.forget(spec).await?;
-        let key = csr::generate_key(spec.key_type).await?;
+        let key = csr::key(spec.key_type, reused).await?;
         let request = LeafRequest {
             identifiers: spec.identifiers.clone(),
             public_key: key.public_key()?,

@@ -83,7 +83,8 @@ impl Issuer {
     /// Gets a certificate for `spec` from `ca`; at most one order of `spec.name` at a time.
     ///
     /// `replaces` names the certificate of the same CA that the new one stands for, if there is one
-    /// (RFC 9773 §5).
+    /// (RFC 9773 §5). It is for the key `reused`, else for a new one; where an earlier order goes on,
+    /// for that one's.
     ///
     /// On return with a certificate the journal still holds its order: [`Issuer::close`] it when
     /// the certificate is stored. After an error it holds what the next call goes on with.
@@ -96,9 +97,10 @@ impl Issuer {
         spec: &CertificateSpec,
         ca: &CaName,
         replaces: Option<&CertificateId>,
+        reused: Option<&PrivateKey>,
     ) -> Result<IssuedCertificate, IssueError> {
         if let Some(local) = self.local.get(ca) {
-            return self.issue_locally(spec, local).await;
+            return self.issue_locally(spec, local, reused).await;
         }
         let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
         let journalled = self.journal.load_order(&spec.name).await?;
@@ -118,7 +120,7 @@ impl Issuer {
             self.close(spec).await?;
             self.check_solvers(spec).await?;
         }
-        let mut placed = self.place(spec, client, replaces).await?;
+        let mut placed = self.place(spec, client, replaces, reused).await?;
         let issued = self.carry_out(spec, client, &mut placed).await;
         if is_over(&issued, &placed.order) {
             self.close(spec).await?;
@@ -201,8 +203,7 @@ impl Issuer {
             order_url: Some(work.order.url().to_owned()),
             test: client.settings().test,
         };
-        let key = PrivateKey::from_pem(work.key.secret_pem().as_bytes())?;
-        Ok(IssuedCertificate { chain, key, origin })
+        Ok(IssuedCertificate { chain, key: work.key.duplicate(), origin })
     }
 
     /// Asks every solver of `spec` whether it could work: no order is placed that can't be proven.
@@ -253,8 +254,9 @@ impl Issuer {
         spec: &CertificateSpec,
         client: &AcmeClient,
         replaces: Option<&CertificateId>,
+        reused: Option<&PrivateKey>,
     ) -> Result<Work, IssueError> {
-        let key = csr::generate_key(spec.key_type).await?;
+        let key = csr::key(spec.key_type, reused).await?;
         self.journal.save_pending_key(&spec.name, &key).await?;
         let settings = client.settings();
         let mut record = OrderRecord {

@@ -6,8 +6,8 @@ use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
     CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held, Journal,
-    OrderRecord, PendingRevocation, PrivateKey, Revocation, StorageError, TargetName, TargetState,
-    Timestamp, chain_text,
+    OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, StorageError,
+    TargetName, TargetState, Timestamp, chain_text,
 };
 use crate::plan::{
     Asked, Deployment, HeldChain, Holding, Observed, Plan, Verified, WantedCa, Withdrawn,
@@ -62,18 +62,55 @@ impl Facts {
             Ok(Some(held)) if !held.is_placeholder() => names_no_list(held).await,
             _ => true,
         };
-        Ok(Self {
+        let facts = Self {
             chain,
             has_no_list,
-            order_under_way: order.is_some_and(|(record, key)| {
-                is_under_way(&record, spec) && !is_stored(&key, &held)
-            }),
+            order_under_way: false,
             held,
             state,
             targets,
             pending: store.pending_revocation(&spec.name).await?,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
-        })
+        };
+        let order_under_way = order.is_some_and(|(record, key)| {
+            is_under_way(&record, spec) && !facts.is_done_with(&record, &key)
+        });
+        Ok(Self { order_under_way, ..facts })
+    }
+
+    /// Whether nothing is to come of the order `record` with its `key`: its certificate is what is
+    /// held, since the process died between storing it and closing the order; or the key is that of
+    /// what is held, and in other hands.
+    fn is_done_with(&self, record: &OrderRecord, key: &PrivateKey) -> bool {
+        let Some(held) = self.held() else { return false };
+        let is_same_key = key.public_key().is_ok_and(|it| it == held.leaf.public_key);
+        match held.origin.as_ref().and_then(|it| it.order_url.as_ref()) {
+            Some(order_url) if record.order_url.as_ref() == Some(order_url) => true,
+            // With `reuse_key` a new order is for the same key.
+            Some(_) => is_same_key && self.is_compromised(),
+            None => is_same_key,
+        }
+    }
+
+    /// What is held, as far as a decision needs it.
+    pub(super) fn holding(&self) -> Holding<'_> {
+        match &self.held {
+            Ok(Some(held)) => Holding::Certificate(held),
+            Ok(None) => Holding::Nothing,
+            Err(why) => Holding::Unreadable(why),
+        }
+    }
+
+    /// Whether the key of what is held is in other hands, or may be.
+    pub(super) fn is_compromised(&self) -> bool {
+        let reason = RevocationReason::KeyCompromise;
+        let is_revoked =
+            self.revocation().is_some_and(|it| it.reason.as_deref() == Some(reason.as_str()));
+        let is_to_be = |it: &PendingRevocation| {
+            it.request.reason == reason
+                && self.held().is_some_and(|held| held.fingerprint() == it.certificate)
+        };
+        is_revoked || self.pending.as_ref().is_some_and(is_to_be)
     }
 
     /// The usable certificate or placeholder.
@@ -111,13 +148,8 @@ impl Facts {
         asked: Asked,
         now: Timestamp,
     ) -> Plan {
-        let holding = match &self.held {
-            Ok(Some(held)) => Holding::Certificate(held),
-            Ok(None) => Holding::Nothing,
-            Err(why) => Holding::Unreadable(why),
-        };
         let observed = Observed {
-            holding,
+            holding: self.holding(),
             cas: wanted.cas,
             attempts: &self.state.attempts,
             attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
@@ -195,11 +227,4 @@ fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
         && ordered == spec.identifier_set()
         && record.profile == spec.profile
         && record.key_type == spec.key_type
-}
-
-/// Whether `key`, which was made for one order, is the key of what is held: the process died
-/// between storing it and closing the order.
-fn is_stored(key: &PrivateKey, held: &Result<Option<Held>, String>) -> bool {
-    let held_key = held.as_ref().ok().and_then(Option::as_ref).map(|it| &it.leaf.public_key);
-    key.public_key().is_ok_and(|it| Some(&it) == held_key)
 }

@@ -10,6 +10,7 @@
 
 mod deployment;
 mod facts;
+mod key;
 mod revocation;
 mod revocation_list;
 mod status;
@@ -255,7 +256,7 @@ impl Lifecycle {
         self.observer.observe(&started);
 
         let replaces = facts.held().and_then(|held| self.replaced(spec, held, ca));
-        match self.issue_and_store(spec, ca, replaces.as_ref()).await {
+        match self.issue_and_store(spec, facts, ca, replaces.as_ref()).await {
             Ok(held) => {
                 facts.state.succeed();
                 self.store.save_certificate_state(&spec.name, &facts.state).await?;
@@ -291,10 +292,12 @@ impl Lifecycle {
     async fn issue_and_store(
         &self,
         spec: &CertificateSpec,
+        facts: &Facts,
         ca: &CaName,
         replaces: Option<&CertificateId>,
     ) -> Result<Held, IssueError> {
-        let issued = self.issuer.issue(spec, ca, replaces).await?;
+        let reused = self.reused_key(spec, facts).await?;
+        let issued = self.issuer.issue(spec, ca, replaces, reused.as_ref()).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;
         crash::point("lifecycle.stored");
         // From here on the new certificate is the one that servers read; a journal that can't be

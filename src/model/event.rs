@@ -79,6 +79,13 @@ pub enum Event {
         /// The issuers at whom the chains end that it does offer.
         offered: Vec<String>,
     },
+    /// A key was to be used again, and the next certificate is for a new one.
+    KeyNotReused {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// Why.
+        why: String,
+    },
     /// A certificate is revoked.
     Revoked {
         /// Which one.

@@ -164,6 +164,12 @@ impl PrivateKey {
         Ok(key)
     }
 
+    /// The same key once more, for somebody else to keep.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self { pem: self.pem.clone() }
+    }
+
     /// The key as PEM; never to be logged or sent.
     #[must_use]
     pub fn secret_pem(&self) -> &str {

@@ -48,7 +48,7 @@ pub use revocation::{
     KeptList, ListError, PendingRevocation, Revocation, RevocationCheck, RevocationKey,
     RevocationReason, RevocationReasonError, RevocationRequest, RevokedBy,
 };
-pub use spec::CertificateSpec;
+pub use spec::{CertificateSpec, KeySource};
 pub use standing::{StandingRecord, StandingState};
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{

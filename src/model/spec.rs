@@ -22,6 +22,8 @@ pub struct CertificateSpec {
     /// The other certificate of a pair: for the same identifiers, with a key of the other family.
     /// Servers have both, and show each client the one that it takes.
     pub paired_with: Option<CertificateName>,
+    /// Where the key of the next certificate comes from.
+    pub key_source: KeySource,
     /// The CA's profile (draft-ietf-acme-profiles), if one is asked for.
     pub profile: Option<String>,
     /// The common name of an issuer that the chain is to lead to, where the CA offers several
@@ -41,6 +43,16 @@ pub struct CertificateSpec {
     pub placeholder: bool,
     /// The file that says so, for messages.
     pub source: PathBuf,
+}
+
+/// Where the key of a certificate comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeySource {
+    /// A new one each time.
+    #[default]
+    Fresh,
+    /// That of the certificate before it, as long as it may be used.
+    Kept,
 }
 
 impl CertificateSpec {

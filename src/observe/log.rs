@@ -183,7 +183,8 @@ impl Observer for LogObserver {
             Event::RenewalSuggested { .. }
             | Event::SuggestionUnsteady { .. }
             | Event::SuggestionMissing { .. }
-            | Event::ChainNotOffered { .. } => log_advice(event),
+            | Event::ChainNotOffered { .. }
+            | Event::KeyNotReused { .. } => log_advice(event),
             Event::Revoked { .. }
             | Event::RevocationFailed { .. }
             | Event::RevocationUnknown { .. } => log_revocation(event),
@@ -267,6 +268,10 @@ fn log_advice(event: &Event) {
         Event::ChainNotOffered { certificate, preferred, offered } => {
             let (preferred, offered) = (preferred.as_str(), offered.join(", "));
             warn!(%certificate, preferred, offered, "the CA does not offer the preferred chain");
+        }
+        Event::KeyNotReused { certificate, why } => {
+            let reason = why.as_str();
+            warn!(%certificate, reason, "the key is not used again: what names it must be changed");
         }
         _ => {}
     }

@@ -10,6 +10,7 @@
 
 pub mod backoff;
 mod deployment;
+mod key;
 mod renewal;
 pub mod revocation;
 pub mod suggestion;
@@ -17,6 +18,7 @@ pub mod suggestion;
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
 };
+pub use key::{KeyChoice, NotReused, decide as decide_key};
 pub use renewal::{
     Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, Withdrawn,
     decide as decide_renewal,

@@ -367,4 +367,4 @@ fn attempt(reason: Reason, observed: &Observed<'_>, asked: Asked, now: Timestamp
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -73,6 +73,20 @@ impl Store {
         run(&lineage.clone(), move || lineage.stored(sha256)).await
     }
 
+    /// The key of the generation with the leaf `sha256`; `None` if there is no such whole one.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the generations can't be listed, or the key can't be read now.
+    pub async fn key(
+        &self,
+        name: &CertificateName,
+        sha256: Fingerprint,
+    ) -> Result<Option<PrivateKey>, StorageError> {
+        let lineage = self.lineage(name);
+        run(&lineage.clone(), move || lineage.key(sha256)).await
+    }
+
     /// Stores `issued` as a new generation of the certificate `name` and makes it current. On return
     /// all of it is on disk. The same certificate stored twice is one generation.
     ///

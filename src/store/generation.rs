@@ -211,13 +211,19 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
 pub(super) fn stored(directory: &Path) -> Option<IssuedCertificate> {
     let load = |name: &str| file::read(&directory.join(name), MAX_PEM_BYTES).ok();
     let chain = Chain::parse_pem(&load(FULL_CHAIN)?.bytes).ok()?;
-    let key = PrivateKey::from_pem(&load(PRIVATE_KEY)?.bytes).ok()?;
+    let key = key(directory)?;
     let origin = read_meta(directory)?.origin?;
     (key.public_key().ok()? == chain.leaf.public_key).then_some(IssuedCertificate {
         chain,
         key,
         origin,
     })
+}
+
+/// The key in `directory`, if it can be read.
+pub(super) fn key(directory: &Path) -> Option<PrivateKey> {
+    let pem = file::read(&directory.join(PRIVATE_KEY), MAX_PEM_BYTES).ok()?;
+    PrivateKey::from_pem(&pem.bytes).ok()
 }
 
 /// Makes the generation in `directory` anew from whatever is left of it: certificate and key each

@@ -19,7 +19,9 @@ use std::time::Duration;
 use super::HeldError;
 use super::error::storage;
 use super::generation::{self, Rendered, Rights, Whole};
-use crate::model::{Fingerprint, Generation, Held, IssuedCertificate, StorageError, Timestamp};
+use crate::model::{
+    Fingerprint, Generation, Held, IssuedCertificate, PrivateKey, StorageError, Timestamp,
+};
 use crate::sys::atomic::{self, Access, TEMPORARY_PREFIX};
 use crate::sys::crash;
 
@@ -166,6 +168,21 @@ impl Lineage {
         let whole = self.whole()?;
         let found = whole.iter().find(|(_, it)| it.leaf.sha256 == sha256);
         Ok(found.and_then(|(it, _)| generation::stored(&self.directory(Slot::Generation(*it)))))
+    }
+
+    /// The key of the generation with the leaf `sha256`.
+    pub(super) fn key(&self, sha256: Fingerprint) -> Result<Option<PrivateKey>, StorageError> {
+        let labels = self.labels().map_err(storage("list", &self.root))?;
+        for directory in labels.into_iter().map(|it| self.directory(Slot::Generation(it))) {
+            match generation::read(&directory) {
+                Ok(whole) if whole.leaf.sha256 == sha256 => return Ok(generation::key(&directory)),
+                Err(error) if error.is_systems_fault() => {
+                    return Err(storage("read the key in", &directory)(error));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Makes `rendered` the current generation. One that is there already is only pointed to.

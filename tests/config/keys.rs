@@ -1,7 +1,7 @@
 //! Kinds of keys: one, or a pair.
 
 use renewd::config;
-use renewd::model::KeyType;
+use renewd::model::{KeySource, KeyType};
 
 use crate::{QUIET, TERMS, Workspace, check, loads};
 
@@ -144,4 +144,16 @@ fn a_refused_entry_refuses_both_of_its_pair() {
     let rejected = workspace.load().rejected;
     let rejected: Vec<_> = rejected.iter().map(ToString::to_string).collect();
     assert_eq!(rejected, ["a.example", "a.example.rsa"]);
+}
+
+#[test]
+fn a_key_is_used_again_on_request_alone() {
+    let config = loads(
+        "[defaults]\nreuse_key = true\n[[certificate]]\ndomains = [\"a.example\"]\n\
+         [[certificate]]\ndomains = [\"b.example\"]\nreuse_key = false\n\
+         [[certificate]]\ndomains = [\"c.example\"]\nkey = [\"p256\", \"rsa2048\"]",
+    );
+    let sources: Vec<_> = config.certificates.iter().map(|it| it.key_source.clone()).collect();
+    let kept = KeySource::Kept;
+    assert_eq!(sources, [kept.clone(), KeySource::Fresh, kept.clone(), kept]);
 }

@@ -39,6 +39,7 @@ profile = "shortlived"  # renewd.toml:5, group short
 targets = ["nginx"]  # renewd.toml:3, defaults
 verify = true  # built-in
 placeholder = true  # built-in
+reuse_key = false  # built-in
 ca = "letsencrypt"  # built-in
 solver = "web"  # built-in
 "#

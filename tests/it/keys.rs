@@ -1,11 +1,11 @@
-//! Which key a certificate is for: one of a pair, against a server that has both.
+//! Which key a certificate is for: one of a pair, against a server that has both; the same as before.
 
 use std::path::PathBuf;
 
 use renewd::model::{Chain, KeyType, Leaf};
 use serde_json::Value;
 
-use crate::site::{NAME, target};
+use crate::site::{NAME, Site, SiteOptions, target};
 use crate::support::{
     Nginx, NginxOptions, Pebble, PebbleOptions, TlsServer, Workspace, served_certificate_to,
 };
@@ -136,4 +136,76 @@ fn each_client_is_served_the_one_of_a_pair_that_it_takes_and_each_is_renewed_by_
     for part in ["with site.rsa", "/site.rsa/current/privkey.pem;", "/site/current/privkey.pem;"] {
         assert!(shown.stdout.contains(part), "{shown}");
     }
+}
+
+/// The held leaf and the PEM of its key.
+fn held(site: &Site) -> (Leaf, String) {
+    let folder = site.workspace.certificate(NAME).join("current");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    (Chain::parse_pem(read("fullchain.pem").as_bytes()).unwrap().leaf, read("privkey.pem"))
+}
+
+/// A change that has the next certificate ordered, by `arguments` or by itself; its leaf and key.
+#[track_caller]
+fn replaced(site: &Site, arguments: &[&str]) -> (Leaf, String, String) {
+    let done = site.renewd(arguments);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let status = site.status();
+    assert_eq!(status["condition"], "served", "{status:#}");
+    assert_eq!(status["serial"], site.served_serial().unwrap().as_str(), "{status:#}");
+    let (leaf, key) = held(site);
+    (leaf, key, done.stderr)
+}
+
+#[test]
+fn a_key_is_used_again_until_it_is_of_another_kind_or_in_other_hands() {
+    let certificate = "reuse_key = true\n".to_owned();
+    let site = Site::with(&SiteOptions { certificate, ..SiteOptions::default() });
+    let (first, first_key, told) = replaced(&site, &["renew"]);
+    assert!(!told.contains("not used again"), "{told}");
+
+    let (second, second_key, told) = replaced(&site, &["renew", "--force", NAME]);
+    assert_eq!((&second.public_key, &second_key), (&first.public_key, &first_key));
+    assert_ne!(second.serial, first.serial);
+    assert!(!told.contains("not used again"), "{told}");
+
+    let file = site.workspace.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    crate::support::write(&file, format!("{config}key = \"p384\"\n"));
+    let (third, third_key, told) = replaced(&site, &["renew"]);
+    assert_eq!(third.key_type, Some(KeyType::P384));
+    assert!(told.contains("the key is not used again") && told.contains("to be p384"), "{told}");
+
+    let revoke = ["revoke", NAME, "--reason", "keyCompromise", "--yes"];
+    let (fourth, fourth_key, told) = replaced(&site, &revoke);
+    assert_ne!(fourth.public_key, third.public_key);
+    assert_ne!(fourth_key, third_key);
+    assert!(told.contains("it is in other hands"), "{told}");
+    let (fifth, _, _) = replaced(&site, &["renew", "--force", NAME]);
+    assert_eq!(fifth.public_key, fourth.public_key);
+    let history = site.workspace.path().join("state/private/certificates/site/history.jsonl");
+    let history = std::fs::read_to_string(history).unwrap();
+    assert_eq!(history.matches("\"new_key\"").count(), 2, "{history}");
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn killed_while_a_key_is_used_again_the_same_order_goes_on() {
+    use crate::site::LIMIT;
+    use crate::support::{Endpoint, run};
+
+    let certificate = "reuse_key = true\n".to_owned();
+    let site = Site::with(&SiteOptions { certificate, ..SiteOptions::default() });
+    let (first, first_key, _) = replaced(&site, &["renew"]);
+    let mut command = site.workspace.command(&["renew", "--force", NAME]);
+    let killed = run(command.env("RENEWD_CRASH_AT", "issue.after_finalize"), LIMIT);
+    assert_eq!(killed.code, -1, "{killed}");
+    let orders = site.pebble.requests().count(Endpoint::NewOrder);
+
+    let (second, second_key, _) = replaced(&site, &["renew"]);
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), orders, "it was paid for twice");
+    assert_ne!(second.serial, first.serial);
+    assert_eq!(second_key, first_key);
+    let journal = site.workspace.path().join("state/private/certificates").join(NAME);
+    assert!(!journal.join("order.json").exists(), "an order that is over is in the journal");
 }

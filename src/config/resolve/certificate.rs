@@ -167,6 +167,7 @@ fn resolve_one(
         cas: cas.clone(),
         key_type: one.key_type,
         paired_with: one.paired_with.clone(),
+        key_source: one.source.clone(),
         profile: layered.profile.as_ref().map(|it| it.value.clone()),
         preferred_chain: layered.preferred_chain.as_ref().map(|it| it.value.clone()),
         solvers: solvers.clone(),

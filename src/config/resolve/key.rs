@@ -13,7 +13,7 @@
 use crate::config::fault::Fault;
 use crate::config::field::{At, OneOrMany};
 use crate::config::raw::RawCertificate;
-use crate::model::{CertificateName, KeyFamily, KeyType, MAX_NAME_LENGTH};
+use crate::model::{CertificateName, KeyFamily, KeySource, KeyType, MAX_NAME_LENGTH};
 
 /// What the name of the RSA one of a pair ends in.
 const RSA_SUFFIX: &str = ".rsa";
@@ -23,6 +23,7 @@ const RSA_SUFFIX: &str = ".rsa";
 pub(super) struct One {
     pub(super) name: CertificateName,
     pub(super) key_type: KeyType,
+    pub(super) source: KeySource,
     /// The other one of the pair.
     pub(super) paired_with: Option<CertificateName>,
     /// What is shown as its `key`.
@@ -44,10 +45,19 @@ pub(super) fn each(
 ) -> Vec<One> {
     let pair = pair(layered, faults);
     let Some(name) = name else { return Vec::new() };
+    let is_kept = layered.reuse_key.as_ref().is_some_and(|it| it.value);
+    let source = if is_kept { KeySource::Kept } else { KeySource::Fresh };
+    let one = |name, key: &At<KeyType>, paired_with| One {
+        name,
+        key_type: key.value,
+        source: source.clone(),
+        paired_with,
+        shown: Some(key.with(OneOrMany(vec![key.clone()]))),
+    };
     let Some([ecdsa, rsa]) = pair else {
         let first = layered.key.as_ref().and_then(|it| it.value.0.first());
         let key_type = first.map_or_else(KeyType::default, |it| it.value);
-        return vec![One { name, key_type, paired_with: None, shown: layered.key.clone() }];
+        return vec![One { name, key_type, source, paired_with: None, shown: layered.key.clone() }];
     };
     let Ok(second) = format!("{name}{RSA_SUFFIX}").parse::<CertificateName>() else {
         let longest = MAX_NAME_LENGTH - RSA_SUFFIX.len();
@@ -59,11 +69,6 @@ pub(super) fn each(
         return vec![one(name, &ecdsa, None)];
     };
     vec![one(name.clone(), &ecdsa, Some(second.clone())), one(second, &rsa, Some(name))]
-}
-
-fn one(name: CertificateName, key: &At<KeyType>, paired_with: Option<CertificateName>) -> One {
-    let shown = Some(key.with(OneOrMany(vec![key.clone()])));
-    One { name, key_type: key.value, paired_with, shown }
 }
 
 /// The two kinds of a pair, ECDSA first; `None` where there is one kind, or a fault.

@@ -294,6 +294,7 @@ fn only_the_certificate_of_a_pair_is_asked_for_by_a_client_that_takes_its_family
         cas: vec!["lab".parse().unwrap()],
         key_type: KeyType::Rsa2048,
         paired_with: None,
+        key_source: crate::model::KeySource::Fresh,
         profile: None,
         preferred_chain: None,
         solvers: std::collections::BTreeMap::new(),

@@ -9,13 +9,14 @@ fn day(number: u64) -> Timestamp {
     Timestamp::EPOCH.saturating_add(Duration::from_secs(number * 86_400))
 }
 
-fn spec() -> CertificateSpec {
+pub(in crate::plan) fn spec() -> CertificateSpec {
     CertificateSpec {
         name: "site".parse().unwrap(),
         identifiers: vec!["example.com".parse().unwrap(), "www.example.com".parse().unwrap()],
         cas: vec!["lab".parse().unwrap()],
         key_type: KeyType::P256,
         paired_with: None,
+        key_source: crate::model::KeySource::Fresh,
         profile: None,
         preferred_chain: None,
         solvers: BTreeMap::new(),
@@ -33,7 +34,7 @@ fn lab() -> WantedCa {
 }
 
 /// We hold a certificate as wanted, valid from day 0 for `days` days.
-fn held_for(days: u64) -> Held {
+pub(in crate::plan) fn held_for(days: u64) -> Held {
     let leaf = Leaf {
         sha256: Fingerprint::of(b"leaf"),
         serial: vec![1],

@@ -12,6 +12,7 @@ fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
         cas: Vec::new(),
         key_type: KeyType::P256,
         paired_with: None,
+        key_source: crate::model::KeySource::Fresh,
         profile: None,
         solvers: BTreeMap::new(),
         targets: vec!["web".parse().unwrap()],

@@ -1,0 +1,118 @@
+//! Decides which key the next certificate is for.
+//!
+//! # Rules
+//!
+//! 1. a new one, unless the configuration says `reuse_key` and there is a certificate of a CA
+//! 2. never one that is in other hands: what is held is revoked for that, or is to be
+//! 3. never one of another kind than is wanted
+//! 4. else the key of what is held
+//!
+//! Where a key was to be used again and can't be, that is told: somebody may have published it.
+//!
+//! Not here: the key of an order that is under way, which stays as it is; reading any key.
+
+use std::fmt;
+
+use super::Holding;
+use crate::model::{CertificateSpec, Fingerprint, KeySource, KeyType};
+
+/// The key of the next certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// A new one, as always.
+    New,
+    /// That of the held certificate with this identity.
+    Same(Fingerprint),
+    /// A new one, although it was to be the same.
+    NewAlthough(NotReused),
+}
+
+/// Why a key is not used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotReused {
+    /// Somebody else has it, or may have it.
+    Compromised,
+    /// It is not of the wanted kind.
+    OtherType(KeyType),
+    /// What is stored can't be used.
+    Unreadable(String),
+    /// The certificate is there, and its key is not.
+    Missing,
+}
+
+impl fmt::Display for NotReused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compromised => f.write_str("it is in other hands"),
+            Self::OtherType(wanted) => write!(f, "it is to be {wanted}"),
+            Self::Unreadable(why) => write!(f, "what is stored can't be used: {why}"),
+            Self::Missing => f.write_str("it is not there any more"),
+        }
+    }
+}
+
+/// Decides for `spec`, of which `holding` is held, whose key is or is not in other hands.
+#[must_use]
+pub fn decide(spec: &CertificateSpec, holding: &Holding<'_>, is_compromised: bool) -> KeyChoice {
+    match spec.key_source {
+        KeySource::Fresh => return KeyChoice::New,
+        KeySource::Kept => {}
+    }
+    let held = match holding {
+        Holding::Nothing => return KeyChoice::New,
+        Holding::Unreadable(why) => {
+            return KeyChoice::NewAlthough(NotReused::Unreadable((*why).to_owned()));
+        }
+        Holding::Certificate(held) if held.is_placeholder() => return KeyChoice::New,
+        Holding::Certificate(held) => held,
+    };
+    if is_compromised {
+        return KeyChoice::NewAlthough(NotReused::Compromised);
+    }
+    if held.leaf.key_type != Some(spec.key_type) {
+        return KeyChoice::NewAlthough(NotReused::OtherType(spec.key_type));
+    }
+    KeyChoice::Same(held.fingerprint())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::renewal::tests::{held_for, spec};
+    use super::*;
+    use crate::model::Held;
+
+    fn kept() -> CertificateSpec {
+        CertificateSpec { key_source: KeySource::Kept, ..spec() }
+    }
+
+    fn of(held: &Held, is_compromised: bool) -> KeyChoice {
+        decide(&kept(), &Holding::Certificate(held), is_compromised)
+    }
+
+    #[test]
+    fn a_key_is_used_again_only_where_that_is_wanted() {
+        let held = held_for(90);
+        assert_eq!(of(&held, false), KeyChoice::Same(held.fingerprint()));
+        assert_eq!(decide(&spec(), &Holding::Certificate(&held), false), KeyChoice::New);
+    }
+
+    #[test]
+    fn before_there_is_a_certificate_nobody_is_told_of_a_new_key() {
+        let placeholder = Held { generation: None, ..held_for(90) };
+        assert_eq!(of(&placeholder, false), KeyChoice::New);
+        assert_eq!(decide(&kept(), &Holding::Nothing, false), KeyChoice::New);
+    }
+
+    #[test]
+    fn a_key_in_other_hands_of_another_kind_or_that_is_lost_is_not_used_again() {
+        let mut held = held_for(90);
+        assert_eq!(of(&held, true), KeyChoice::NewAlthough(NotReused::Compromised));
+        held.leaf.key_type = Some(KeyType::Rsa2048);
+        let other = NotReused::OtherType(KeyType::P256);
+        assert_eq!(of(&held, false), KeyChoice::NewAlthough(other));
+        held.leaf.key_type = None;
+        assert!(matches!(of(&held, false), KeyChoice::NewAlthough(NotReused::OtherType(_))));
+        let broken = decide(&kept(), &Holding::Unreadable("broken"), false);
+        assert_eq!(broken, KeyChoice::NewAlthough(NotReused::Unreadable("broken".into())));
+    }
+}
