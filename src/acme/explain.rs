@@ -1,5 +1,5 @@
-//! What follows from an error: its word for programs and when to try again; the one place where
-//! problem types (RFC 8555 §6.7) are sorted.
+//! What follows from an error: its word for programs, when to try again, and whether another CA may
+//! do better; the one place where problem types (RFC 8555 §6.7) are sorted.
 //!
 //! # Rules
 //!
@@ -9,11 +9,16 @@
 //!   terms, an action at the CA, a closed account): after a change
 //! - all else, and problem types that nobody knows yet: by the ladder
 //!
+//! Another CA finds what this one found of our proofs ([`Fault::Proof`]), has rules and accounts of
+//! its own where this one refuses ([`Fault::Refusal`]), and knows nothing of this one's trouble, nor
+//! of problem types that nobody knows yet ([`Fault::Outage`]). A key of an account that can't be
+//! kept is our own trouble.
+//!
 //! Not here: waiting ([`crate::plan`]); what an operator can do ([`super::hint`]).
 
 use super::error::{AcmeError, Step};
 use super::problem::{Problem, ProblemKind};
-use crate::model::{Explain, Retry};
+use crate::model::{Explain, Fault, Retry};
 
 impl Explain for AcmeError {
     fn code(&self) -> &'static str {
@@ -83,6 +88,79 @@ impl Explain for AcmeError {
 
     fn hint(&self) -> Option<String> {
         super::hint::hint(self)
+    }
+}
+
+impl AcmeError {
+    /// Whether another CA may do better.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Storage { .. } | Self::KeyGeneration { .. } => Fault::Ours,
+            Self::Trust { .. }
+            | Self::TermsNotAgreed { .. }
+            | Self::BindingRequired { .. }
+            | Self::ProfileNotOffered { .. }
+            | Self::AccountKey { .. }
+            | Self::AccountLost { .. }
+            | Self::AccountDeactivated { .. }
+            | Self::NoAccount { .. }
+            | Self::NotOffered { .. } => Fault::Refusal,
+            Self::RateLimited { retry_at: None, problem, .. } if is_paused(problem) => {
+                Fault::Refusal
+            }
+            Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
+                Fault::Refusal
+            }
+            Self::Refused { problem, .. }
+            | Self::ValidationFailed { problem, .. }
+            | Self::OrderInvalid { problem: Some(problem), .. } => fault(&problem.kind),
+            Self::Setup { .. }
+            | Self::Unreachable { .. }
+            | Self::RateLimited { .. }
+            | Self::Unavailable { .. }
+            | Self::NoncesRefused { .. }
+            | Self::Malformed { .. }
+            | Self::IdentifiersDiffer { .. }
+            | Self::AuthorizationLost { .. }
+            | Self::OrderInvalid { problem: None, .. }
+            | Self::StillWaiting { .. }
+            | Self::Client { .. } => Fault::Outage,
+        }
+    }
+}
+
+/// Whom a problem of this kind says something about, wherever it appears.
+const fn fault(kind: &ProblemKind) -> Fault {
+    match kind {
+        ProblemKind::Connection
+        | ProblemKind::Dns
+        | ProblemKind::IncorrectResponse
+        | ProblemKind::Tls
+        | ProblemKind::Unauthorized => Fault::Proof,
+        // What this CA takes as keys, names and contacts is its own rule.
+        ProblemKind::AccountDoesNotExist
+        | ProblemKind::BadCsr
+        | ProblemKind::BadPublicKey
+        | ProblemKind::BadSignatureAlgorithm
+        | ProblemKind::Caa
+        | ProblemKind::ExternalAccountRequired
+        | ProblemKind::InvalidContact
+        | ProblemKind::InvalidProfile
+        | ProblemKind::RejectedIdentifier
+        | ProblemKind::UnsupportedContact
+        | ProblemKind::UnsupportedIdentifier
+        | ProblemKind::UserActionRequired => Fault::Refusal,
+        ProblemKind::AlreadyReplaced
+        | ProblemKind::AlreadyRevoked
+        | ProblemKind::BadNonce
+        | ProblemKind::BadRevocationReason
+        | ProblemKind::Compound
+        | ProblemKind::Malformed
+        | ProblemKind::OrderNotReady
+        | ProblemKind::RateLimited
+        | ProblemKind::ServerInternal
+        | ProblemKind::Unknown(_) => Fault::Outage,
     }
 }
 
@@ -193,6 +271,46 @@ mod tests {
             assert_eq!(error.retry(), Retry::AfterChange, "{kind}");
             assert!(error.hint().is_some(), "{kind}");
         }
+    }
+
+    #[test]
+    fn each_kind_of_problem_says_whether_another_ca_may_do_better() {
+        let fault = |status, kind| refused(status, kind, "", None).fault();
+        for kind in ["connection", "dns", "incorrectResponse", "tls"] {
+            assert_eq!(fault(400, kind), Fault::Proof, "{kind}");
+        }
+        for kind in ["caa", "rejectedIdentifier", "badCSR", "unauthorized", "userActionRequired"] {
+            assert_eq!(fault(403, kind), Fault::Refusal, "{kind}");
+        }
+        for kind in ["rateLimited", "serverInternal", "malformed", "fromTheFuture"] {
+            assert_eq!(fault(400, kind), Fault::Outage, "{kind}");
+        }
+        assert_eq!(fault(503, "connection"), Fault::Outage, "a CA that is down says nothing else");
+        let paused = refused(429, "rateLimited", "visit: https://ca/sfe/v1/unpause?jwt=x", None);
+        assert_eq!(paused.fault(), Fault::Refusal);
+    }
+
+    #[test]
+    fn what_a_validation_found_is_of_the_proof_unless_it_is_of_the_cas_rules() {
+        let found = |kind: &str| {
+            let body = json!({ "type": format!("urn:ietf:params:acme:error:{kind}") });
+            let bytes = body.to_string();
+            AcmeError::ValidationFailed {
+                place: Box::new(crate::acme::error::Place {
+                    ca: "lab".parse().unwrap(),
+                    step: Step::RespondToChallenge,
+                    url: String::new(),
+                }),
+                identifier: "example.com".parse().unwrap(),
+                challenge: "http-01".into(),
+                problem: Box::new(Problem::of_answer(StatusCode::FORBIDDEN, bytes.as_bytes())),
+                others: Vec::new(),
+            }
+            .fault()
+        };
+        assert_eq!(found("unauthorized"), Fault::Proof);
+        assert_eq!(found("caa"), Fault::Refusal);
+        assert_eq!(found("serverInternal"), Fault::Outage);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub struct WorkRequest {
     /// Whether also what is not due is done.
     #[serde(default)]
     pub force: bool,
+    /// Whether a certificate of a CA for tests may replace one of a real CA.
+    // Left out where it is not, so that a daemon of the version before takes the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_untrusted: bool,
 }
 
 /// How far work may go.
@@ -54,7 +58,9 @@ impl WorkRequest {
     #[must_use]
     pub fn asked(&self) -> Asked {
         match (self.scope, self.force) {
+            (Scope::Renew, true) if self.allow_untrusted => Asked::ForcedUntrusted,
             (Scope::Renew, true) => Asked::Forced,
+            (Scope::Renew, false) if self.allow_untrusted => Asked::Untrusted,
             (Scope::Renew, false) if self.names.is_empty() => Asked::ByTime,
             (Scope::Renew, false) => Asked::ByName,
             (Scope::Deploy, true) => Asked::Redeploy,

@@ -200,7 +200,7 @@ async fn work(
         Ok(Json(request)) => request,
         Err(rejection) => return rejected(&rejection),
     };
-    tracing::info!(user = peer.user, scope = ?request.scope, certificates = ?request.names, force = request.force, "an administrator asked for work");
+    tracing::info!(user = peer.user, scope = ?request.scope, certificates = ?request.names, force = request.force, allow_untrusted = request.allow_untrusted, "an administrator asked for work");
     let asked = request.asked();
     let Ok(_slot) = desk.work_slots.try_acquire() else {
         return refused_by_daemon(&Refused::Busy);

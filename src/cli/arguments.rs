@@ -158,9 +158,9 @@ pub struct DeployerArguments {
 pub struct RenewArguments {
     /// Which certificates; all that are due if none is named.
     pub names: Vec<CertificateName>,
-    /// Also what is not due. The CA's own limits still hold.
-    #[arg(long)]
-    pub force: bool,
+    /// What is done that is not done by itself.
+    #[command(flatten)]
+    pub beyond: Beyond,
     /// Go the whole way at a CA for tests, with an account and folder of its own; nothing live is
     /// touched.
     #[arg(long)]
@@ -168,6 +168,17 @@ pub struct RenewArguments {
     /// How long to wait for another process, or for the daemon's work; then exit code 4.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
+}
+
+/// What a renewal does only where a human wants it.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Beyond {
+    /// Also what is not due. The CA's own limits still hold.
+    #[arg(long)]
+    pub force: bool,
+    /// Let a certificate of a CA for tests replace one of a real CA. No browser trusts it.
+    #[arg(long)]
+    pub allow_untrusted: bool,
 }
 
 /// What to show.

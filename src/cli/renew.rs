@@ -32,15 +32,23 @@ pub(super) async fn renew(global: &Global, arguments: RenewArguments) -> Result<
     if arguments.dry_run {
         return dry_run::dry_run(global, &arguments.names).await;
     }
-    let request =
-        WorkRequest { names: arguments.names, scope: Scope::Renew, force: arguments.force };
+    let request = WorkRequest {
+        names: arguments.names,
+        scope: Scope::Renew,
+        force: arguments.beyond.force,
+        allow_untrusted: arguments.beyond.allow_untrusted,
+    };
     work(global, request, arguments.wait).await
 }
 
 /// Hands certificates over again.
 pub(super) async fn deploy(global: &Global, arguments: DeployArguments) -> Result<Exit, Ended> {
-    let request =
-        WorkRequest { names: arguments.names, scope: Scope::Deploy, force: !arguments.pending };
+    let request = WorkRequest {
+        names: arguments.names,
+        scope: Scope::Deploy,
+        force: !arguments.pending,
+        allow_untrusted: false,
+    };
     work(global, request, arguments.wait).await
 }
 

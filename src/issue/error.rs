@@ -3,7 +3,7 @@
 use crate::acme::AcmeError;
 use crate::local_ca::LocalCaError;
 use crate::model::{
-    CaName, ChainError, ChallengeType, Explain, Identifier, KeyError, Retry, SolverName,
+    CaName, ChainError, ChallengeType, Explain, Fault, Identifier, KeyError, Retry, SolverName,
     StorageError,
 };
 use crate::solver::SolverError;
@@ -120,6 +120,29 @@ impl IssueError {
             Self::NoChallenge { .. } | Self::Acme(_) | Self::Chain(_) | Self::NotAsOrdered(_) => {
                 Side::Ca
             }
+        }
+    }
+
+    /// Whether another CA may do better.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::SolverNotReady { .. }
+            | Self::NotPresented { .. }
+            | Self::Storage(_)
+            | Self::Key(_)
+            | Self::KeyUnreadable(_)
+            | Self::Csr(_)
+            | Self::NoCa
+            | Self::UnknownCa(_)
+            | Self::UnknownSolver(_)
+            | Self::NoSolver(_)
+            | Self::Local(LocalCaError::Storage(_)) => Fault::Ours,
+            // Another one may offer the challenge.
+            Self::NoChallenge { .. } | Self::NoRevocation(_) => Fault::Refusal,
+            Self::Local(error) if error.retry() == Retry::AfterChange => Fault::Refusal,
+            Self::Local(_) | Self::Chain(_) | Self::NotAsOrdered(_) => Fault::Outage,
+            Self::Acme(error) => error.fault(),
         }
     }
 }

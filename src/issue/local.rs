@@ -18,7 +18,7 @@ impl Issuer {
         reused: Option<&PrivateKey>,
     ) -> Result<IssuedCertificate, IssueError> {
         // An order at the CA that was asked before this one.
-        self.forget(spec).await?;
+        self.make_way(spec, &local.settings().name).await?;
         let key = csr::key(spec.key_type, reused).await?;
         let request = LeafRequest {
             identifiers: spec.identifiers.clone(),

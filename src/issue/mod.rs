@@ -4,7 +4,8 @@
 //!
 //! Every step that can't be repeated is journalled before it is made: the key, then the order URL,
 //! then the proofs. Whatever moment the process dies at, the next call with the same spec goes on
-//! with the same order and key, so an order that the CA has filled is never paid for twice.
+//! with the same order and key, so an order that the CA has filled is never paid for twice. Where
+//! another CA is asked meanwhile, it is set aside, and taken up when its own CA is asked again.
 //!
 //! # Not here
 //!
@@ -103,6 +104,7 @@ impl Issuer {
             return self.issue_locally(spec, local, reused).await;
         }
         let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
+        self.make_way(spec, ca).await?;
         let journalled = self.journal.load_order(&spec.name).await?;
         if journalled.is_none() {
             self.check_solvers(spec).await?;
@@ -126,6 +128,32 @@ impl Issuer {
             self.close(spec).await?;
         }
         issued
+    }
+
+    /// Sees that what is on its way for `spec`, if anything is, is an order at `ca`: one at another CA
+    /// is set aside, and one at `ca` that was set aside is taken up.
+    async fn make_way(&self, spec: &CertificateSpec, ca: &CaName) -> Result<(), StorageError> {
+        let journalled = self.journal.load_order(&spec.name).await?;
+        if journalled.as_ref().is_some_and(|(record, _)| record.ca == *ca) {
+            return Ok(());
+        }
+        if let Some((record, _)) = journalled {
+            // Nobody looks for its proofs while another CA is asked.
+            self.clean_up_leftovers(&record).await;
+            let record = OrderRecord { presented: Vec::new(), ..record };
+            self.journal.save_order(&spec.name, &record).await?;
+            self.journal.set_order_aside(&spec.name).await?;
+        }
+        self.journal.take_up_order(&spec.name, ca).await
+    }
+
+    /// Forgets the orders of `spec` at CAs that are not asked any more.
+    ///
+    /// # Errors
+    ///
+    /// If the journal can't be written.
+    pub async fn forget_set_aside(&self, spec: &CertificateSpec) -> Result<(), StorageError> {
+        self.journal.forget_set_aside(&spec.name).await
     }
 
     /// Takes away all that a run which died left of an order that does not go on: its certificate

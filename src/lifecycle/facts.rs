@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
-    CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held, Journal,
-    OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, StorageError,
-    TargetName, TargetState, Timestamp, chain_text,
+    CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held,
+    Journal, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, Share,
+    StorageError, TargetName, TargetState, Timestamp, chain_text,
 };
 use crate::plan::{
-    Asked, Deployment, HeldChain, Holding, Observed, Plan, Verified, WantedCa, Withdrawn,
-    decide_deployment, decide_renewal, suggestion,
+    Asked, Candidate, Deployment, HeldChain, Holding, Observed, Plan, Renewal, Verified, WantedCa,
+    Withdrawn, choose, decide_deployment, decide_renewal, suggestion,
 };
 use crate::store::{HeldError, Store};
 
@@ -24,8 +24,10 @@ pub(super) struct Facts {
     pub(super) state: CertificateState,
     /// How far each target is, in the spec's order.
     pub(super) targets: Vec<(TargetName, TargetState)>,
-    /// Whether the journal knows an order for what is wanted that is not stored yet.
-    pub(super) order_under_way: bool,
+    /// The CA at which an order for what is wanted is under way that is not stored yet.
+    pub(super) order_at: Option<CaName>,
+    /// The CAs that this run has asked already.
+    pub(super) asked_now: BTreeSet<CaName>,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
     /// How the held chain stands to the preferred one.
@@ -37,7 +39,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Reads everything that is known for `spec`.
+    /// Reads everything that is known for `spec`, and was not found out in this run.
     pub(super) async fn read(store: &Store, spec: &CertificateSpec) -> Result<Self, StorageError> {
         let held = match store.held(&spec.name).await {
             Ok(held) => Ok(held),
@@ -51,9 +53,7 @@ impl Facts {
         }
         let order = store.load_order(&spec.name).await?;
         let mut state = store.certificate_state(&spec.name).await?;
-        if state.attempted_ca.is_some() && state.attempted_ca.as_ref() != spec.first_ca() {
-            state.attempts.not_before = None;
-        }
+        state.adopt();
         let chain = match &held {
             Ok(Some(held)) => held_chain(spec, held).await,
             _ => HeldChain::Settled,
@@ -65,17 +65,18 @@ impl Facts {
         let facts = Self {
             chain,
             has_no_list,
-            order_under_way: false,
+            order_at: None,
+            asked_now: BTreeSet::new(),
             held,
             state,
             targets,
             pending: store.pending_revocation(&spec.name).await?,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         };
-        let order_under_way = order.is_some_and(|(record, key)| {
-            is_under_way(&record, spec) && !facts.is_done_with(&record, &key)
-        });
-        Ok(Self { order_under_way, ..facts })
+        let order_at = order
+            .filter(|(record, key)| is_under_way(record, spec) && !facts.is_done_with(record, key))
+            .map(|(record, _)| record.ca);
+        Ok(Self { order_at, ..facts })
     }
 
     /// Whether nothing is to come of the order `record` with its `key`: its certificate is what is
@@ -148,21 +149,38 @@ impl Facts {
         asked: Asked,
         now: Timestamp,
     ) -> Plan {
+        let cas: Vec<_> = wanted.cas.iter().map(|it| self.candidate(it)).collect();
         let observed = Observed {
             holding: self.holding(),
-            cas: wanted.cas,
-            attempts: &self.state.attempts,
+            cas: &cas,
+            ours: &self.state.ours,
             attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
-            order_under_way: self.order_under_way,
+            warning: wanted.warning,
             selected_renewal: self.selected_renewal(),
             chain: self.chain,
             withdrawn: self.withdrawn(),
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
+        let choice = match &renewal {
+            Renewal::Issue(_) => choose(spec, &observed, asked, now),
+            Renewal::Keep { .. } | Renewal::BackOff { .. } | Renewal::Blocked { .. } => None,
+        };
         let deployments = self.targets.iter().map(|(name, state)| {
             (name.clone(), self.deployment(spec, (wanted.target)(name), state, asked, now))
         });
-        Plan { renewal, deployments: deployments.collect(), poll_at: None }
+        Plan { renewal, choice, deployments: deployments.collect(), poll_at: None }
+    }
+
+    /// What is known of `ca`.
+    fn candidate<'a>(&'a self, ca: &'a WantedCa) -> Candidate<'a> {
+        let is_same = |it: &&CaState| it.directory.is_empty() || it.directory == ca.directory;
+        Candidate {
+            ca,
+            known: self.state.cas.get(&ca.name).filter(is_same),
+            refused_until: None,
+            has_order: self.order_at.as_ref() == Some(&ca.name),
+            was_just_asked: self.asked_now.contains(&ca.name),
+        }
     }
 
     /// What is to be done at the target whose state is `state`.
@@ -185,6 +203,8 @@ pub(super) struct Wanted<'a> {
     pub(super) cas: &'a [WantedCa],
     /// A digest of all that an order depends on.
     pub(super) digest: &'a str,
+    /// The share of life left under which health is a warning.
+    pub(super) warning: Share,
     /// Looks a target up.
     pub(super) target: &'a dyn Fn(&TargetName) -> Option<&'a TargetSettings>,
 }

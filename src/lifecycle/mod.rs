@@ -8,6 +8,7 @@
 //!
 //! When to call it, for which certificates, and how many at once ([`crate::daemon`]).
 
+mod authority;
 mod deployment;
 mod facts;
 mod key;
@@ -24,12 +25,11 @@ use std::time::Duration;
 use crate::deploy::{Deployer, TargetSettings};
 use crate::issue::{IssueError, Issuer, Side};
 use crate::model::{
-    CaName, CertificateId, CertificateName, CertificateSpec, CertificateState, CertificateStatus,
-    Event, Explain, Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus,
-    chain_text,
+    CaName, CertificateId, CertificateName, CertificateSpec, CertificateStatus, Event, Explain,
+    Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
 };
 use crate::plan::backoff::{Jitter, after_ca_failure, after_local_failure};
-use crate::plan::{Asked, Plan, Reason, Renewal, WantedCa};
+use crate::plan::{Asked, Choice, Plan, Reason, Renewal, WantedCa};
 use crate::store::Store;
 use crate::sys::clock::Clock;
 use crate::sys::crash;
@@ -140,9 +140,14 @@ impl Lifecycle {
     ) -> Result<Outcome, StorageError> {
         self.put_in_order(spec).await?;
         let mut facts = Facts::read(&self.store, spec).await?;
-        if !facts.order_under_way {
+        if facts.order_at.is_none() {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
             self.issuer.forget(spec).await?;
+        }
+        if facts.state.attempts.failures == 0 || facts.is_compromised() {
+            // The same: what was set aside belonged to a renewal that failed, or is for a key that
+            // is in other hands.
+            self.issuer.forget_set_aside(spec).await?;
         }
         let mut done = Done::default();
         done.failures.extend(self.revoke_first(spec, &mut facts).await?);
@@ -175,13 +180,27 @@ impl Lifecycle {
         asked: Asked,
     ) -> Result<Done, StorageError> {
         let mut done = Done::default();
-        let plan = self.plan(spec, facts, asked);
-        if let (Renewal::Issue(reason), true) = (plan.renewal, asked.may_renew()) {
-            match self.renew(spec, facts, &reason).await? {
-                Ok(_held) => done.renewed = true,
+        while let (true, Plan { renewal: Renewal::Issue(reason), choice, .. }) =
+            (asked.may_renew(), self.plan(spec, facts, asked))
+        {
+            let is_new = choice.as_ref().is_none_or(|it| facts.asked_now.insert(it.ca.clone()));
+            if !is_new {
+                break;
+            }
+            let renewed = self.renew(spec, facts, &reason, choice.as_ref()).await?;
+            let asked_now = std::mem::take(&mut facts.asked_now);
+            *facts = Facts { asked_now, ..Facts::read(&self.store, spec).await? };
+            match renewed {
+                Ok(_held) => {
+                    // What the CAs before it failed at has been done.
+                    done = Done { renewed: true, failures: Vec::new() };
+                    break;
+                }
                 Err(failure) => done.failures.push(failure),
             }
-            *facts = Facts::read(&self.store, spec).await?;
+            if choice.is_none() {
+                break;
+            }
         }
         done.failures.extend(self.deploy_due(spec, facts, asked).await?);
         Ok(done)
@@ -237,32 +256,33 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Gets and stores a certificate; remembers and tells how that went.
+    /// Gets and stores a certificate from the CA of `choice`; remembers and tells how that went.
     async fn renew(
         &self,
         spec: &CertificateSpec,
         facts: &mut Facts,
         reason: &Reason,
+        choice: Option<&Choice>,
     ) -> Result<Result<Held, Failure>, StorageError> {
         let certificate = spec.name.clone();
         let digest = self.digests.get(&spec.name).map(String::as_str);
-        facts.state.begin(digest, spec.first_ca());
-        let Some(ca) = spec.first_ca() else {
+        facts.state.begin(digest, choice.map(|it| &it.ca));
+        let Some(choice) = choice else {
             return Ok(Err(self.remember_failure(spec, facts, &IssueError::NoCa).await?));
         };
-        let reason = reason.to_string();
-        let started =
-            Event::RenewalStarted { certificate: certificate.clone(), ca: ca.clone(), reason };
-        self.observer.observe(&started);
+        let ca = &choice.ca;
+        self.tell_start(spec, reason, choice);
 
         let replaces = facts.held().and_then(|held| self.replaced(spec, held, ca));
         match self.issue_and_store(spec, facts, ca, replaces.as_ref()).await {
             Ok(held) => {
-                facts.state.succeed();
+                facts.state.succeed(self.clock.now());
+                facts.state.stand_in = self.stand_in(spec, &held, choice);
                 self.store.save_certificate_state(&spec.name, &facts.state).await?;
                 self.write_history(spec, "renewed", &held.leaf.sha256.to_string()).await;
                 self.observer.observe(&Event::Renewed {
                     certificate,
+                    ca: ca.clone(),
                     generation: held.generation.unwrap_or(crate::model::Generation(0)),
                     sha256: held.fingerprint(),
                     not_after: held.leaf.validity.not_after,
@@ -272,7 +292,7 @@ impl Lifecycle {
             Err(error) => {
                 let failure = self.remember_failure(spec, facts, &error).await?;
                 self.write_history(spec, "renewal_failed", &failure.message).await;
-                let retry_at = facts.state.attempts.next_attempt_at;
+                let retry_at = self.next_order_at(spec, facts);
                 let event =
                     Event::RenewalFailed { certificate, failure: failure.clone(), retry_at };
                 self.observer.observe(&event);
@@ -303,6 +323,7 @@ impl Lifecycle {
         // From here on the new certificate is the one that servers read; a journal that can't be
         // closed is closed by the next run, which sees that its key is already in use.
         drop(self.issuer.close(spec).await);
+        drop(self.issuer.forget_set_aside(spec).await);
         Ok(held)
     }
 
@@ -318,10 +339,12 @@ impl Lifecycle {
             .held()
             .filter(|it| !it.is_placeholder())
             .map(|it| it.leaf.validity.life_left(now));
-        let state = &mut facts.state;
-        let jitter = (self.jitter)();
-        let pause = pause(state, error.side(), error.retry(), life_left, jitter);
-        state.attempts.fail(failure.clone(), error.retry(), pause);
+        let ca = facts.state.attempted_ca.as_ref().and_then(|it| self.cas.get(it));
+        let directory = ca.map_or("", |it| it.directory.as_str());
+        let (fault, retry) = (error.fault(), error.retry());
+        let failures = facts.state.tries(fault, directory).failures.saturating_add(1);
+        let pause = pause(failures, error.side(), retry, life_left, (self.jitter)());
+        facts.state.fail(&failure, fault, directory, (retry, pause));
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)
     }
@@ -356,7 +379,8 @@ impl Lifecycle {
             spec.cas.iter().filter_map(|it| self.cas.get(it)).cloned().collect();
         let target = |name: &TargetName| self.targets.get(name);
         let digest = self.digests.get(&spec.name).map_or("", String::as_str);
-        let wanted = Wanted { cas: &cas, digest, target: &target };
+        let warning = self.warning;
+        let wanted = Wanted { cas: &cas, digest, warning, target: &target };
         let plan = facts.plan(spec, &wanted, asked, self.clock.now());
         let polls = [
             self.poll_at(spec, facts),
@@ -367,23 +391,18 @@ impl Lifecycle {
     }
 }
 
-/// The pause after one more failure in `state`, by the ladder of its `side`.
+/// The pause after the `failures`th failure in a row, by the ladder of its `side`.
 fn pause(
-    state: &mut CertificateState,
+    failures: u32,
     side: Side,
     retry: Retry,
     life_left: Option<Duration>,
     jitter: Jitter,
 ) -> Duration {
-    let rung = match side {
-        Side::Local => &mut state.local_failures,
-        Side::Ca => &mut state.ca_failures,
-    };
-    *rung = rung.saturating_add(1);
     match (side, retry) {
-        (Side::Local, Retry::BackOff) => after_local_failure(*rung, jitter),
+        (Side::Local, Retry::BackOff) => after_local_failure(failures, jitter),
         (_, Retry::AfterChange) => after_ca_failure(u32::MAX, life_left, jitter),
-        _ => after_ca_failure(*rung, life_left, jitter),
+        _ => after_ca_failure(failures, life_left, jitter),
     }
 }
 
@@ -399,13 +418,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_of_our_own_does_not_climb_the_cas_ladder() {
-        let mut state = CertificateState::default();
-        let mut seconds =
-            |side| pause(&mut state, side, Retry::BackOff, None, Jitter::NONE).as_secs();
-        let local = [(); 4].map(|()| seconds(Side::Local));
+    fn each_side_has_its_own_ladder_and_what_needs_a_human_the_longest_pause() {
+        let seconds =
+            |failures, side, retry| pause(failures, side, retry, None, Jitter::NONE).as_secs();
+        let local = [1, 2, 3, 4].map(|it| seconds(it, Side::Local, Retry::BackOff));
         assert_eq!(local, [5, 30, 120, 300]);
-        assert_eq!([(); 2].map(|()| seconds(Side::Ca)), [60, 600]);
-        assert_eq!(seconds(Side::Local), 300);
+        assert_eq!([1, 2].map(|it| seconds(it, Side::Ca, Retry::BackOff)), [60, 600]);
+        for side in [Side::Local, Side::Ca] {
+            assert_eq!(seconds(1, side, Retry::AfterChange), 86_400);
+        }
     }
 }

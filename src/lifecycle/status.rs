@@ -2,10 +2,10 @@
 //! this moment, never from flags that say that a job was done.
 
 use crate::model::{
-    Attempts, CertificateId, CertificateSpec, CertificateStatus, Condition, EndpointCondition,
-    Health, Held, RenewalCondition, TargetName, TargetState, Timestamp,
+    Attempts, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
+    EndpointCondition, Health, Held, RenewalCondition, StandIn, TargetName, TargetState, Timestamp,
 };
-use crate::plan::{DeployReason, Deployment, Plan, Renewal};
+use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal};
 
 use super::facts::Facts;
 use super::{Lifecycle, TargetStatus};
@@ -51,6 +51,8 @@ pub(super) fn describe(
             Some(held) => held.origin.as_ref().map(|it| it.ca.clone()),
             None => spec.first_ca().cloned(),
         },
+        failing_ca: failing_ca(facts, &plan.renewal),
+        stand_in: certificate.and_then(|it| stand_in(it, facts)),
         generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
         renew_at,
         explanation_url: certificate.and_then(|it| explanation_url(it, facts)),
@@ -59,8 +61,30 @@ pub(super) fn describe(
         since: trouble.since,
         last_error: trouble.last_error,
         error_code: trouble.error_code,
-        hint: trouble.hint,
+        hint: trouble.hint.or_else(|| way_out(spec, &plan.renewal)),
         targets,
+    }
+}
+
+/// The CA that the failures of a renewal which is wanted are of, the last of them.
+fn failing_ca(facts: &Facts, renewal: &Renewal) -> Option<CaName> {
+    let fails = facts.state.attempts.failures > 0 && !matches!(renewal, Renewal::Keep { .. });
+    facts.state.attempted_ca.clone().filter(|_| fails)
+}
+
+/// Why `held` did not come from the first CA, if it did not.
+fn stand_in(held: &Held, facts: &Facts) -> Option<StandIn> {
+    facts.state.stand_in.clone().filter(|it| it.certificate == held.fingerprint())
+}
+
+/// What a human can do about what is blocked without having failed.
+fn way_out(spec: &CertificateSpec, renewal: &Renewal) -> Option<String> {
+    match renewal {
+        Renewal::Blocked { reason: Reason::TestCa(_), .. } => Some(format!(
+            "name a real CA; or let it replace that one: renewd renew {} --allow-untrusted",
+            spec.name
+        )),
+        _ => None,
     }
 }
 
@@ -267,7 +291,6 @@ mod tests {
 
     use super::*;
     use crate::model::{Failure, Retry};
-    use crate::plan::Reason;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)

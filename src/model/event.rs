@@ -16,6 +16,17 @@ pub enum Event {
         /// Why it is due.
         reason: String,
     },
+    /// Another CA than the first of the list is asked.
+    StandInAsked {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// Which one.
+        ca: CaName,
+        /// The one that is passed by.
+        stands_in_for: CaName,
+        /// Why.
+        reason: String,
+    },
     /// An order that an earlier run began goes on.
     OrderResumed {
         /// Of which certificate.
@@ -27,6 +38,8 @@ pub enum Event {
     Renewed {
         /// Which one.
         certificate: CertificateName,
+        /// Where it came from.
+        ca: CaName,
         /// Its label.
         generation: Generation,
         /// Its identity.

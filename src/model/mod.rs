@@ -6,6 +6,7 @@
 //!
 //! Not here: any decision ([`crate::plan`]), and anything that touches the machine.
 
+mod ca_state;
 mod challenge;
 mod crl;
 mod event;
@@ -26,6 +27,7 @@ mod suggestion;
 mod timestamp;
 mod validity;
 
+pub use ca_state::{CaState, Fault, StandIn};
 pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError, TxtRecord};
 pub use crl::{Listed, Listing, RevocationListError, look_up, revocation_list_urls};
 pub use event::Event;

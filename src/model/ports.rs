@@ -163,6 +163,22 @@ pub trait Journal: Send + Sync {
         record: &OrderRecord,
     ) -> Result<(), StorageError>;
 
+    /// Moves the order of `certificate` and its pending key out of the way, until the CA it was
+    /// placed at is asked again: the CA may have filled it by then. Nothing under way is fine. What
+    /// was set aside for the same CA before is replaced.
+    async fn set_order_aside(&self, certificate: &CertificateName) -> Result<(), StorageError>;
+
+    /// Makes the order of `certificate` that was set aside for `ca` the one on its way again, if
+    /// there is one; it is on disk on return.
+    async fn take_up_order(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<(), StorageError>;
+
+    /// Forgets every order of `certificate` that was set aside: nobody waits for them any more.
+    async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError>;
+
     /// The proofs that could not be taken away when their order was done with.
     async fn leftovers(&self) -> Result<Vec<PresentedRecord>, StorageError>;
 

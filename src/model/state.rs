@@ -3,30 +3,39 @@
 //! Unknown fields are passed over and missing ones have defaults, so that version N-1 reads what
 //! version N wrote.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempts, CaName, Fingerprint, Identifier, Revocation, RevocationCheck, Suggestion, Timestamp,
+    Attempts, CaName, CaState, Failure, Fault, Fingerprint, Identifier, Retry, Revocation,
+    RevocationCheck, StandIn, Suggestion, Timestamp,
 };
 
 /// `private/certificates/<name>/state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateState {
-    /// How the renewal goes.
+    /// How the renewal goes as a whole, whichever CA was asked: what people are told. When the next
+    /// try comes follows from [`Self::ours`] and [`Self::cas`]; a version that knows one CA goes by
+    /// this.
     #[serde(default)]
     pub attempts: Attempts,
     /// A digest of what was wanted when `attempts` failed: a changed configuration starts afresh.
     #[serde(default)]
     pub attempted_spec: Option<String>,
-    /// The CA that was asked in the last of them: what it said binds nobody who asks another.
+    /// The CA that was asked in the last of them.
     #[serde(default)]
     pub attempted_ca: Option<CaName>,
-    /// Failures of the CA's side in a row, for what was wanted then: how far its ladder is climbed.
+    /// Failures of our own side, which keep us from every CA.
     #[serde(default)]
-    pub ca_failures: u32,
-    /// Failures of our own side in a row, likewise.
+    pub ours: Attempts,
+    /// What is known of each CA that failed or said when not to be asked.
     #[serde(default)]
-    pub local_failures: u32,
+    pub cas: BTreeMap<CaName, CaState>,
+    /// The certificate that came from a stand-in, if it is the held one or was.
+    #[serde(default)]
+    pub stand_in: Option<StandIn>,
     /// What the CA advised for the certificate that is held, or was.
     #[serde(default)]
     pub suggestion: Option<Suggestion>,
@@ -39,23 +48,73 @@ pub struct CertificateState {
 }
 
 impl CertificateState {
-    /// Notes that `ca` is asked for what has the digest `spec`. If something else was wanted
-    /// before, both ladders begin anew; what another CA said is forgotten.
-    pub fn begin(&mut self, spec: Option<&str>, ca: Option<&CaName>) {
-        if self.attempted_spec.as_deref() != spec {
-            self.attempted_spec = spec.map(str::to_owned);
-            (self.ca_failures, self.local_failures) = (0, 0);
+    /// Takes over what a version wrote that knew one CA.
+    pub fn adopt(&mut self) {
+        if self.attempts.failures == 0 || !self.cas.is_empty() || self.ours != Attempts::default() {
+            return;
         }
-        if self.attempted_ca.as_ref() != ca {
-            self.attempted_ca = ca.cloned();
-            self.attempts.not_before = None;
+        match self.attempted_ca.clone() {
+            Some(ca) => {
+                let attempts = self.attempts.clone();
+                self.cas.insert(ca, CaState { attempts, ..CaState::default() });
+            }
+            None => self.ours = self.attempts.clone(),
         }
     }
 
-    /// Notes a success: nothing is left of the failures before it.
-    pub fn succeed(&mut self) {
+    /// Notes that `ca` is asked for what has the digest `spec`. If something else was wanted
+    /// before, all ladders begin anew; until when each CA does not want to be asked stays.
+    pub fn begin(&mut self, spec: Option<&str>, ca: Option<&CaName>) {
+        if self.attempted_spec.as_deref() != spec {
+            self.attempted_spec = spec.map(str::to_owned);
+            self.ours = Attempts::default();
+            self.cas.values_mut().for_each(CaState::begin_anew);
+        }
+        self.attempted_ca = ca.cloned();
+    }
+
+    /// The tries that a failure which says `fault` belongs to: those at the attempted CA, whose
+    /// directory is at `directory`, or those that never came so far.
+    pub fn tries(&mut self, fault: Fault, directory: &str) -> &mut Attempts {
+        let Some(ca) = self.attempted_ca.clone().filter(|_| fault != Fault::Ours) else {
+            return &mut self.ours;
+        };
+        let known = self.cas.entry(ca).or_default();
+        if !known.directory.is_empty() && known.directory != directory {
+            *known = CaState::default();
+        }
+        directory.clone_into(&mut known.directory);
+        known.fault = Some(fault);
+        &mut known.attempts
+    }
+
+    /// Notes a failure of the tries that `fault` says, after which `pause` follows unless `retry`
+    /// says otherwise.
+    pub fn fail(
+        &mut self,
+        failure: &Failure,
+        fault: Fault,
+        directory: &str,
+        (retry, pause): (Retry, Duration),
+    ) {
+        let tries = self.tries(fault, directory);
+        tries.fail(failure.clone(), retry, pause);
+        let latest = tries.clone();
+        let failures = self.attempts.failures.saturating_add(1);
+        let since = self.attempts.since.or(latest.since);
+        self.attempts = Attempts { failures, since, ..latest };
+    }
+
+    /// Notes that the attempted CA gave a certificate: nothing is left of the failures before it,
+    /// but until when another CA does not want to be asked.
+    pub fn succeed(&mut self, now: Timestamp) {
         self.attempts.succeed();
-        (self.ca_failures, self.local_failures) = (0, 0);
+        self.ours.succeed();
+        if let Some(ca) = &self.attempted_ca {
+            self.cas.remove(ca);
+        }
+        self.cas.retain(|_, it| it.attempts.forbidden_until(now).is_some());
+        self.cas.values_mut().for_each(CaState::begin_anew);
     }
 }
 
@@ -131,21 +190,92 @@ pub enum EndpointCondition {
 mod tests {
     use super::*;
 
-    #[test]
-    fn another_wish_begins_the_ladders_anew_and_another_ca_is_bound_by_nothing() {
-        let until = Some(Timestamp::from_unix_seconds(5000));
-        let (one, other): (CaName, CaName) = ("one".parse().unwrap(), "other".parse().unwrap());
-        let mut state = CertificateState::default();
-        state.begin(Some("a"), Some(&one));
-        (state.ca_failures, state.local_failures) = (3, 2);
-        (state.attempts.failures, state.attempts.not_before) = (5, until);
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
 
-        state.begin(Some("a"), Some(&one));
-        assert_eq!((state.ca_failures, state.local_failures), (3, 2));
-        state.begin(Some("b"), Some(&one));
-        assert_eq!((state.ca_failures, state.local_failures, state.attempts.failures), (0, 0, 5));
-        assert_eq!(state.attempts.not_before, until, "the same CA's word holds for any wish");
-        state.begin(Some("b"), Some(&other));
-        assert_eq!(state.attempts.not_before, None);
+    fn ca(name: &str) -> CaName {
+        name.parse().unwrap()
+    }
+
+    /// A failure at 1000 of the CA `name`, asked for what has the digest `a`.
+    fn failed(state: &mut CertificateState, name: &str, fault: Fault, retry: Retry) {
+        let failure = Failure {
+            at: at(1000),
+            code: "acme.failed".into(),
+            message: "failed".into(),
+            hint: None,
+        };
+        state.begin(Some("a"), Some(&ca(name)));
+        state.fail(&failure, fault, "https://ca/dir", (retry, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn each_ca_is_remembered_by_itself_and_all_of_them_in_sum() {
+        let mut state = CertificateState::default();
+        failed(&mut state, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        failed(&mut state, "other", Fault::Refusal, Retry::AfterChange);
+        failed(&mut state, "other", Fault::Ours, Retry::BackOff);
+        let (one, other) = (&state.cas[&ca("one")], &state.cas[&ca("other")]);
+        assert_eq!((one.attempts.failures, one.attempts.not_before), (1, Some(at(5000))));
+        assert_eq!((other.attempts.failures, other.attempts.not_before), (1, None));
+        assert_eq!((other.fault, state.ours.failures), (Some(Fault::Refusal), 1));
+        assert_eq!((state.attempts.failures, state.attempts.since), (3, Some(at(1000))));
+        assert_eq!(state.attempts.not_before, None, "the last failure's");
+    }
+
+    #[test]
+    fn another_wish_begins_all_ladders_anew_and_the_word_of_each_ca_holds_for_any() {
+        let mut state = CertificateState::default();
+        failed(&mut state, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        failed(&mut state, "one", Fault::Ours, Retry::BackOff);
+        state.begin(Some("a"), Some(&ca("one")));
+        assert_eq!((state.cas[&ca("one")].attempts.failures, state.ours.failures), (1, 1));
+        state.begin(Some("b"), Some(&ca("one")));
+        let attempts = &state.cas[&ca("one")].attempts;
+        assert_eq!((attempts.failures, attempts.not_before), (0, Some(at(5000))));
+        assert_eq!((state.ours.failures, state.attempts.failures), (0, 2));
+    }
+
+    #[test]
+    fn a_ca_of_another_directory_is_another_one() {
+        let mut state = CertificateState::default();
+        failed(&mut state, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        assert_eq!(state.tries(Fault::Outage, "https://ca/other").not_before, None);
+    }
+
+    #[test]
+    fn a_success_forgets_all_but_the_word_of_the_other_cas_while_it_holds() {
+        let mut state = CertificateState::default();
+        failed(&mut state, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        failed(&mut state, "two", Fault::Outage, Retry::BackOff);
+        failed(&mut state, "three", Fault::Outage, Retry::NotBefore(at(5000)));
+        let done = |mut state: CertificateState, now| {
+            state.succeed(at(now));
+            state
+        };
+        let before = done(state.clone(), 4999);
+        let names: Vec<&str> = before.cas.keys().map(CaName::as_str).collect();
+        assert_eq!(names, ["one"]);
+        let one = &before.cas[&ca("one")];
+        assert_eq!((one.attempts.failures, one.attempts.not_before), (0, Some(at(5000))));
+        assert_eq!((before.attempts, before.ours), Default::default());
+        assert!(done(state, 5000).cas.is_empty());
+    }
+
+    #[test]
+    fn what_a_version_wrote_that_knew_one_ca_is_taken_over() {
+        let mut written = CertificateState::default();
+        failed(&mut written, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        written.cas.clear();
+        let mut state = written.clone();
+        state.adopt();
+        assert_eq!(state.cas[&ca("one")].attempts, written.attempts);
+        let known = state.clone();
+        state.adopt();
+        assert_eq!(state, known, "once");
+        let mut state = CertificateState { attempted_ca: None, ..written.clone() };
+        state.adopt();
+        assert_eq!(state.ours, written.attempts);
     }
 }

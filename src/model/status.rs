@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint, Identifier, TargetName,
-    Timestamp,
+    CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint, Identifier, StandIn,
+    TargetName, Timestamp,
 };
 
 /// The number of this form; a field may be added without a new one, never taken away.
@@ -134,6 +134,12 @@ pub struct CertificateStatus {
     pub issuer: Option<String>,
     /// The CA it came from.
     pub ca: Option<CaName>,
+    /// The CA that last failed to give another, if one did.
+    #[serde(default)]
+    pub failing_ca: Option<CaName>,
+    /// Why it did not come from the first CA of the list, if it did not.
+    #[serde(default)]
+    pub stand_in: Option<StandIn>,
     /// Its label in the store.
     pub generation: Option<String>,
     /// When it becomes due.

@@ -177,6 +177,7 @@ impl Observer for LogObserver {
     fn observe(&self, event: &Event) {
         match event {
             Event::RenewalStarted { .. }
+            | Event::StandInAsked { .. }
             | Event::OrderResumed { .. }
             | Event::Renewed { .. }
             | Event::RenewalFailed { .. } => log_renewal(event),
@@ -225,11 +226,15 @@ fn log_renewal(event: &Event) {
         Event::RenewalStarted { certificate, ca, reason } => {
             info!(%certificate, %ca, reason = reason.as_str(), "renewal begins");
         }
+        Event::StandInAsked { certificate, ca, stands_in_for, reason } => {
+            let reason = reason.as_str();
+            warn!(%certificate, %ca, %stands_in_for, reason, "a stand-in is asked");
+        }
         Event::OrderResumed { certificate, order_url } => {
             info!(%certificate, order_url = order_url.as_str(), "order of an earlier run goes on");
         }
-        Event::Renewed { certificate, generation, sha256, not_after } => {
-            info!(%certificate, %generation, %sha256, %not_after, "certificate renewed");
+        Event::Renewed { certificate, ca, generation, sha256, not_after } => {
+            info!(%certificate, %ca, %generation, %sha256, %not_after, "certificate renewed");
         }
         Event::RenewalFailed { certificate, failure, retry_at } => {
             let (code, reason) = (failure.code.as_str(), failure.message.as_str());
@@ -396,6 +401,7 @@ mod tests {
     fn a_renewal_is_logged_with_what_identifies_it() {
         let event = Event::Renewed {
             certificate: "api".parse().unwrap(),
+            ca: "lab".parse().unwrap(),
             generation: Generation(2),
             sha256: "ab".repeat(32).try_into().unwrap(),
             not_after: Timestamp::EPOCH,
@@ -403,8 +409,24 @@ mod tests {
         let text = logged(LogFormat::Json, "info", &[event]);
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["generation"]), (&"INFO".into(), &"0002".into()));
-        assert_eq!(line["sha256"], "ab".repeat(32));
+        assert_eq!((&line["sha256"], &line["ca"]), (&"ab".repeat(32).into(), &"lab".into()));
         assert_eq!(line["not_after"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn that_a_stand_in_is_asked_is_a_warning_with_its_reason() {
+        let event = Event::StandInAsked {
+            certificate: "api".parse().unwrap(),
+            ca: "zerossl".parse().unwrap(),
+            stands_in_for: "letsencrypt".parse().unwrap(),
+            reason: "letsencrypt failed, and little of the life is left".into(),
+        };
+        let text = logged(LogFormat::Text, "info", &[event]);
+        assert_eq!(
+            text.trim_end().split_once(' ').unwrap().1.trim_start(),
+            "WARN a stand-in is asked certificate=api ca=zerossl stands_in_for=letsencrypt \
+             reason=\"letsencrypt failed, and little of the life is left\""
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use crate::model::{
-    CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState, Health,
-    RenewalCondition, StatusDocument, TargetStatus, Timestamp, escaped,
+    CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState,
+    Health, RenewalCondition, StatusDocument, TargetStatus, Timestamp, escaped,
 };
 
 use super::span;
@@ -58,6 +58,7 @@ pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
         text.push('\n');
         text.extend(troubles);
     }
+    text.push_str(&stand_ins(status));
     if let Some(notice) = status.notices.iter().find(|it| it.code == "agent.deployer") {
         text.push_str(&format!("\nDeployment: {}.\n", escaped(&notice.message)));
     }
@@ -67,6 +68,17 @@ pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
         );
     }
     text
+}
+
+/// A line for each certificate that did not come from the first CA of its list.
+fn stand_ins(status: &StatusDocument) -> String {
+    let lines = status.certificates.iter().filter_map(|certificate| {
+        let it = certificate.stand_in.as_ref()?;
+        let (name, reason) = (&certificate.name, escaped(&it.reason));
+        Some(format!("{name}: from the stand-in {}: {reason}\n", it.ca))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn rows(status: &StatusDocument, now: Timestamp, look: Look) -> String {
@@ -136,7 +148,7 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
         ("error", status.last_error.as_deref().map(escaped)),
         ("error code", status.error_code.clone()),
         ("hint", status.hint.as_deref().map(escaped)),
-        ("ca", status.ca.as_ref().map(ToString::to_string)),
+        ("ca", status.ca.as_ref().map(|it| of_ca(it, status))),
         ("issuer", status.issuer.as_deref().map(escaped)),
         ("serial", status.serial.clone()),
         ("sha256", status.sha256.map(|it| it.to_string())),
@@ -153,6 +165,19 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
     }
     push_files(&mut text, status.condition, files);
     text
+}
+
+/// The CA, and why it is not the first of the list, if it is not.
+fn of_ca(ca: &CaName, status: &CertificateStatus) -> String {
+    match &status.stand_in {
+        Some(it) if it.ca == *ca => format!(
+            "{ca}, a stand-in for {} since {}: {}",
+            it.stands_in_for,
+            it.since,
+            escaped(&it.reason)
+        ),
+        _ => ca.to_string(),
+    }
 }
 
 fn push_target(text: &mut String, target: &TargetStatus, now: Timestamp) {

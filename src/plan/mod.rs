@@ -8,6 +8,7 @@
 //!
 //! Finding the facts and doing what was decided: [`crate::lifecycle`].
 
+pub mod authority;
 pub mod backoff;
 mod deployment;
 mod key;
@@ -15,12 +16,13 @@ mod renewal;
 pub mod revocation;
 pub mod suggestion;
 
+pub use authority::{Candidate, Choice, PassedBy};
 pub use deployment::{
     DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
 };
 pub use key::{KeyChoice, NotReused, decide as decide_key};
 pub use renewal::{
-    Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, Withdrawn,
+    Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, Withdrawn, choose,
     decide as decide_renewal,
 };
 
@@ -31,6 +33,8 @@ use crate::model::{TargetName, Timestamp};
 pub struct Plan {
     /// At the CA.
     pub renewal: Renewal,
+    /// Which CA is asked, where one is.
+    pub choice: Option<Choice>,
     /// At each target.
     pub deployments: Vec<(TargetName, Deployment)>,
     /// When somebody is asked about what is held; `None` if nobody is.
@@ -81,7 +85,8 @@ mod tests {
         let target = |name: &str, deployment| (name.parse().unwrap(), deployment);
         let waiting = Deployment::BackOff { until: at(30), reason: DeployReason::NotServed };
         let served = Deployment::Served { look_at: at(90) };
-        let plan = |deployments| Plan { renewal: keep.clone(), deployments, poll_at: None };
+        let plan =
+            |deployments| Plan { renewal: keep.clone(), choice: None, deployments, poll_at: None };
 
         let quiet = plan(vec![target("a", served), target("b", waiting)]);
         assert_eq!((quiet.wake_at(), quiet.is_due()), (at(30), false));

@@ -5,7 +5,8 @@
 //! Asked in this order; the first that applies gives the reason that operators see in `plan`,
 //! `status` and the log.
 //!
-//! 1. a certificate of a real CA is never replaced by one of a CA for tests: blocked
+//! 1. a certificate of a real CA is never replaced by one of a CA for tests, unless a human allows
+//!    it: such CAs are not asked, and where there are no others it is blocked
 //! 2. an order is under way: it goes on, since the CA may have filled it already
 //! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
 //! 4. identifiers, kind of key, CA, profile or chain are not as wanted
@@ -22,13 +23,16 @@
 //!
 //! # Not here
 //!
-//! The ladder's pauses ([`super::backoff`]); doing it ([`crate::lifecycle`]).
+//! Which CA is asked ([`super::authority`]); the ladder's pauses ([`super::backoff`]); doing it
+//! ([`crate::lifecycle`]).
 
 use std::fmt;
 use std::time::Duration;
 
+use super::authority::{Candidate, Choice, Pauses, Stakes, Turn, turn};
 use crate::model::{
-    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Timestamp, Validity,
+    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Share, Timestamp,
+    Validity,
 };
 
 /// A life under this counts as short: half of it is kept in reserve, not a third.
@@ -47,14 +51,14 @@ const SHORTEST_KEEP: Duration = Duration::from_secs(10);
 pub struct Observed<'a> {
     /// What is held.
     pub holding: Holding<'a>,
-    /// The wanted CAs as configured now, in the order of preference.
-    pub cas: &'a [WantedCa],
-    /// How earlier tries went.
-    pub attempts: &'a Attempts,
-    /// Whether those tries were for what is wanted now.
+    /// The wanted CAs as configured now, in the order of preference, with what is known of each.
+    pub cas: &'a [Candidate<'a>],
+    /// Failures that kept us from asking any of them.
+    pub ours: &'a Attempts,
+    /// Whether all those tries were for what is wanted now.
     pub attempts_are_for_this: bool,
-    /// Whether the journal knows an order that is not yet stored.
-    pub order_under_way: bool,
+    /// The share of life left under which health is a warning.
+    pub warning: Share,
     /// The moment chosen in the CA's suggested window.
     pub selected_renewal: Option<Timestamp>,
     /// The chain that is held.
@@ -110,25 +114,41 @@ pub enum Asked {
     ByTime,
     /// A human, for this certificate: the ladder does not count.
     ByName,
+    /// The same, and a CA for tests may replace what came from a real one.
+    Untrusted,
     /// A human, for what its targets do not serve yet; nothing at the CA.
     DeployPending,
     /// A human, for all its targets, whatever they serve; nothing at the CA.
     Redeploy,
     /// A human, for this certificate, due or not.
     Forced,
+    /// The same, and a CA for tests may replace what came from a real one.
+    ForcedUntrusted,
 }
 
 impl Asked {
     /// Whether this can lead to an order.
     #[must_use]
     pub const fn may_renew(self) -> bool {
-        matches!(self, Self::ByTime | Self::ByName | Self::Forced)
+        !matches!(self, Self::DeployPending | Self::Redeploy)
+    }
+
+    /// Whether it is to be renewed, due or not.
+    #[must_use]
+    pub const fn is_forced(self) -> bool {
+        matches!(self, Self::Forced | Self::ForcedUntrusted)
+    }
+
+    /// Whether a certificate of a CA for tests may replace one of a real CA.
+    #[must_use]
+    pub const fn allows_untrusted(self) -> bool {
+        matches!(self, Self::Untrusted | Self::ForcedUntrusted)
     }
 
     /// Whether targets are handed the certificate whatever they serve.
     #[must_use]
     pub const fn redeploys(self) -> bool {
-        matches!(self, Self::Redeploy | Self::Forced)
+        matches!(self, Self::Redeploy) || self.is_forced()
     }
 }
 
@@ -247,44 +267,71 @@ pub fn decide(
     asked: Asked,
     now: Timestamp,
 ) -> Renewal {
-    if let Some(ca) = test_ca_in_the_way(observed) {
-        return Renewal::Blocked { until: None, reason: Reason::TestCa(ca) };
+    let allowed = allowed(observed, asked);
+    if let ([], Some(first)) = (allowed.as_slice(), observed.cas.first()) {
+        let reason = Reason::TestCa(first.ca.name.clone());
+        return Renewal::Blocked { until: None, reason };
     }
-    if observed.order_under_way {
-        return attempt(Reason::OrderUnderWay, observed, asked, now);
+    let reason = match need(spec, observed, asked, now) {
+        _ if allowed.iter().any(|it| it.has_order) => Reason::OrderUnderWay,
+        Need::Now(reason) => reason,
+        Need::At(renew_at, reason) if now < renew_at => return Renewal::Keep { renew_at, reason },
+        Need::At(_, reason) => reason,
+    };
+    if let Some(until) = waits_for_us(observed, asked, now) {
+        return waiting(until, observed.ours.needs_change, reason);
     }
+    match turn(&allowed, &stakes(spec, observed, asked, now), now) {
+        Some(Turn::Wait { until, needs_change }) => waiting(until, needs_change, reason),
+        Some(Turn::Ask(_)) | None => Renewal::Issue(reason),
+    }
+}
+
+/// The CA that an order for `spec` is placed at, or gone on with, at `now`; `None` if none is asked.
+#[must_use]
+pub fn choose(
+    spec: &CertificateSpec,
+    observed: &Observed<'_>,
+    asked: Asked,
+    now: Timestamp,
+) -> Option<Choice> {
+    match turn(&allowed(observed, asked), &stakes(spec, observed, asked, now), now)? {
+        Turn::Ask(choice) => Some(choice),
+        Turn::Wait { .. } => None,
+    }
+}
+
+/// How pressing an order is.
+enum Need {
+    /// It is due, whatever the time.
+    Now(Reason),
+    /// It is due from this moment on.
+    At(Timestamp, Reason),
+}
+
+fn need(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Need {
     let held = match &observed.holding {
-        Holding::Nothing => return attempt(Reason::Missing, observed, asked, now),
-        Holding::Unreadable(why) => {
-            return attempt(Reason::Unreadable((*why).to_owned()), observed, asked, now);
-        }
+        Holding::Nothing => return Need::Now(Reason::Missing),
+        Holding::Unreadable(why) => return Need::Now(Reason::Unreadable((*why).to_owned())),
         Holding::Certificate(held) if held.is_placeholder() => {
-            return attempt(Reason::Placeholder, observed, asked, now);
+            return Need::Now(Reason::Placeholder);
         }
         Holding::Certificate(held) => held,
     };
     if let Some(reason) = difference(spec, held, observed.cas) {
-        return attempt(reason, observed, asked, now);
+        return Need::Now(reason);
     }
     if let (Some(preferred), HeldChain::Other) = (&spec.preferred_chain, observed.chain) {
-        return attempt(Reason::ChainChanged(preferred.clone()), observed, asked, now);
+        return Need::Now(Reason::ChainChanged(preferred.clone()));
     }
-    if let Some(withdrawn) = observed.withdrawn {
-        let reason = match withdrawn {
-            Withdrawn::Revoked => Reason::Revoked,
-            Withdrawn::ToBeRevoked => Reason::ToBeRevoked,
-        };
-        return attempt(reason, observed, asked, now);
-    }
-    if asked == Asked::Forced {
-        return attempt(Reason::Forced, observed, asked, now);
+    match observed.withdrawn {
+        Some(Withdrawn::Revoked) => return Need::Now(Reason::Revoked),
+        Some(Withdrawn::ToBeRevoked) => return Need::Now(Reason::ToBeRevoked),
+        None if asked.is_forced() => return Need::Now(Reason::Forced),
+        None => {}
     }
     let (renew_at, reason) = due_at(&held.leaf, observed.selected_renewal);
-    let renew_at = renew_at.max(fresh_until(held, &reason, now));
-    if now < renew_at {
-        return Renewal::Keep { renew_at, reason };
-    }
-    attempt(reason, observed, asked, now)
+    Need::At(renew_at.max(fresh_until(held, &reason, now)), reason)
 }
 
 /// The moment `leaf` becomes due, and the rule that says so.
@@ -322,14 +369,40 @@ fn fresh_until(held: &Held, reason: &Reason, now: Timestamp) -> Timestamp {
     })
 }
 
-fn test_ca_in_the_way(observed: &Observed<'_>) -> Option<CaName> {
-    let Holding::Certificate(held) = &observed.holding else { return None };
-    let held_is_real = held.origin.as_ref().is_some_and(|it| !it.test);
-    let wanted = observed.cas.first()?;
-    (held_is_real && !held.is_placeholder() && wanted.test).then(|| wanted.name.clone())
+/// The CAs that may be asked: those for tests only where nothing of a real one would be replaced, or
+/// a human allows it.
+fn allowed<'a>(observed: &Observed<'a>, asked: Asked) -> Vec<Candidate<'a>> {
+    let is_real = match &observed.holding {
+        Holding::Certificate(held) => {
+            !held.is_placeholder() && held.origin.as_ref().is_some_and(|it| !it.test)
+        }
+        Holding::Nothing | Holding::Unreadable(_) => false,
+    };
+    let keeps_real = is_real && !asked.allows_untrusted();
+    observed.cas.iter().filter(|it| !(keeps_real && it.ca.test)).copied().collect()
 }
 
-fn difference(spec: &CertificateSpec, held: &Held, cas: &[WantedCa]) -> Option<Reason> {
+/// What hangs on the choice of a CA.
+fn stakes(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Stakes {
+    let pauses = match asked {
+        _ if !observed.attempts_are_for_this => Pauses::OfAnotherWish,
+        Asked::ByTime => Pauses::Heeded,
+        _ => Pauses::PassedBy,
+    };
+    let held = match &observed.holding {
+        Holding::Certificate(held) if !held.is_placeholder() => Some(held),
+        _ => None,
+    };
+    let is_of_use = |held: &&&Held| {
+        !held.leaf.validity.has_expired(now)
+            && observed.withdrawn != Some(Withdrawn::Revoked)
+            && spec.identifier_set().is_subset(&held.leaf.identifiers)
+    };
+    let life = held.filter(is_of_use).map(|it| it.leaf.validity);
+    Stakes { life, warning: observed.warning, pauses }
+}
+
+fn difference(spec: &CertificateSpec, held: &Held, cas: &[Candidate<'_>]) -> Option<Reason> {
     let wanted = spec.identifier_set();
     if let Some(missing) = wanted.difference(&held.leaf.identifiers).next() {
         return Some(Reason::IdentifierMissing(missing.clone()));
@@ -343,26 +416,32 @@ fn difference(spec: &CertificateSpec, held: &Held, cas: &[WantedCa]) -> Option<R
     origin_difference(spec, held.origin.as_ref()?, cas)
 }
 
-fn origin_difference(spec: &CertificateSpec, origin: &Origin, cas: &[WantedCa]) -> Option<Reason> {
-    let Some(ca) = cas.iter().find(|it| it.name == origin.ca) else {
-        return cas.first().map(|wanted| Reason::CaChanged(wanted.name.clone()));
+/// A certificate of any CA on the list is as good as one of the first: see [`super::authority`].
+fn origin_difference(
+    spec: &CertificateSpec,
+    origin: &Origin,
+    cas: &[Candidate<'_>],
+) -> Option<Reason> {
+    let Some(listed) = cas.iter().find(|it| it.ca.name == origin.ca) else {
+        return cas.first().map(|wanted| Reason::CaChanged(wanted.ca.name.clone()));
     };
-    if ca.directory != origin.directory {
+    if listed.ca.directory != origin.directory {
         return Some(Reason::DirectoryChanged);
     }
     (spec.profile != origin.profile).then_some(Reason::ProfileChanged)
 }
 
-fn attempt(reason: Reason, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Renewal {
-    let attempts = observed.attempts;
-    if let Some(until) = attempts.forbidden_until(now) {
-        return Renewal::BackOff { until, reason };
-    }
-    let waits = asked == Asked::ByTime && observed.attempts_are_for_this;
-    match attempts.waits_until(now).filter(|_| waits) {
-        Some(until) if attempts.needs_change => Renewal::Blocked { until: Some(until), reason },
-        Some(until) => Renewal::BackOff { until, reason },
-        None => Renewal::Issue(reason),
+/// Until when our own side's failures keep us from asking any CA.
+fn waits_for_us(observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Option<Timestamp> {
+    let heeded = asked == Asked::ByTime && observed.attempts_are_for_this;
+    observed.ours.waits_until(now).filter(|_| heeded)
+}
+
+const fn waiting(until: Timestamp, needs_change: bool, reason: Reason) -> Renewal {
+    if needs_change {
+        Renewal::Blocked { until: Some(until), reason }
+    } else {
+        Renewal::BackOff { until, reason }
     }
 }
 

@@ -52,6 +52,16 @@ impl Key {
         Self(format!("certificates/{name}/{file}"))
     }
 
+    /// The document `file` of the order of a certificate that was set aside for `ca`.
+    pub(super) fn set_aside(name: &CertificateName, ca: &CaName, file: &'static str) -> Self {
+        Self(format!("{}{ca}/{file}", Self::all_set_aside(name)))
+    }
+
+    /// What the keys of all orders of a certificate begin with that were set aside.
+    pub(super) fn all_set_aside(name: &CertificateName) -> String {
+        format!("certificates/{name}/aside/")
+    }
+
     /// The document `file` of the account at `ca`.
     pub(super) fn account(ca: &CaName, file: &'static str) -> Self {
         Self(format!("accounts/{ca}/{file}"))

@@ -27,6 +27,8 @@ const FORMER_ACCOUNT_KEY: &str = "former_key.pem";
 const ORDER: &str = "order.json";
 /// The key it is for.
 const PENDING_KEY: &str = "next/privkey.pem";
+/// The key of an order that was set aside.
+const KEY_SET_ASIDE: &str = "privkey.pem";
 
 #[async_trait]
 impl KeyVault for Store {
@@ -174,6 +176,46 @@ impl Journal for Store {
         record: &OrderRecord,
     ) -> Result<(), StorageError> {
         self.save_json(&Key::certificate(certificate, ORDER), record).await
+    }
+
+    async fn set_order_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        let Some((record, key)) = self.load_order(certificate).await? else { return Ok(()) };
+        let place = |file| Key::set_aside(certificate, &record.ca, file);
+        self.remove(&place(ORDER)).await?;
+        self.save_bytes(&place(KEY_SET_ASIDE), key.secret_pem().as_bytes()).await?;
+        self.save_json(&place(ORDER), &record).await?;
+        crash::point("store.order_set_aside");
+        self.close_order(certificate).await
+    }
+
+    async fn take_up_order(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<(), StorageError> {
+        let place = |file| Key::set_aside(certificate, ca, file);
+        let record: Option<OrderRecord> = self.load_json(&place(ORDER)).await?;
+        let pem = self.load_bytes(&place(KEY_SET_ASIDE)).await?;
+        if let (Some(record), Some(Ok(key))) = (record, pem.map(|it| PrivateKey::from_pem(&it))) {
+            self.save_pending_key(certificate, &key).await?;
+            self.save_order(certificate, &record).await?;
+            crash::point("store.order_taken_up");
+        }
+        self.remove(&place(ORDER)).await?;
+        self.remove(&place(KEY_SET_ASIDE)).await
+    }
+
+    async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        let prefix = Key::all_set_aside(certificate);
+        let listed = self.engine.list(&prefix).await.map_err(|source| StorageError {
+            action: "list",
+            place: format!("private/{prefix}"),
+            source: source.into(),
+        })?;
+        for key in &listed {
+            self.remove(key).await?;
+        }
+        Ok(())
     }
 
     async fn leftovers(&self) -> Result<Vec<PresentedRecord>, StorageError> {
@@ -368,6 +410,34 @@ mod tests {
         world.store.save_pending_key(&name(), &key()).await.unwrap();
         world.store.save_order(&name(), &order()).await.unwrap();
         world.store.save_pending_key(&name(), &key()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_set_aside_is_taken_up_for_its_own_ca_alone_or_forgotten() {
+        let world = World::new().await;
+        let other: CaName = "other".parse().unwrap();
+        world.store.set_order_aside(&name()).await.unwrap();
+        let first = key();
+        world.store.save_pending_key(&name(), &first).await.unwrap();
+        world.store.save_order(&name(), &order()).await.unwrap();
+        world.store.set_order_aside(&name()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+        world.store.save_pending_key(&name(), &key()).await.unwrap();
+        let second = OrderRecord { ca: other.clone(), ..order() };
+        world.store.save_order(&name(), &second).await.unwrap();
+        world.store.set_order_aside(&name()).await.unwrap();
+
+        let world = world.reopened().await;
+        world.store.take_up_order(&name(), &ca()).await.unwrap();
+        let (record, read) = world.store.load_order(&name()).await.unwrap().unwrap();
+        assert_eq!((record, read.secret_pem()), (order(), first.secret_pem()));
+        // There is none a second time, and what is on its way stays.
+        world.store.take_up_order(&name(), &ca()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_some());
+        world.store.forget_set_aside(&name()).await.unwrap();
+        world.store.close_order(&name()).await.unwrap();
+        world.store.take_up_order(&name(), &other).await.unwrap();
         assert!(world.store.load_order(&name()).await.unwrap().is_none());
     }
 

@@ -260,15 +260,22 @@ fn the_default_ca_comes_from_the_environment_before_the_file() {
 }
 
 #[test]
-fn a_stand_in_that_is_not_asked_yet_is_not_passed_over_in_silence() {
-    let workspace = Workspace::with(&format!(
-        "{TERMS}[[certificate]]\ndomains = [\"a.example\"]\n\
-         ca = [\"letsencrypt\", \"letsencrypt-staging\"]\n{QUIET}"
-    ));
+fn cas_for_tests_and_real_ones_in_one_list_are_warned_of() {
+    let warnings = |list: &str| {
+        let certificate = format!("[[certificate]]\ndomains = [\"a.example\"]\nca = [{list}]\n");
+        Workspace::with(&format!("{TERMS}{certificate}{QUIET}")).warnings()
+    };
     assert_eq!(
-        workspace.warnings(),
-        "renewd.toml:4: certificate.ca: only letsencrypt is asked: stand-ins come with a later version\n"
+        warnings("\"letsencrypt\", \"letsencrypt-staging\""),
+        "renewd.toml:4: certificate.ca: letsencrypt-staging is for tests: it stands in only while \
+         no certificate of a real CA is held\n  hint: name real CAs alone, or CAs for tests alone\n"
     );
+    assert_eq!(
+        warnings("\"letsencrypt-staging\", \"letsencrypt\""),
+        "renewd.toml:4: certificate.ca: letsencrypt-staging is for tests: it is asked no more once \
+         letsencrypt has given a certificate\n  hint: name real CAs alone, or CAs for tests alone\n"
+    );
+    assert_eq!(warnings("\"letsencrypt\", \"sslcom\""), "");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod providers;
 mod requests;
 mod revocation;
 mod site;
+mod standins;
 mod supervision;
 mod telling;
 mod truths;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::curl::curl;
 use super::files::{write, write_secret};
+use super::front::Front;
 use super::port::free_port;
 use super::process::Running;
 use super::programs::Peers;
@@ -119,6 +120,13 @@ impl Pebble {
         let dns = start_dns(ports, folder.path())?;
         let process = start_pebble(options, ports, folder.path())?;
         Some(Self { process, _dns: dns, options: options.clone(), ports, root_pem, folder })
+    }
+
+    /// A front before it, which the CA is reached by at the front's own directory URL.
+    #[must_use]
+    #[track_caller]
+    pub fn front(&self) -> Front {
+        Front::start((Ipv4Addr::LOCALHOST, self.ports.acme).into(), self.folder.path())
     }
 
     /// The URL of its directory.

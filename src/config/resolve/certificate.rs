@@ -217,14 +217,30 @@ fn cas(
         } else if cas.contains(&at.value) {
             faults.push(at.fault(format!("{} stands here a second time", at.value)));
         } else {
-            if let [first] = cas.as_slice() {
-                let message = format!("only {first} is asked: stand-ins come with a later version");
-                faults.push(at.fault(message).severity(Severity::Warning));
-            }
+            faults.extend(mixture(&at, cas.first(), edges));
             cas.push(at.value);
         }
     }
     cas
+}
+
+/// That `at` is for tests and `first` is not, or the reverse.
+fn mixture(at: &At<CaName>, first: Option<&CaName>, edges: &Edges<'_>) -> Option<Fault> {
+    let is_test = |name| edges.cas.get(name).map(Ca::is_test);
+    let first = first?;
+    let message = match (is_test(&at.value)?, is_test(first)?) {
+        (true, false) => format!(
+            "{} is for tests: it stands in only while no certificate of a real CA is held",
+            at.value
+        ),
+        (false, true) => format!(
+            "{first} is for tests: it is asked no more once {} has given a certificate",
+            at.value
+        ),
+        _ => return None,
+    };
+    let hint = "name real CAs alone, or CAs for tests alone";
+    Some(at.fault(message).hint(hint).severity(Severity::Warning))
 }
 
 /// What CAs whose rules are known would refuse is a fault already here.

@@ -42,6 +42,8 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         sha256: Some(Fingerprint::try_from("ab".repeat(32)).unwrap()),
         issuer: Some("Example Issuing CA R1".into()),
         ca: Some("letsencrypt".parse().unwrap()),
+        failing_ca: None,
+        stand_in: None,
         generation: Some("0002".into()),
         explanation_url: None,
         renew_at: Some(not_before.saturating_add(life / 3 * 2)),

@@ -148,7 +148,7 @@ pub fn troubles(status: &StatusDocument, settings: &AlertSettings, now: Timestam
         let mut kinds = facts.of_what_is_held();
         match facts.shared_cause() {
             Some(kind) => {
-                let ca = certificate.ca.as_ref().map_or_else(String::new, ToString::to_string);
+                let ca = facts.asked_ca().map_or_else(String::new, ToString::to_string);
                 by_ca.entry((kind, ca)).or_default().push(facts.clone());
             }
             None => kinds.extend(facts.of_the_renewal()),
@@ -194,6 +194,11 @@ impl<'a> Facts<'a> {
             _ if self.is_within(self.settings.warning) => vec![AlertType::CertificateExpiring],
             _ => Vec::new(),
         }
+    }
+
+    /// The CA that gives no other certificate; what is held may have come from elsewhere.
+    fn asked_ca(&self) -> Option<&CaName> {
+        self.status.failing_ca.as_ref().or(self.status.ca.as_ref())
     }
 
     fn of_the_renewal(&self) -> Option<AlertType> {
@@ -343,13 +348,14 @@ fn of_ca(kind: AlertType, members: &[Facts<'_>], host: &str) -> Option<Trouble> 
         return None;
     }
     let first = members.first()?;
-    let ca = first.status.ca.clone();
+    let ca = first.asked_ca().cloned();
     let key = ca.as_ref().map_or_else(|| kind.to_string(), |ca| format!("{kind}/{ca}"));
     Some(Trouble {
         severity: members.iter().map(|it| it.severity(kind)).max().unwrap_or(Health::Warning),
         key,
         title: wording::of_ca(kind, ca.as_ref(), members.len(), first.status.last_error.as_deref()),
         certificate: None,
+        ca,
         affected: members.iter().map(|it| it.status.name.clone()).collect(),
         since: members.iter().filter_map(|it| it.status.since).min(),
         attempts: members.iter().map(|it| it.status.failures).max().unwrap_or_default(),

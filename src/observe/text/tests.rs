@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::Notice;
+use crate::model::{Fingerprint, Notice, StandIn};
 use crate::observe::alert::testing::{
     DAY, failing, failing_target, missing, served, start, status,
 };
@@ -73,6 +73,29 @@ critical: wildcard.example.net: the CA refused the order [acme.caa]
 fn a_table_has_a_line_for_each_certificate_and_an_entry_for_each_trouble() {
     let text = table(&mixed(), start(), Look { color: false, width: 120 });
     assert_eq!(text, format!("{TABLE}{TROUBLES}"), "\n{text}");
+}
+
+#[test]
+fn that_a_certificate_came_from_a_stand_in_is_said_with_the_reason() {
+    let stand_in = StandIn {
+        certificate: Fingerprint::try_from("ab".repeat(32)).unwrap(),
+        ca: "zerossl".parse().unwrap(),
+        stands_in_for: "letsencrypt".parse().unwrap(),
+        reason: "letsencrypt failed, and little of the life is left".into(),
+        since: start(),
+    };
+    let certificate = CertificateStatus {
+        ca: Some(stand_in.ca.clone()),
+        stand_in: Some(stand_in),
+        ..served("api", DAY, 90 * DAY)
+    };
+    let told =
+        "\napi: from the stand-in zerossl: letsencrypt failed, and little of the life is left\n";
+    let text = table(&status(vec![certificate.clone()]), start(), Look::default());
+    assert!(text.ends_with(told), "{text}");
+    let files = Files { current: Path::new("/certs/api/current"), paired: None };
+    let text = show(&certificate, files, start(), Look::default());
+    assert!(text.contains("zerossl, a stand-in for letsencrypt since "), "{text}");
 }
 
 #[test]

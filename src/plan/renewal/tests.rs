@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Failure, Fingerprint, Generation, Retry, Validity};
+use crate::model::{CaState, Failure, Fault, Fingerprint, Generation, Retry, Validity};
 
 use super::*;
 
@@ -71,7 +71,9 @@ fn issued_on(number: u64, days: u64) -> Held {
 struct World {
     held: Option<Held>,
     cas: Vec<WantedCa>,
+    /// At the first of them.
     attempts: Attempts,
+    ours: Attempts,
     attempts_are_for_this: bool,
     order_under_way: bool,
     selected_renewal: Option<Timestamp>,
@@ -85,6 +87,7 @@ fn world(held: Option<Held>) -> World {
         held,
         cas: vec![lab()],
         attempts: Attempts::default(),
+        ours: Attempts::default(),
         attempts_are_for_this: true,
         order_under_way: false,
         selected_renewal: None,
@@ -95,19 +98,41 @@ fn world(held: Option<Held>) -> World {
 }
 
 fn decided(world: &World, asked: Asked, now: Timestamp) -> Renewal {
+    observed(world, |spec, observed| decide(spec, observed, asked, now))
+}
+
+/// The CA that is asked.
+fn chosen(world: &World, asked: Asked, now: Timestamp) -> Option<String> {
+    observed(world, |spec, observed| choose(spec, observed, asked, now)).map(|it| it.ca.to_string())
+}
+
+fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> T) -> T {
     let holding = world.held.as_ref().map_or(Holding::Nothing, Holding::Certificate);
+    let known = CaState {
+        attempts: world.attempts.clone(),
+        fault: Some(Fault::Outage),
+        ..CaState::default()
+    };
+    let candidate = |(index, ca)| Candidate {
+        ca,
+        known: (index == 0).then_some(&known),
+        refused_until: None,
+        has_order: index == 0 && world.order_under_way,
+        was_just_asked: false,
+    };
+    let cas: Vec<Candidate<'_>> = world.cas.iter().enumerate().map(candidate).collect();
     let observed = Observed {
         holding,
-        cas: &world.cas,
-        attempts: &world.attempts,
+        cas: &cas,
+        ours: &world.ours,
         attempts_are_for_this: world.attempts_are_for_this,
-        order_under_way: world.order_under_way,
+        warning: Share::new(1, 4),
         selected_renewal: world.selected_renewal,
         chain: world.chain,
         withdrawn: world.withdrawn,
     };
     let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
-    decide(&spec, &observed, asked, now)
+    look(&spec, &observed)
 }
 
 #[track_caller]
@@ -250,6 +275,92 @@ fn a_test_ca_never_replaces_a_real_certificate() {
     assert_eq!(renewed, issue(Reason::LifePassed));
     let placeholder = Held { generation: None, ..held };
     check(&World { cas: staging, ..world(Some(placeholder)) }, day(1), &issue(Reason::Placeholder));
+}
+
+#[test]
+fn a_human_can_let_a_test_ca_replace_a_real_certificate() {
+    let staging = vec![WantedCa { test: true, name: "staging".parse().unwrap(), ..lab() }];
+    let real = World { cas: staging, ..world(Some(held_for(90))) };
+    let changed = Reason::CaChanged("staging".parse().unwrap());
+    for asked in [Asked::Untrusted, Asked::ForcedUntrusted] {
+        assert_eq!(decided(&real, asked, day(1)), issue(changed.clone()));
+        assert_eq!(chosen(&real, asked, day(1)).as_deref(), Some("staging"));
+    }
+    let same = world(Some(held_for(90)));
+    assert_eq!(decided(&same, Asked::ForcedUntrusted, day(1)), issue(Reason::Forced));
+    let kept = decided(&same, Asked::Untrusted, day(1));
+    assert!(matches!(kept, Renewal::Keep { .. }), "nothing is forced: {kept:?}");
+}
+
+#[test]
+fn a_test_ca_stands_in_for_a_real_one_only_where_nothing_real_would_be_replaced() {
+    let staging = WantedCa { test: true, name: "staging".parse().unwrap(), ..lab() };
+    let attempts = failed(Retry::NotBefore(day(100)), 1);
+    let cas = vec![lab(), staging.clone()];
+    let real = World { cas, attempts, ..world(Some(held_for(90))) };
+    let waits = Renewal::BackOff { until: day(100), reason: Reason::LifePassed };
+    check(&real, day(80), &waits);
+    check(&real, day(95), &waits);
+    assert_eq!(chosen(&real, Asked::ByTime, day(80)), None);
+    assert_eq!(chosen(&real, Asked::Untrusted, day(80)).as_deref(), Some("staging"));
+    let nothing = World { held: None, ..real };
+    assert_eq!(chosen(&nothing, Asked::ByTime, day(80)).as_deref(), Some("staging"));
+    // One that is first does not keep a real one from being asked.
+    let turned = World { cas: vec![staging, lab()], ..world(Some(held_for(90))) };
+    check(&turned, day(60), &issue(Reason::LifePassed));
+    assert_eq!(chosen(&turned, Asked::ByTime, day(60)).as_deref(), Some("lab"));
+}
+
+#[test]
+fn a_certificate_of_a_stand_in_is_kept_and_the_first_is_asked_when_it_is_due() {
+    let other = WantedCa { name: "other".parse().unwrap(), ..lab() };
+    let mut held = held_for(90);
+    held.origin.as_mut().unwrap().ca = other.name.clone();
+    let world = World { cas: vec![lab(), other], ..world(Some(held)) };
+    check(&world, day(59), &Renewal::Keep { renew_at: day(60), reason: Reason::LifePassed });
+    check(&world, day(60), &issue(Reason::LifePassed));
+    assert_eq!(chosen(&world, Asked::ByTime, day(60)).as_deref(), Some("lab"));
+}
+
+#[test]
+fn a_certificate_that_is_of_no_use_is_not_waited_with() {
+    let other = WantedCa { name: "other".parse().unwrap(), ..lab() };
+    let mut attempts = failed(Retry::BackOff, 0);
+    attempts.fail(attempts.last.clone().unwrap(), Retry::BackOff, Duration::from_secs(86_400));
+    let of_use = World { cas: vec![lab(), other], attempts, ..world(Some(held_for(90))) };
+    let at = day(60);
+    assert_eq!(chosen(&of_use, Asked::ByTime, at), None);
+    let mut lacks_one = held_for(90);
+    lacks_one.leaf.identifiers = ["example.com".parse().unwrap()].into();
+    let mut has_expired = held_for(90);
+    has_expired.leaf.validity.not_after = day(59);
+    let placeholder = Held { generation: None, ..held_for(90) };
+    for held in [None, Some(lacks_one), Some(has_expired), Some(placeholder)] {
+        let world = World {
+            held,
+            cas: of_use.cas.clone(),
+            attempts: of_use.attempts.clone(),
+            ..world(None)
+        };
+        assert_eq!(chosen(&world, Asked::ByTime, at).as_deref(), Some("other"), "{:?}", world.held);
+    }
+    let revoked = World { withdrawn: Some(Withdrawn::Revoked), ..of_use };
+    assert_eq!(chosen(&revoked, Asked::ByTime, at).as_deref(), Some("other"));
+}
+
+#[test]
+fn our_own_failures_keep_us_from_every_ca() {
+    let other = WantedCa { name: "other".parse().unwrap(), ..lab() };
+    let ours = failed(Retry::BackOff, 1);
+    let world = World { cas: vec![lab(), other], ours, ..world(None) };
+    check(&world, day(60), &Renewal::BackOff { until: day(61), reason: Reason::Missing });
+    check(&world, day(61), &issue(Reason::Missing));
+    assert_eq!(decided(&world, Asked::ByName, day(60)), issue(Reason::Missing));
+    let changed = World { attempts_are_for_this: false, ..world };
+    check(&changed, day(60), &issue(Reason::Missing));
+    let ours = failed(Retry::AfterChange, 1);
+    let needs = World { ours, attempts_are_for_this: true, ..changed };
+    check(&needs, day(60), &Renewal::Blocked { until: Some(day(61)), reason: Reason::Missing });
 }
 
 fn failed(retry: Retry, pause_days: u64) -> Attempts {

@@ -156,6 +156,23 @@ fn a_ca_that_is_down_is_one_trouble_for_all_its_certificates() {
 }
 
 #[test]
+fn the_ca_that_fails_is_told_of_and_not_the_stand_in_that_gave_what_is_held() {
+    let status = CertificateStatus {
+        ca: Some("zerossl".parse().unwrap()),
+        failing_ca: Some("letsencrypt".parse().unwrap()),
+        ..failing(served("a", 60 * DAY, 90 * DAY), 20 * DAY, "ca.unavailable")
+    };
+    let found = all(vec![status]);
+    assert_eq!(found[0].key, "ca.unavailable/letsencrypt");
+    assert_eq!(found[0].ca, Some("letsencrypt".parse().unwrap()));
+    assert!(
+        found[0].title.starts_with("the CA letsencrypt is not available"),
+        "{}",
+        found[0].title
+    );
+}
+
+#[test]
 fn a_ca_that_is_down_for_a_moment_is_nobodys_business() {
     let down = failing(served("a", 60 * DAY, 90 * DAY), DAY, "ca.unavailable");
     assert_eq!(found(vec![down]), []);

@@ -1,0 +1,280 @@
+//! Stand-ins: two real CAs, of which the first is down, too busy or does not want to; and back.
+
+use serde_json::Value;
+
+use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
+#[cfg(feature = "crash-points")]
+use crate::support::run;
+use crate::support::{
+    Endpoint, Finished, Front, Manner, Pebble, PebbleOptions, eventually, free_port, write,
+};
+
+/// A site with a second CA, and a front before the first.
+struct World {
+    site: Site,
+    front: Front,
+    spare: Pebble,
+}
+
+impl World {
+    /// The first CA, `lab`, is behind the front; `spare` stands in. `certificate` are further lines
+    /// of the certificate.
+    fn start(tls: Tls, certificate: &str) -> Self {
+        Self::with(tls, certificate, PebbleOptions::default())
+    }
+
+    /// The same, with a stand-in that behaves as `spare` says.
+    fn with(tls: Tls, certificate: &str, spare: PebbleOptions) -> Self {
+        let proof = if tls == Tls::Store { ProofBy::Webroot } else { ProofBy::Listener };
+        let http_port = free_port();
+        let pebble = PebbleOptions { http_port, ..PebbleOptions::default() };
+        let spare = Pebble::start(&PebbleOptions { http_port, ..spare });
+        let (directory, trust) = (spare.directory(), spare.root_file());
+        let site = Site::with(&SiteOptions {
+            pebble,
+            proof,
+            tls,
+            tables: format!("[ca.spare]\ndirectory = {directory:?}\ntrust = {trust:?}\n"),
+            certificate: format!("ca = [\"lab\", \"spare\"]\n{certificate}"),
+            ..SiteOptions::default()
+        });
+        let front = site.pebble.front();
+        let world = Self { site, front, spare };
+        world.edit(&world.site.pebble.directory(), &world.front.directory());
+        world
+    }
+
+    fn edit(&self, old: &str, new: &str) {
+        let file = self.site.workspace.config_file();
+        let config = std::fs::read_to_string(&file).unwrap();
+        assert!(config.contains(old), "{config}");
+        write(&file, config.replacen(old, new, 1));
+    }
+
+    /// `renewd renew` with these arguments.
+    #[track_caller]
+    fn renew(&self, args: &[&str]) -> Finished {
+        self.site.renewd(&[&["renew"], args].concat())
+    }
+
+    /// A private file of the certificate.
+    #[cfg(feature = "crash-points")]
+    fn private(&self, file: &str) -> std::path::PathBuf {
+        let folder = self.site.workspace.path().join("state/private/certificates");
+        folder.join(NAME).join(file)
+    }
+
+    /// The CA of what is held.
+    fn ca(&self) -> Value {
+        self.site.status()["ca"].clone()
+    }
+
+    /// How many orders the stand-in has seen.
+    fn orders_at_spare(&self) -> usize {
+        self.spare.requests().count(Endpoint::NewOrder)
+    }
+}
+
+fn answering(status: u16, head: &str, problem: &str) -> Manner {
+    Manner::Answering { status, head: head.to_owned(), problem: problem.to_owned() }
+}
+
+#[test]
+fn a_first_certificate_comes_from_the_stand_in_when_connections_to_the_first_ca_are_refused() {
+    let mut world = World::start(Tls::Store, "");
+    world.front.be(&Manner::Closed);
+    let once = world.renew(&[]);
+    assert_eq!(once.code, 1, "an outage may be over in a minute: {once}");
+    assert_eq!(world.orders_at_spare(), 0);
+    let status = world.site.status();
+    assert_eq!(status["failing_ca"], "lab", "{status:#}");
+
+    let twice = world.renew(&[NAME]);
+    assert_eq!(twice.code, 0, "{twice}");
+    assert!(twice.stderr.contains("a stand-in is asked"), "{twice}");
+    assert!(twice.stderr.contains("ca=spare stands_in_for=lab"), "{twice}");
+    assert!(
+        twice.stderr.contains("lab failed, and there is no certificate to wait with"),
+        "{twice}"
+    );
+    let status = world.site.await_condition("served");
+    assert_eq!(world.site.served_serial().as_deref(), status["serial"].as_str());
+    assert_eq!(status["ca"], "spare", "{status:#}");
+    assert_eq!(status["stand_in"]["stands_in_for"], "lab", "{status:#}");
+    assert_eq!((&status["health"], &status["renewal"]), (&"ok".into(), &"idle".into()));
+    let shown = world.site.renewd(&["status"]);
+    assert!(shown.stdout.contains("site: from the stand-in spare: lab failed"), "{shown}");
+
+    // What is held is kept, although the first is back; at the next renewal that is asked first.
+    world.front.be(&Manner::Open);
+    assert_eq!(world.renew(&[]).code, 0);
+    assert_eq!(world.ca(), "spare");
+    let forced = world.renew(&["--force", NAME]);
+    assert_eq!(forced.code, 0, "{forced}");
+    let status = world.site.status();
+    assert_eq!((&status["ca"], &status["stand_in"]), (&"lab".into(), &Value::Null), "{status:#}");
+    assert_eq!(world.orders_at_spare(), 1);
+}
+
+#[test]
+fn a_ca_that_limits_our_rate_is_not_asked_before_its_time_and_the_stand_in_is_at_once() {
+    let mut world = World::start(Tls::Later, "");
+    world.front.be(&answering(429, "Retry-After: 7200", "rateLimited"));
+    let done = world.renew(&[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert!(done.stderr.contains("lab can't be asked before 20"), "{done}");
+    assert_eq!(world.ca(), "spare");
+    // Its word outlives the success of another and binds humans; and with a new certificate there is
+    // time to wait for the first.
+    world.front.be(&Manner::Open);
+    let before = world.site.pebble.requests();
+    let forced = world.renew(&["--force", NAME]);
+    assert_eq!(world.orders_at_spare(), 1, "{forced}");
+    assert_eq!(world.site.pebble.requests(), before, "{forced}");
+}
+
+#[test]
+fn a_life_that_runs_out_is_renewed_by_the_stand_in_while_the_first_answers_503() {
+    let mut world = World::start(Tls::Store, "profile = \"short\"\n");
+    let daemon = world.site.daemon();
+    world.site.await_condition("served");
+    assert_eq!(world.ca(), "lab");
+    world.front.be(&answering(503, "", "serverInternal"));
+    let status = eventually(LIMIT, "the stand-in's certificate is served", || {
+        let status = world.site.status();
+        let is_served = status["ca"] == "spare" && status["condition"] == "served";
+        if is_served { Ok(status) } else { Err((status, daemon.log())) }
+    });
+    let log = daemon.log();
+    assert!(log.contains("lab has failed since") || log.contains("little of the life"), "{log}");
+    assert!(status["stand_in"]["reason"].as_str().unwrap().starts_with("lab "), "{status:#}");
+
+    world.front.be(&Manner::Open);
+    eventually(LIMIT, "the first is used again at the next renewal", || {
+        let status = world.site.status();
+        let is_back = status["ca"] == "lab" && status["condition"] == "served";
+        if is_back { Ok(()) } else { Err((status, daemon.log())) }
+    });
+    drop(daemon);
+}
+
+#[test]
+fn with_plenty_of_life_left_nothing_is_hurried() {
+    let mut world = World::start(Tls::Later, "");
+    assert_eq!(world.renew(&[]).code, 0);
+    world.front.be(&Manner::Closed);
+    for _ in 0..3 {
+        let forced = world.renew(&["--force", NAME]);
+        assert_eq!(forced.code, 1, "{forced}");
+    }
+    assert_eq!((world.ca(), world.orders_at_spare()), ("lab".into(), 0));
+}
+
+#[test]
+fn a_refusal_of_the_first_ca_sends_a_new_site_to_the_stand_in() {
+    let mut world = World::start(Tls::Later, "");
+    world.front.be(&answering(403, "", "rejectedIdentifier"));
+    let done = world.renew(&[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(world.ca(), "spare");
+}
+
+#[test]
+fn a_proof_that_the_ca_does_not_find_is_not_tried_at_the_stand_in() {
+    let world = World::start(Tls::Later, "");
+    // Both look at a port where nobody shows anything.
+    let port = world.site.pebble.http_port();
+    world.edit(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", free_port()));
+    for _ in 0..2 {
+        let failed = world.renew(&[NAME]);
+        assert_eq!(failed.code, 1, "{failed}");
+    }
+    assert_eq!(world.site.status()["error_code"], "acme.validation_failed");
+    assert_eq!(world.orders_at_spare(), 0);
+}
+
+/// Has a run die when the first CA has just been told to issue: it may have, and nobody knows.
+#[cfg(feature = "crash-points")]
+#[track_caller]
+fn die_after_finalize(world: &World) {
+    let mut command = world.site.workspace.command(&["renew"]);
+    let killed = run(command.env("RENEWD_CRASH_AT", "issue.after_finalize"), LIMIT);
+    assert_eq!(killed.code, -1, "{killed}");
+    assert_eq!(world.site.pebble.requests().count(Endpoint::NewOrder), 1);
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn an_order_that_was_set_aside_is_gone_on_with_when_its_ca_is_asked_again() {
+    let needs_binding = PebbleOptions {
+        external_account_binding: Some(("kid".to_owned(), "c2VjcmV0".repeat(6))),
+        ..PebbleOptions::default()
+    };
+    let mut world = World::with(Tls::Later, "", needs_binding);
+    die_after_finalize(&world);
+    world.front.be(&Manner::Closed);
+    for _ in 0..2 {
+        let failed = world.renew(&[NAME]);
+        assert_eq!(failed.code, 1, "{failed}");
+    }
+    assert_eq!(world.site.status()["error_code"], "acme.external_account_required");
+    assert!(world.private("aside/lab/order.json").exists());
+
+    world.front.be(&Manner::Open);
+    let done = world.renew(&[NAME]);
+    assert_eq!(done.code, 0, "{done}");
+    assert!(done.stderr.contains("order of an earlier run goes on"), "{done}");
+    assert_eq!(world.ca(), "lab");
+    assert_eq!(world.site.pebble.requests().count(Endpoint::NewOrder), 1, "it is paid for once");
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn an_order_of_a_ca_that_is_down_keeps_nobody_from_the_stand_in_and_is_forgotten_then() {
+    let mut world = World::start(Tls::Later, "");
+    die_after_finalize(&world);
+    world.front.be(&Manner::Closed);
+    assert_eq!(world.renew(&[NAME]).code, 1);
+    assert!(world.private("order.json").exists(), "its CA is asked first");
+    let done = world.renew(&[NAME]);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(world.ca(), "spare");
+    for file in ["order.json", "next/privkey.pem", "aside/lab/order.json", "aside/lab/privkey.pem"]
+    {
+        assert!(!world.private(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_test_ca_replaces_a_real_certificate_only_where_a_human_allows_it() {
+    let site = Site::with(&SiteOptions {
+        proof: ProofBy::Listener,
+        tls: Tls::Later,
+        ..SiteOptions::default()
+    });
+    assert_eq!(site.renewd(&["renew"]).code, 0);
+    let file = site.workspace.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    // The same CA by another name: real before, for tests now.
+    let config =
+        config.replace("\"lab\"", "\"trial\"").replace("[ca.lab]", "[ca.trial]\ntest = true");
+    write(&file, config);
+    let refused = site.renewd(&["renew", "--force", NAME]);
+    assert_eq!(site.status()["ca"], "lab", "{refused}");
+    let status = site.status();
+    assert_eq!(status["renewal"], "blocked", "{status:#}");
+    let hint = status["hint"].as_str().unwrap();
+    assert!(hint.contains("renewd renew site --allow-untrusted"), "{hint}");
+
+    let allowed = site.renewd(&["renew", NAME, "--allow-untrusted"]);
+    assert_eq!(allowed.code, 0, "{allowed}");
+    let status = site.status();
+    assert_eq!(
+        (&status["ca"], &status["renewal"]),
+        (&"trial".into(), &"idle".into()),
+        "{status:#}"
+    );
+    // From then on it is renewed as any other.
+    let forced = site.renewd(&["renew", "--force", NAME]);
+    assert_eq!((forced.code, site.current().as_deref()), (0, Some("0003")), "{forced}");
+}
