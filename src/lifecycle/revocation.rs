@@ -20,6 +20,7 @@ use crate::model::{
 };
 use crate::plan::backoff::{after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Deployment};
+use crate::sys::crash;
 
 use super::Lifecycle;
 use super::facts::Facts;
@@ -99,7 +100,9 @@ impl Lifecycle {
             asked_at: self.clock.now(),
             attempts: Attempts::default(),
         };
-        Ok(self.store.save_pending_revocation(&spec.name, Some(&pending)).await?)
+        self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
+        crash::point("lifecycle.revocation_asked");
+        Ok(())
     }
 
     /// Whether a revocation for `spec` was asked for and is not done yet.
@@ -189,6 +192,7 @@ impl Lifecycle {
         if let Err(error) = self.issuer.revoke(&old, &pending.request).await {
             return Ok(Some(self.note_failed_revocation(spec, facts, pending, &error).await?));
         }
+        crash::point("lifecycle.revocation_done");
         let revocation = Revocation {
             certificate: pending.certificate,
             since: now,
@@ -197,6 +201,7 @@ impl Lifecycle {
             reissue: pending.request.reissues(),
         };
         self.remember_revocation(spec, facts, revocation, old.chain.leaf.serial_text()).await?;
+        crash::point("lifecycle.revocation_noted");
         self.store.save_pending_revocation(&spec.name, None).await?;
         facts.pending = None;
         Ok(None)

@@ -21,7 +21,7 @@ mod measure;
 use support::Endpoint;
 
 /// Certificates in one run, and names of each.
-const CASES: [(usize, usize); 4] = [(1, 1), (1, 3), (1, 10), (4, 1)];
+const CASES: [(usize, usize); 5] = [(1, 1), (1, 3), (1, 10), (1, 100), (4, 1)];
 
 fn main() {
     println!(

@@ -36,5 +36,7 @@ mod revocation;
 mod site;
 mod standins;
 mod supervision;
+#[cfg(feature = "crash-points")]
+mod revocation_crash;
 mod telling;
 mod truths;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::site::{LIMIT, NAME, Site, SiteOptions};
 use crate::support::{Nginx, NginxOptions, PebbleOptions, eventually, free_port, write};
 
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     site_with("")
 }
 
@@ -23,7 +23,7 @@ fn site_with(certificate: &str) -> Site {
 }
 
 /// What Pebble says of the certificate with the serial number `serial`.
-fn at_the_ca(site: &Site, serial: &Value) -> Value {
+pub(crate) fn at_the_ca(site: &Site, serial: &Value) -> Value {
     let path = format!("cert-status-by-serial/{}", serial.as_str().unwrap().to_lowercase());
     serde_json::from_str(&site.pebble.management(&path)).unwrap()
 }
