@@ -32,7 +32,8 @@ use super::problem::ProblemKind;
 use super::settings::CaSettings;
 use super::wire::{Wire, WireError};
 use crate::model::{
-    AccountRecord, KeyType, KeyVault, PrivateKey, StorageError, Timestamp, chain_text,
+    AccountRecord, KeyType, KeyVault, PrivateKey, StandingAccount, StorageError, Timestamp,
+    chain_text,
 };
 
 /// An account that the CA denied is not looked for or made again for so long.
@@ -310,6 +311,15 @@ impl Accounts {
     /// The CA's directory.
     pub(super) async fn directory(&self) -> Result<Arc<Directory>, AcmeError> {
         self.wire.directory().await.map_err(|fault| self.error(Step::Account, fault))
+    }
+
+    /// The account that is kept, as records in DNS name it.
+    pub(super) async fn standing_account(&self) -> Result<Option<StandingAccount>, AcmeError> {
+        let Some((record, key)) = self.load().await? else { return Ok(None) };
+        let Some(url) = record.url.filter(|_| record.directory == self.settings.directory) else {
+            return Ok(None);
+        };
+        Ok(Some(StandingAccount { url, thumbprint: self.account_key(&key)?.thumbprint() }))
     }
 
     async fn load(&self) -> Result<Option<(AccountRecord, PrivateKey)>, AcmeError> {

@@ -20,7 +20,8 @@ use super::settings::CaSettings;
 use super::tap::Tap;
 use super::wire::{Traffic, Wire, WireError};
 use crate::model::{
-    Identifier, KeyVault, PrivateKey, RevocationReason, Timestamp, chain_text, escaped,
+    Identifier, KeyVault, PrivateKey, RevocationReason, StandingAccount, Timestamp, chain_text,
+    escaped,
 };
 use crate::sys::clock::Clock;
 use crate::sys::http::{HttpClient, HttpSettings, Roots};
@@ -93,6 +94,15 @@ impl AcmeClient {
     /// If the account can't be kept, or the CA does not give one.
     pub async fn account_url(&self) -> Result<String, AcmeError> {
         Ok(self.accounts.account().await?.url.clone())
+    }
+
+    /// The account as records of dns-persist-01 name it; `None` if there is none yet. Asks nothing.
+    ///
+    /// # Errors
+    ///
+    /// If what is kept of it can't be read.
+    pub async fn standing_account(&self) -> Result<Option<StandingAccount>, AcmeError> {
+        self.accounts.standing_account().await
     }
 
     /// Does what an operator asks of the account, and says how it stands then.

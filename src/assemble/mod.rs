@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::acme::{AcmeClient, AcmeError};
+use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::Issuer;
@@ -102,6 +102,25 @@ impl Agent {
     #[must_use]
     pub fn spec(&self, name: &CertificateName) -> Option<&CertificateSpec> {
         self.config.certificates.iter().find(|it| it.name == *name)
+    }
+
+    /// Does `action` to the account at `ca`, and says how it stands then and which standing records
+    /// in DNS are to be set anew; `None` if there is no such CA with accounts.
+    pub async fn tend_account(
+        &self,
+        ca: &CaName,
+        action: AccountAction,
+    ) -> Option<Result<AccountReport, AcmeError>> {
+        let done = self.lifecycle.issuer.clients.get(ca)?.tend_account(action).await;
+        let mut report = match done {
+            Ok(report) => report,
+            error => return Some(error),
+        };
+        if action.changes_identity() {
+            let specs = &self.config.certificates;
+            report.changed_records = self.lifecycle.account_changed(ca, specs).await;
+        }
+        Some(Ok(report))
     }
 
     /// What is to be known of the agent itself: what is wrong with its configuration, and CAs whose

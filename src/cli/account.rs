@@ -81,12 +81,10 @@ async fn do_it(
     wait: Option<Duration>,
 ) -> Result<AccountOutcome, Ended> {
     let (base, agent, deployer) = context.open(wait).await?;
-    // `chosen` has seen that it is there.
-    let Some(client) = agent.lifecycle.issuer.clients.get(&ca) else {
-        return Err(Ended(Exit::Usage));
-    };
-    let outcome = client.tend_account(action).await;
+    let outcome = agent.tend_account(&ca, action).await;
     deployer.end().await;
+    // `chosen` has seen that it is there.
+    let Some(outcome) = outcome else { return Err(Ended(Exit::Usage)) };
     Ok(outcome.map_err(|error| error.failure(base.clock.now())))
 }
 
@@ -126,6 +124,13 @@ fn show(report: &AccountReport) {
     some("terms", report.terms.clone());
     some("registered", report.registered_at.map(|it| it.to_string()));
     some("deactivated", report.deactivated_at.map(|it| it.to_string()));
+    for record in &report.changed_records {
+        output::talk(&format!(
+            "{} is not renewed before this record names the account as it is now:",
+            record.certificate
+        ));
+        output::data(&format!("{}. IN TXT \"{}\"", record.name, record.value));
+    }
     if let Some(terms) = &report.changed_terms {
         let hint = format!("read them, then run `renewd account update {}`", report.ca);
         output::talk(&format!("the CA has other terms of service now: {terms}; {hint}"));

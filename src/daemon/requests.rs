@@ -43,11 +43,8 @@ impl Scheduler {
     ) {
         let (agent, clock) = (self.daemon.agent.clone(), self.daemon.base.clock.clone());
         tokio::spawn(async move {
-            let outcome = match agent.lifecycle.issuer.clients.get(&ca) {
-                Some(client) => {
-                    let done = client.tend_account(action).await;
-                    Ok(done.map_err(|error| error.failure(clock.now())))
-                }
+            let outcome = match agent.tend_account(&ca, action).await {
+                Some(done) => Ok(done.map_err(|error| error.failure(clock.now()))),
                 None => Err(Refused::UnknownCa(ca)),
             };
             drop(reply.send(outcome));

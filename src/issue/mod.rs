@@ -20,6 +20,7 @@ mod leftover;
 mod local;
 mod placeholder;
 mod revoke;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -37,8 +38,9 @@ use crate::acme::{
 };
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateId, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer,
-    OrderRecord, Origin, PresentedRecord, PrivateKey, Proof, SolverName, StorageError,
+    CaName, CertificateId, CertificateSpec, Chain, ChallengeType, Event, Identifier,
+    IssuedCertificate, Journal, Observer, OrderRecord, Origin, PresentedRecord, PrivateKey, Proof,
+    SolverName, StorageError,
 };
 use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
@@ -185,7 +187,7 @@ impl Issuer {
         work: &mut Work,
     ) -> Result<IssuedCertificate, IssueError> {
         if work.order.status() == OrderStatus::Pending {
-            self.prove(spec, work).await?;
+            self.prove(spec, client, work).await?;
         } else {
             self.clean_up_leftovers(&work.record).await;
         }
@@ -310,8 +312,14 @@ impl Issuer {
 
     /// Shows every proof that the order still needs, has the CA look, and takes all of them away
     /// again, whatever came of it.
-    async fn prove(&self, spec: &CertificateSpec, work: &mut Work) -> Result<(), IssueError> {
+    async fn prove(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        work: &mut Work,
+    ) -> Result<(), IssueError> {
         let authorizations = work.order.authorizations().await?;
+        self.note_standing(spec, client.settings(), &authorizations).await?;
         let tasks = self.tasks(spec, &authorizations)?;
         // What a run that died had shown stays visible: the CA may be looking for it just now.
         for (solver, challenge) in &tasks {

@@ -7,7 +7,7 @@ use crate::deploy::TargetSettings;
 use crate::model::{
     CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held,
     Journal, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, Share,
-    StorageError, TargetName, TargetState, Timestamp, chain_text,
+    StandingWatch, StorageError, TargetName, TargetState, Timestamp, Validity, chain_text,
 };
 use crate::plan::{
     Asked, Candidate, Deployment, HeldChain, Holding, Observed, Plan, Renewal, Verified, WantedCa,
@@ -36,6 +36,8 @@ pub(super) struct Facts {
     pub(super) pending: Option<PendingRevocation>,
     /// Whether what is held names no list of revoked certificates.
     pub(super) has_no_list: bool,
+    /// The standing records in DNS that it is proven by, as far as they are known.
+    pub(super) standing: Option<StandingWatch>,
 }
 
 impl Facts {
@@ -71,6 +73,7 @@ impl Facts {
             state,
             targets,
             pending: store.pending_revocation(&spec.name).await?,
+            standing: store.load_standing(&spec.name).await?,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         };
         let order_at = order
@@ -117,6 +120,11 @@ impl Facts {
     /// The usable certificate or placeholder.
     pub(super) fn held(&self) -> Option<&Held> {
         self.held.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// The life of the certificate that is held; a placeholder's does not count.
+    pub(super) fn validity(&self) -> Option<Validity> {
+        Some(self.held().filter(|it| !it.is_placeholder())?.leaf.validity)
     }
 
     /// The moment that was chosen by the CA's advice for what is held.

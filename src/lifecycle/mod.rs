@@ -14,6 +14,7 @@ mod facts;
 mod key;
 mod revocation;
 mod revocation_list;
+mod standing;
 mod status;
 mod suggestion;
 
@@ -113,7 +114,8 @@ impl Lifecycle {
         Ok(self.outcome(spec, &facts, asked))
     }
 
-    /// As [`Lifecycle::look`], with every endpoint asked now what it serves. Changes nothing.
+    /// As [`Lifecycle::look`], with every endpoint asked now what it serves, and name servers what
+    /// they have of its standing records. Changes nothing.
     ///
     /// # Errors
     ///
@@ -121,6 +123,7 @@ impl Lifecycle {
     pub async fn probe(&self, spec: &CertificateSpec) -> Result<Outcome, StorageError> {
         let mut facts = Facts::read(&self.store, spec).await?;
         self.look_at_targets(spec, &mut facts).await;
+        self.look_at_records(spec, &mut facts).await;
         Ok(self.outcome(spec, &facts, Asked::ByTime))
     }
 
@@ -163,6 +166,7 @@ impl Lifecycle {
                 done.add(self.do_due(spec, &mut facts, Asked::ByTime).await?);
                 self.ask_for_suggestion(spec, &mut facts).await?;
             }
+            self.watch_records(spec, &mut facts, asked).await?;
         }
         done.failures.extend(self.revoke_replaced(spec, &mut facts).await?);
         self.prune(spec, &facts).await;
@@ -386,6 +390,7 @@ impl Lifecycle {
             self.poll_at(spec, facts),
             self.revocation_poll_at(spec, facts),
             self.list_poll_at(facts),
+            self.record_look_at(spec, facts),
         ];
         Plan { poll_at: polls.into_iter().flatten().min(), ..plan }
     }

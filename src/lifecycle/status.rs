@@ -3,7 +3,8 @@
 
 use crate::model::{
     Attempts, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
-    EndpointCondition, Health, Held, RenewalCondition, StandIn, TargetName, TargetState, Timestamp,
+    EndpointCondition, Health, Held, RecordStatus, RenewalCondition, StandIn, TargetName,
+    TargetState, Timestamp,
 };
 use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal};
 
@@ -31,8 +32,13 @@ pub(super) fn describe(
         _ if facts.revocation().is_some() => Condition::Revoked,
         condition => condition,
     };
-    let trouble = trouble(&facts.state.attempts, &plan.renewal, &targets);
-    let health = health(lifecycle, facts, condition, &targets, now);
+    let records = lifecycle.records(spec, facts);
+    let trouble = trouble(&facts.state.attempts, &plan.renewal, &targets, &records);
+    let by_records = match records.iter().any(|it| it.trouble().is_some()) {
+        true => Health::Warning,
+        false => Health::Ok,
+    };
+    let health = health(lifecycle, facts, condition, &targets, now).max(by_records);
     let (renew_at, reason) = renewal_words(plan);
     CertificateStatus {
         name: spec.name.clone(),
@@ -63,6 +69,7 @@ pub(super) fn describe(
         error_code: trouble.error_code,
         hint: trouble.hint.or_else(|| way_out(spec, &plan.renewal)),
         targets,
+        records,
     }
 }
 
@@ -115,11 +122,17 @@ struct Trouble {
     hint: Option<String>,
 }
 
-/// The renewal's failures, else the first failing target's.
+/// The renewal's failures, else the first failing target's, else what is wrong with a record that
+/// the next renewal needs.
 ///
 /// Failures of a renewal that is not wanted any more, since what was wanted has changed back, are
 /// nobody's trouble.
-fn trouble(attempts: &Attempts, renewal: &Renewal, targets: &[TargetStatus]) -> Trouble {
+fn trouble(
+    attempts: &Attempts,
+    renewal: &Renewal,
+    targets: &[TargetStatus],
+    records: &[RecordStatus],
+) -> Trouble {
     if attempts.failures > 0 && !matches!(renewal, Renewal::Keep { .. }) {
         let last = attempts.last.as_ref();
         return Trouble {
@@ -130,13 +143,22 @@ fn trouble(attempts: &Attempts, renewal: &Renewal, targets: &[TargetStatus]) -> 
             hint: last.and_then(|it| it.hint.clone()),
         };
     }
-    let target = targets.iter().find(|it| it.failures > 0);
-    target.map_or_else(Trouble::default, |target| Trouble {
-        failures: target.failures,
-        since: target.since,
-        last_error: target.last_error.clone(),
-        error_code: target.error_code.clone(),
-        hint: target.hint.clone(),
+    if let Some(target) = targets.iter().find(|it| it.failures > 0) {
+        return Trouble {
+            failures: target.failures,
+            since: target.since,
+            last_error: target.last_error.clone(),
+            error_code: target.error_code.clone(),
+            hint: target.hint.clone(),
+        };
+    }
+    let wrong = records.iter().find_map(|it| Some((it, it.trouble()?)));
+    wrong.map_or_else(Trouble::default, |(record, trouble)| Trouble {
+        failures: 0,
+        since: record.since,
+        last_error: Some(trouble),
+        error_code: Some(RecordStatus::ERROR_CODE.to_owned()),
+        hint: Some(record.hint()),
     })
 }
 
@@ -331,7 +353,7 @@ mod tests {
         targets: &[TargetStatus],
         expected: (u32, Option<i64>, Option<&str>),
     ) {
-        let found = trouble(attempts, renewal, targets);
+        let found = trouble(attempts, renewal, targets, &[]);
         let since = expected.1.map(at);
         assert_eq!((found.failures, found.since, found.error_code.as_deref()), {
             (expected.0, since, expected.2)

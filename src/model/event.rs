@@ -1,7 +1,8 @@
 //! What happened, told once by whoever did it; [`crate::observe`] makes log lines of it.
 
 use super::{
-    CaName, CertificateName, Failure, Fingerprint, Generation, RevokedBy, TargetName, Timestamp,
+    CaName, CertificateName, ChallengeType, Failure, Fingerprint, Generation, Identifier,
+    RevokedBy, SolverName, TargetName, Timestamp,
 };
 
 /// One thing that happened.
@@ -125,6 +126,17 @@ pub enum Event {
         certificate: CertificateName,
         /// Why.
         failure: Failure,
+    },
+    /// A standing record in DNS is another than when it was last looked at.
+    RecordChanged {
+        /// Of which certificate.
+        certificate: CertificateName,
+        /// Its name.
+        record: String,
+        /// What is wrong with it now; `None` if it is right.
+        trouble: Option<String>,
+        /// What a human can do about that.
+        hint: String,
     },
     /// A target was seen to serve the held certificate.
     Served {

@@ -21,6 +21,7 @@ mod ports;
 mod revocation;
 mod spec;
 mod standing;
+mod standing_watch;
 mod state;
 mod status;
 mod suggestion;
@@ -52,10 +53,14 @@ pub use revocation::{
 };
 pub use spec::{CertificateSpec, KeySource};
 pub use standing::{StandingRecord, StandingState};
+pub use standing_watch::{
+    ChangedRecord, FoundRecord, StandingAccount, StandingFinding, StandingTerms, StandingWatch,
+    WatchedRecord,
+};
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{
-    CertificateStatus, Condition, Health, Notice, RenewalCondition, STATUS_FORMAT, StatusDocument,
-    TargetStatus,
+    CertificateStatus, Condition, Health, Notice, RecordCondition, RecordStatus, RenewalCondition,
+    STATUS_FORMAT, StatusDocument, TargetStatus,
 };
 pub use suggestion::{CertificateId, RenewalInfo, SuggestedWindow, Suggestion};
 pub use timestamp::{Timestamp, TimestampError};

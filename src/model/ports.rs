@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, Secret, SolverName, Timestamp,
-    Token, TxtRecord,
+    CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, Secret, SolverName,
+    StandingWatch, Timestamp, Token, TxtRecord,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -187,6 +187,19 @@ pub trait Journal: Send + Sync {
 
     /// Forgets `leftover`: it has been taken away.
     async fn remove_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError>;
+
+    /// What is remembered of the standing records of `certificate`, if it has any.
+    async fn load_standing(
+        &self,
+        certificate: &CertificateName,
+    ) -> Result<Option<StandingWatch>, StorageError>;
+
+    /// Remembers `watch`, or that there are none; it is on disk on return.
+    async fn save_standing(
+        &self,
+        certificate: &CertificateName,
+        watch: Option<&StandingWatch>,
+    ) -> Result<(), StorageError>;
 
     /// Forgets the order and its pending key: the certificate is stored, or the order is dead.
     async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError>;

@@ -12,8 +12,9 @@ use std::fmt;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{StandingTerms, Timestamp};
 
 /// What a CA wants to find for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +23,15 @@ pub struct StandingRecord {
     issuers: Vec<String>,
     /// The account, in each way that the CA takes; the first is written.
     account_uris: Vec<String>,
+    /// Below which URL the account is named by a hash, if it is.
+    hash_prefix: Option<String>,
     /// Whether it is for all names below too.
     wildcard: bool,
 }
 
 /// What the records that are there are worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is", content = "until")]
 pub enum StandingState {
     /// None of them is for this CA.
     Missing,
@@ -77,7 +81,7 @@ impl StandingRecord {
     /// As drafts up to -01 have it: the account is named by its URL.
     #[must_use]
     pub fn plain(issuers: Vec<String>, account_url: &str, wildcard: bool) -> Self {
-        Self { issuers, account_uris: vec![account_url.to_owned()], wildcard }
+        Self { issuers, account_uris: vec![account_url.to_owned()], hash_prefix: None, wildcard }
     }
 
     /// As drafts since -02 have it: the account is named by a hash below `prefix`, which is over
@@ -99,7 +103,14 @@ impl StandingRecord {
             let hash = digest::digest(&digest::SHA256, &parts.concat());
             format!("{prefix}sha-256/{}", BASE64_URL_SAFE_NO_PAD.encode(hash))
         };
-        Self { issuers, account_uris: vec![uri(name), uri("*")], wildcard }
+        let hash_prefix = Some(prefix.to_owned());
+        Self { issuers, account_uris: vec![uri(name), uri("*")], hash_prefix, wildcard }
+    }
+
+    /// What is known of it whatever the account.
+    #[must_use]
+    pub fn terms(&self) -> StandingTerms {
+        StandingTerms { issuers: self.issuers.clone(), hash_prefix: self.hash_prefix.clone() }
     }
 
     /// The text of the TXT record to be set.

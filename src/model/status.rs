@@ -161,6 +161,91 @@ pub struct CertificateStatus {
     pub hint: Option<String>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// The standing records in DNS that its renewal needs (dns-persist-01).
+    #[serde(default)]
+    pub records: Vec<RecordStatus>,
+}
+
+/// One standing record in DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordStatus {
+    /// What it is for.
+    pub identifier: Identifier,
+    /// Its name in DNS.
+    pub name: String,
+    /// What it has to be.
+    pub value: String,
+    /// How it stands.
+    pub state: RecordCondition,
+    /// Its last moment, if it has one.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// Since when it has been seen to be so.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// When it was last looked at.
+    #[serde(default)]
+    pub checked_at: Option<Timestamp>,
+}
+
+impl RecordStatus {
+    /// The stable word for what is wrong with a record, also where it fails a renewal.
+    pub const ERROR_CODE: &str = "dns.persist";
+
+    /// What is wrong with it, in one line; `None` if nothing is known to be.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let what = match (self.state, self.until) {
+            (RecordCondition::Unknown | RecordCondition::Right, _) => return None,
+            (RecordCondition::Missing, _) => "is not there".to_owned(),
+            (RecordCondition::Unreadable, _) => "can't be read".to_owned(),
+            (RecordCondition::OtherAccount, _) => {
+                "names another account, or an earlier key of it".to_owned()
+            }
+            (RecordCondition::NotForWildcards, _) => "is not for wildcards".to_owned(),
+            (RecordCondition::Ended, None) => "has ended".to_owned(),
+            (RecordCondition::Ended, Some(until)) => format!("ended at {until}"),
+            (RecordCondition::EndsSoon, None) => "ends before the certificate".to_owned(),
+            (RecordCondition::EndsSoon, Some(until)) => {
+                format!("ends at {until}, before the certificate")
+            }
+        };
+        Some(format!("the TXT record {} {what}: a renewal needs it", self.name))
+    }
+
+    /// What a human can do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let later = match self.state {
+            RecordCondition::Ended | RecordCondition::EndsSoon => {
+                ", with a later persistUntil or none"
+            }
+            _ => "",
+        };
+        format!("set it for good: {}. IN TXT \"{}\"{later}", self.name, self.value)
+    }
+}
+
+/// How a standing record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordCondition {
+    /// Nobody has looked yet.
+    Unknown,
+    /// As the CA wants it.
+    Right,
+    /// None is for this CA.
+    Missing,
+    /// It can't be read.
+    Unreadable,
+    /// It names another account, or this one with an earlier key.
+    OtherAccount,
+    /// It is not for wildcards.
+    NotForWildcards,
+    /// Its time is over.
+    Ended,
+    /// Its time is over before that of the certificate.
+    EndsSoon,
 }
 
 /// One target of one certificate.

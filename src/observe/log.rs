@@ -185,7 +185,8 @@ impl Observer for LogObserver {
             | Event::SuggestionUnsteady { .. }
             | Event::SuggestionMissing { .. }
             | Event::ChainNotOffered { .. }
-            | Event::KeyNotReused { .. } => log_advice(event),
+            | Event::KeyNotReused { .. }
+            | Event::RecordChanged { .. } => log_advice(event),
             Event::Revoked { .. }
             | Event::RevocationFailed { .. }
             | Event::RevocationUnknown { .. } => log_revocation(event),
@@ -277,6 +278,15 @@ fn log_advice(event: &Event) {
         Event::KeyNotReused { certificate, why } => {
             let reason = why.as_str();
             warn!(%certificate, reason, "the key is not used again: what names it must be changed");
+        }
+        Event::RecordChanged { certificate, record, trouble, hint } => {
+            let (record, hint) = (record.as_str(), hint.as_str());
+            match trouble.as_deref() {
+                Some(reason) => {
+                    warn!(%certificate, record, reason, hint, "a standing record is not right");
+                }
+                None => info!(%certificate, record, "a standing record is right again"),
+            }
         }
         _ => {}
     }

@@ -13,7 +13,8 @@ use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use crate::model::{
     CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState,
-    Health, RenewalCondition, StatusDocument, TargetStatus, Timestamp, escaped,
+    Health, RecordCondition, RecordStatus, RenewalCondition, StatusDocument, TargetStatus,
+    Timestamp, escaped,
 };
 
 use super::span;
@@ -159,6 +160,9 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
             text.push_str(&format!("{label:<12}{value}\n"));
         }
     }
+    for record in &status.records {
+        push_record(&mut text, record);
+    }
     for target in &status.targets {
         text.push('\n');
         push_target(&mut text, target, now);
@@ -177,6 +181,17 @@ fn of_ca(ca: &CaName, status: &CertificateStatus) -> String {
             escaped(&it.reason)
         ),
         _ => ca.to_string(),
+    }
+}
+
+fn push_record(text: &mut String, record: &RecordStatus) {
+    text.push_str(&format!("\nrecord for {}: {}\n", record.identifier, record_text(record.state)));
+    text.push_str(&format!("  {}. IN TXT \"{}\"\n", escaped(&record.name), escaped(&record.value)));
+    if let Some(until) = record.until {
+        text.push_str(&format!("  until {until}\n"));
+    }
+    if let Some(at) = record.checked_at {
+        text.push_str(&format!("  looked at {at}\n"));
     }
 }
 
@@ -412,6 +427,19 @@ const fn renewal_text(renewal: RenewalCondition) -> &'static str {
         RenewalCondition::Running => "running",
         RenewalCondition::BackingOff => "backing off",
         RenewalCondition::Blocked => "blocked",
+    }
+}
+
+const fn record_text(state: RecordCondition) -> &'static str {
+    match state {
+        RecordCondition::Unknown => "not looked at yet",
+        RecordCondition::Right => "right",
+        RecordCondition::Missing => "missing",
+        RecordCondition::Unreadable => "can't be read",
+        RecordCondition::OtherAccount => "names another account or key",
+        RecordCondition::NotForWildcards => "not for wildcards",
+        RecordCondition::Ended => "ended",
+        RecordCondition::EndsSoon => "ends before the certificate",
     }
 }
 

@@ -14,6 +14,7 @@ mod deployment;
 mod key;
 mod renewal;
 pub mod revocation;
+pub mod standing;
 pub mod suggestion;
 
 pub use authority::{Candidate, Choice, PassedBy};

@@ -27,7 +27,9 @@ pub use http01::Webroot;
 pub use listener::{Dialogue, HandedSockets, Listener};
 pub use settings::{SolverMethod, SolverSettings};
 
-use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord};
+use crate::model::{
+    ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, Token, TxtRecord,
+};
 
 /// Shows proofs of one kind of challenge.
 #[async_trait]
@@ -70,6 +72,20 @@ pub trait Solver: fmt::Debug + Send + Sync {
     /// If it is plain that the CA would not find them.
     async fn await_visible(&self, _proofs: &[Proof]) -> Result<(), SolverError> {
         Ok(())
+    }
+
+    /// Asks every server once what it has of the record `wanted` for `identifier`; `None` if none
+    /// answers, or this kind of challenge knows no records that stand for good.
+    ///
+    /// # Errors
+    ///
+    /// If the servers can't be found.
+    async fn look(
+        &self,
+        _identifier: &Identifier,
+        _wanted: &StandingRecord,
+    ) -> Result<Option<StandingFinding>, SolverError> {
+        Ok(None)
     }
 
     /// Takes away `record`, which a run that crashed had journalled. It not being there is fine,

@@ -11,7 +11,7 @@ use super::key::LEFTOVERS;
 use super::{Key, Store};
 use crate::model::{
     AccountRecord, CaName, CertificateName, Fingerprint, Journal, KeyVault, OrderRecord, Outbox,
-    PresentedRecord, PrivateKey, SettledKey, StorageError, TxtRecord,
+    PresentedRecord, PrivateKey, SettledKey, StandingWatch, StorageError, TxtRecord,
 };
 use crate::sys::crash;
 
@@ -25,6 +25,8 @@ const NEXT_ACCOUNT_KEY: &str = "next_key.pem";
 const FORMER_ACCOUNT_KEY: &str = "former_key.pem";
 /// The order on its way.
 const ORDER: &str = "order.json";
+/// The standing records.
+const STANDING: &str = "standing.json";
 /// The key it is for.
 const PENDING_KEY: &str = "next/privkey.pem";
 /// The key of an order that was set aside.
@@ -237,6 +239,25 @@ impl Journal for Store {
 
     async fn remove_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError> {
         self.remove(&leftover_key(leftover)).await
+    }
+
+    async fn load_standing(
+        &self,
+        certificate: &CertificateName,
+    ) -> Result<Option<StandingWatch>, StorageError> {
+        self.load_json(&Key::certificate(certificate, STANDING)).await
+    }
+
+    async fn save_standing(
+        &self,
+        certificate: &CertificateName,
+        watch: Option<&StandingWatch>,
+    ) -> Result<(), StorageError> {
+        let key = Key::certificate(certificate, STANDING);
+        match watch {
+            Some(watch) => self.save_json(&key, watch).await,
+            None => self.remove(&key).await,
+        }
     }
 
     async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError> {

@@ -124,7 +124,7 @@ fn a_taken_port_of_tls_alpn_01_costs_no_order() {
 
 /// A site whose CA and whose solver `dns` of type `kind` ask `bind` alone; `more` are further lines of
 /// the solver.
-fn by_dns(bind: &Bind, kind: &str, more: &str, identifiers: &[&str]) -> Site {
+pub(crate) fn by_dns(bind: &Bind, kind: &str, more: &str, identifiers: &[&str]) -> Site {
     let server = bind.primary();
     let mut tables = format!("[solver.dns]\ntype = {kind:?}\nresolvers = [\"{server}\"]\n");
     writeln!(tables, "nameservers = [\"{server}\"]\nfor = {identifiers:?}\n{more}").unwrap();
@@ -132,8 +132,13 @@ fn by_dns(bind: &Bind, kind: &str, more: &str, identifiers: &[&str]) -> Site {
     Site::with(&held(pebble, identifiers, tables))
 }
 
-fn bind() -> Bind {
-    let zones = vec![("site.example".to_owned(), String::new())];
+pub(crate) fn bind() -> Bind {
+    bind_with("")
+}
+
+/// One with `records` in its zone.
+pub(crate) fn bind_with(records: &str) -> Bind {
+    let zones = vec![("site.example".to_owned(), records.to_owned())];
     Bind::start(&BindOptions { zones, locked: Vec::new(), lag: Lag::Seconds })
 }
 

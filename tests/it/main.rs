@@ -33,10 +33,11 @@ mod peers;
 mod providers;
 mod requests;
 mod revocation;
-mod site;
-mod standins;
-mod supervision;
 #[cfg(feature = "crash-points")]
 mod revocation_crash;
+mod site;
+mod standing;
+mod standins;
+mod supervision;
 mod telling;
 mod truths;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Account, Accounts};
 use crate::acme::error::{AcmeError, Step};
 use crate::acme::ext::account::{deactivate, fetch_account, update_contact};
-use crate::model::{AccountRecord, CaName, Timestamp};
+use crate::model::{AccountRecord, CaName, ChangedRecord, Timestamp};
 
 /// What is to be done to an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,14 @@ pub enum AccountAction {
     Register,
     /// As [`AccountAction::Register`], setting aside also what the CA still knows.
     Replace,
+}
+
+impl AccountAction {
+    /// Whether the account may have another key after it, or be another one.
+    #[must_use]
+    pub const fn changes_identity(self) -> bool {
+        matches!(self, Self::RollOver | Self::Register | Self::Replace)
+    }
 }
 
 /// An account, as far as it is known.
@@ -60,6 +68,9 @@ pub struct AccountReport {
     pub registered_at: Option<Timestamp>,
     /// When it was deactivated from here.
     pub deactivated_at: Option<Timestamp>,
+    /// Records in DNS that are to be set anew, since they name the account by its key or its URL.
+    #[serde(default)]
+    pub changed_records: Vec<ChangedRecord>,
 }
 
 impl Accounts {
@@ -97,6 +108,7 @@ impl Accounts {
             changed_terms: None,
             registered_at: record.registered_at,
             deactivated_at: record.deactivated_at,
+            changed_records: Vec::new(),
         };
         if record.url.is_none() {
             return Ok(report);

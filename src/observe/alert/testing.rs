@@ -54,6 +54,7 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         error_code: None,
         hint: None,
         targets: Vec::new(),
+        records: Vec::new(),
     }
 }
 

@@ -14,6 +14,8 @@
 //!   (blocked), the CA explains why it wants the certificate replaced, or the warning share is
 //!   reached. Always a warning: how near the end is,
 //!   `certificate.expiring` says.
+//!   It is told likewise, and with the record's trouble, where a standing record in DNS
+//!   (dns-persist-01) is not right: the next renewal will fail, and only a human can set it.
 //! - `deploy.failed`: a target failing for 15 minutes, or a tenth of life where life is below a day
 //!   and that is less.
 //! - `ca.unavailable` stands for the failed renewals of all certificates of one CA: one cause, one
@@ -32,7 +34,7 @@ use std::time::Duration;
 
 use crate::model::{
     CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, Health, Notice,
-    RenewalCondition, StatusDocument, TargetName, TargetStatus, Timestamp, Validity,
+    RecordStatus, RenewalCondition, StatusDocument, TargetName, TargetStatus, Timestamp, Validity,
 };
 use crate::observe::AlertSettings;
 
@@ -153,6 +155,9 @@ pub fn troubles(status: &StatusDocument, settings: &AlertSettings, now: Timestam
             }
             None => kinds.extend(facts.of_the_renewal()),
         }
+        if !kinds.contains(&AlertType::RenewalFailed) && facts.shared_cause().is_none() {
+            found.extend(facts.of_records(&status.host));
+        }
         found.extend(kinds.into_iter().map(|kind| facts.trouble(kind, &status.host)));
         found.extend(certificate.targets.iter().filter_map(|it| facts.of_target(it, &status.host)));
     }
@@ -243,6 +248,27 @@ impl<'a> Facts<'a> {
             next_attempt_at: target.next_attempt_at,
             error_code: target.error_code.clone(),
             hint: target.hint.clone(),
+            ..self.trouble(kind, host)
+        })
+    }
+
+    /// What is wrong with the standing records that the next renewal needs: the trouble that it
+    /// would be in, before it is.
+    fn of_records(&self, host: &str) -> Option<Trouble> {
+        if is_missing(self.status.condition) {
+            // Its first renewal tells.
+            return None;
+        }
+        let mut wrong = self.status.records.iter().filter(|it| it.trouble().is_some());
+        let first = wrong.next()?;
+        let (kind, trouble) = (AlertType::RenewalFailed, first.trouble()?);
+        Some(Trouble {
+            title: wording::record_wrong(&self.status.name, &trouble, wrong.count()),
+            since: first.since,
+            attempts: 0,
+            error_code: Some(RecordStatus::ERROR_CODE.to_owned()),
+            hint: Some(first.hint()),
+            command: format!("renewd dns persist {}", self.status.name),
             ..self.trouble(kind, host)
         })
     }

@@ -48,6 +48,16 @@ pub(super) fn deploy_failed(
     format!("{} does not serve {name}{}{cause}", target.name, failing_for(since, now))
 }
 
+/// The line for a standing record that is not right, beside `more` others of `name`.
+pub(super) fn record_wrong(name: &CertificateName, trouble: &str, more: usize) -> String {
+    let others = match more {
+        0 => String::new(),
+        1 => ", and 1 more record".to_owned(),
+        more => format!(", and {more} more records"),
+    };
+    format!("{name} can't be renewed as it is: {}{others}", cut(trouble))
+}
+
 /// The line for a trouble that `count` certificates have with their CA.
 pub(super) fn of_ca(
     kind: AlertType,

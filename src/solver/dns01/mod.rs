@@ -43,7 +43,7 @@ use hickory_proto::rr::Name;
 
 pub use error::DnsError;
 pub use exchange::ExchangeError;
-pub use persist::{DnsPersist01, Finding};
+pub use persist::DnsPersist01;
 pub use provider::{Failure, ProviderError, Refusal};
 pub use rehearsal::Step;
 pub use settings::{Dns01Settings, DnsPersist01Settings, ProviderFault, ProviderSettings};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    ChallengeType, Identifier, Proof, StandingRecord, StandingState, Timestamp, Token,
+    ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, StandingState, Timestamp,
+    Token,
 };
 use crate::solver::{CleanUp, Presented, Solver, SolverError};
 use crate::sys::clock::{Clock, SystemClock};
@@ -28,15 +29,6 @@ pub struct DnsPersist01 {
     finder: Finder,
     propagation_timeout: Duration,
     clock: Arc<dyn Clock>,
-}
-
-/// What there is at the name of one standing record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The least that any server which answers has.
-    pub state: StandingState,
-    /// The servers that have it.
-    pub servers: String,
 }
 
 impl DnsPersist01 {
@@ -69,7 +61,7 @@ impl DnsPersist01 {
         &self,
         identifier: &Identifier,
         wanted: &StandingRecord,
-    ) -> Result<Option<Finding>, SolverError> {
+    ) -> Result<Option<StandingFinding>, SolverError> {
         let location = self.finder.locate(&name::standing_name(identifier)?).await?;
         let now = self.clock.now();
         let mut found: Option<(StandingState, Vec<Server>)> = None;
@@ -83,7 +75,7 @@ impl DnsPersist01 {
                 Some(_) => {}
             }
         }
-        Ok(found.map(|(state, servers)| Finding { state, servers: listed(&servers) }))
+        Ok(found.map(|(state, servers)| StandingFinding { state, servers: listed(&servers) }))
     }
 
     async fn wait(&self, proof: &Proof, wanted: &StandingRecord) -> Result<(), DnsError> {
@@ -161,6 +153,14 @@ impl Solver for DnsPersist01 {
             waited?;
         }
         Ok(())
+    }
+
+    async fn look(
+        &self,
+        identifier: &Identifier,
+        wanted: &StandingRecord,
+    ) -> Result<Option<StandingFinding>, SolverError> {
+        Self::look(self, identifier, wanted).await
     }
 
     async fn clean_up_leftover(&self, _: &Identifier, _: &Token) -> Result<(), SolverError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::RecordCondition;
 use crate::observe::alert::message::Message;
 use crate::observe::alert::testing::{
     DAY, failing, failing_target, missing, served, start, status,
@@ -45,6 +46,38 @@ fn thresholds_are_shares_of_life_for_90_days_6_days_and_30_seconds() {
 fn past_its_end_a_certificate_has_expired_whatever_the_status_says() {
     let expired = served("api", 91 * DAY, 90 * DAY);
     assert_eq!(found(vec![expired]), [(AlertType::CertificateExpired, Health::Critical)]);
+}
+
+#[test]
+fn a_standing_record_that_is_not_right_is_the_renewal_that_it_will_fail() {
+    let record = |state| RecordStatus {
+        identifier: "api.example.com".parse().unwrap(),
+        name: "_validation-persist.api.example.com".into(),
+        value: "authority.example".into(),
+        state,
+        until: None,
+        since: Some(start()),
+        checked_at: Some(start()),
+    };
+    let with = |states: &[RecordCondition], status: CertificateStatus| CertificateStatus {
+        records: states.iter().map(|it| record(*it)).collect(),
+        ..status
+    };
+    let fine = || served("api", DAY, 90 * DAY);
+    use RecordCondition as C;
+    assert_eq!(found(vec![with(&[C::Right, C::Unknown], fine())]), []);
+    let expected = [(AlertType::RenewalFailed, Health::Warning)];
+    let wrong = all(vec![with(&[C::Right, C::Missing, C::Ended], fine())]);
+    let [trouble] = &wrong[..] else { panic!("{wrong:?}") };
+    assert_eq!((trouble.kind, trouble.severity), expected[0]);
+    assert_eq!((trouble.key.as_str(), trouble.attempts), ("renewal.failed/api", 0));
+    assert!(trouble.title.ends_with("a renewal needs it, and 1 more record"), "{}", trouble.title);
+    assert_eq!(trouble.error_code.as_deref(), Some("dns.persist"));
+
+    // One trouble, one message: also while the renewal itself fails, or has never succeeded.
+    let failing = failing(served("api", 50 * DAY, 84 * DAY), 7 * DAY, "dns.persist");
+    assert_eq!(found(vec![with(&[C::Missing], failing)]), expected);
+    assert_eq!(found(vec![with(&[C::Missing], missing("api"))]), []);
 }
 
 #[test]
