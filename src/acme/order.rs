@@ -325,10 +325,21 @@ impl Order {
     /// Gives the order up: deactivates authorizations that are still pending (RFC 8555 §7.5.2), so
     /// that they do not count against the CA's limits. Best effort.
     pub async fn abandon(&mut self) {
+        self.deactivate(&[instant_acme::AuthorizationStatus::Pending]).await;
+    }
+
+    /// Has the CA forget that control was proven (RFC 8555 §7.5.2): the next order for the same
+    /// identifiers has to prove it again. Best effort.
+    pub async fn withdraw(&mut self) {
+        use instant_acme::AuthorizationStatus::{Pending, Valid};
+        self.deactivate(&[Pending, Valid]).await;
+    }
+
+    async fn deactivate(&mut self, states: &[instant_acme::AuthorizationStatus]) {
         let mut theirs = self.theirs.authorizations();
         while let Some(Ok(mut handle)) = theirs.next().await {
-            let pending = handle.status == instant_acme::AuthorizationStatus::Pending;
-            if pending && let Err(error) = handle.deactivate().await {
+            let is_meant = states.contains(&handle.status);
+            if is_meant && let Err(error) = handle.deactivate().await {
                 let error = escaped(&error.to_string());
                 tracing::debug!(ca = %self.ca, error, "an authorization was not deactivated");
             }

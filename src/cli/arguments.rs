@@ -165,6 +165,9 @@ pub struct RenewArguments {
     /// touched.
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: the CA for tests to go to, in place of the twin of the certificate's own.
+    #[arg(long, value_name = "CA", requires = "dry_run")]
+    pub ca: Option<CaName>,
     /// How long to wait for another process, or for the daemon's work; then exit code 4.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,

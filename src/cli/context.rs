@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::api::Client;
 use crate::assemble::{Agent, Base, build, check_lasting};
 use crate::config::{self, Config, Environment};
-use crate::model::{CertificateName, CertificateSpec, Explain, chain_text};
+use crate::model::{CertificateName, CertificateSpec, Explain, Observer, chain_text};
 use crate::observe::log::LogObserver;
 use crate::solver::HandedSockets;
 use crate::store::{OpenError, Store};
@@ -137,8 +137,21 @@ impl Context {
     /// Exit code 4 if another process holds it all the time, 5 if it can't be used or lies where it
     /// is lost, 3 if the configuration can't be put to work.
     pub(super) async fn open(
+        self,
+        wait: Option<Duration>,
+    ) -> Result<(Base, Agent, OwnDeployer), Ended> {
+        self.open_with(wait, Arc::new(LogObserver)).await
+    }
+
+    /// As [`Context::open`], with `observer` hearing of everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::open`].
+    pub(super) async fn open_with(
         mut self,
         wait: Option<Duration>,
+        observer: Arc<dyn Observer>,
     ) -> Result<(Base, Agent, OwnDeployer), Ended> {
         check_lasting(&self.config).map_err(|error| {
             output::problem(&error.to_string(), error.hint().as_deref());
@@ -151,7 +164,7 @@ impl Context {
             Ok(store) => store,
             Err(error) => return Err(refused(&error)),
         };
-        let (base, agent) = self.assemble(store, clock)?;
+        let (base, agent) = self.assemble(store, clock, observer)?;
         Ok((base, agent, deployer))
     }
 
@@ -164,14 +177,19 @@ impl Context {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         Store::check_readable(&self.config.store).map_err(|error| refused(&error))?;
         let store = Store::open_read_only(&self.config.store);
-        self.assemble(store, clock)
+        self.assemble(store, clock, Arc::new(LogObserver))
     }
 
-    fn assemble(self, store: Store, clock: Arc<dyn Clock>) -> Result<(Base, Agent), Ended> {
+    fn assemble(
+        self,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<(Base, Agent), Ended> {
         let base = Base {
             store: Arc::new(store),
             clock,
-            observer: Arc::new(LogObserver),
+            observer,
             host: host::name(),
             handed: HandedSockets::new(self.sockets),
         };

@@ -23,6 +23,7 @@ mod revoke;
 mod run;
 mod show;
 mod status;
+mod trial;
 
 use std::env;
 use std::io::{self, IsTerminal};

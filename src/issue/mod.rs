@@ -356,6 +356,12 @@ impl Issuer {
         if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
             work.order.abandon().await;
         }
+        if proven.is_ok() && !tasks.is_empty() {
+            self.observer.observe(&Event::Proven {
+                certificate: spec.name.clone(),
+                proofs: tasks.iter().map(proof_told).collect(),
+            });
+        }
         proven
     }
 
@@ -409,6 +415,12 @@ impl Issuer {
     fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {
         self.solvers.get(name).ok_or_else(|| IssueError::UnknownSolver(name.clone()))
     }
+}
+
+/// What `task` proved, as it is told.
+fn proof_told(task: &(SolverName, Challenge)) -> (Identifier, SolverName, ChallengeType) {
+    let (solver, challenge) = task;
+    (challenge.identifier.clone(), solver.clone(), challenge.challenge_type)
 }
 
 /// What `challenge` asks to be shown.

@@ -234,7 +234,11 @@ impl Lifecycle {
 }
 
 /// What the deployer is asked for; nothing for a placeholder.
-fn request(spec: &CertificateSpec, held: &Held, target: &TargetName) -> Option<DeployRequest> {
+pub(super) fn request(
+    spec: &CertificateSpec,
+    held: &Held,
+    target: &TargetName,
+) -> Option<DeployRequest> {
     let generation = held.generation?;
     Some(DeployRequest { certificate: spec.name.clone(), generation, target: target.clone() })
 }

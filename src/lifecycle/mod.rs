@@ -12,6 +12,7 @@ mod authority;
 mod deployment;
 mod facts;
 mod key;
+mod rehearsal;
 mod revocation;
 mod revocation_list;
 mod standing;
@@ -37,6 +38,7 @@ use crate::sys::crash;
 
 use facts::{Facts, Wanted};
 
+pub use rehearsal::{TargetTrial, TestTrial};
 pub use revocation::RevokeError;
 
 /// Everything that one certificate's steps need.

@@ -35,6 +35,13 @@ pub enum Event {
         /// Which order.
         order_url: String,
     },
+    /// Control was proven to the CA.
+    Proven {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// Of what, by which solver, and how; what the CA had on record is not among them.
+        proofs: Vec<(Identifier, SolverName, ChallengeType)>,
+    },
     /// A new certificate is stored and `current`.
     Renewed {
         /// Which one.

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::str::FromStr;
 
 use tracing::field::display;
-use tracing::{Subscriber, error, info, warn};
+use tracing::{Subscriber, debug, error, info, warn};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -179,6 +179,7 @@ impl Observer for LogObserver {
             Event::RenewalStarted { .. }
             | Event::StandInAsked { .. }
             | Event::OrderResumed { .. }
+            | Event::Proven { .. }
             | Event::Renewed { .. }
             | Event::RenewalFailed { .. } => log_renewal(event),
             Event::RenewalSuggested { .. }
@@ -233,6 +234,11 @@ fn log_renewal(event: &Event) {
         }
         Event::OrderResumed { certificate, order_url } => {
             info!(%certificate, order_url = order_url.as_str(), "order of an earlier run goes on");
+        }
+        Event::Proven { certificate, proofs } => {
+            for (identifier, solver, challenge_type) in proofs {
+                debug!(%certificate, %identifier, %solver, %challenge_type, "control is proven");
+            }
         }
         Event::Renewed { certificate, ca, generation, sha256, not_after } => {
             info!(%certificate, %ca, %generation, %sha256, %not_after, "certificate renewed");

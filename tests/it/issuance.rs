@@ -205,23 +205,3 @@ fn nothing_secret_is_readable_by_others() {
     }
     assert!(keys >= 4, "only {keys} files looked at");
 }
-
-#[test]
-fn a_dry_run_touches_nothing_that_is_live() {
-    let site = Site::start();
-    check_served(&site);
-    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
-    let before = (site.current(), site.served_serial());
-
-    let real = site.renewd(&["renew", "--dry-run"]);
-    assert_eq!(real.code, 1, "{real}");
-    assert!(real.stderr.contains("no twin for tests"), "{real}");
-
-    let test_ca = config.replace("[ca.lab]", "[ca.lab]\ntest = true");
-    crate::support::write(&site.workspace.config_file(), &test_ca);
-    let trial = site.renewd(&["renew", "--dry-run"]);
-    assert_eq!(trial.code, 0, "{trial}");
-    assert!(trial.stdout.contains("the trial went well"), "{trial}");
-    assert!(trial.stdout.contains("not proven: that nginx would load and serve it"), "{trial}");
-    assert_eq!((site.current(), site.served_serial()), before);
-}

@@ -22,6 +22,7 @@ mod deploy;
 mod deployer;
 mod dns;
 mod expiry;
+mod dry_run;
 mod faults;
 mod issuance;
 mod keys;

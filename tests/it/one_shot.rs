@@ -90,6 +90,12 @@ fn root_without_a_daemon_acts_as_the_owner_and_servers_are_told_all_the_same() {
         assert_eq!(requests.count(Endpoint::NewOrder), orders, "{requests:#?}");
         assert_eq!(requests.count(Endpoint::NewAccount), 1, "{requests:#?}");
     }
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let test_ca = config.replace("[ca.lab]", "[ca.lab]\ntest = true");
+    crate::support::write(&site.workspace.config_file(), test_ca);
+    let trial = site.renewd(&["renew", "--dry-run"]);
+    assert_eq!(trial.code, 0, "{trial}");
+    assert!(trial.stdout.contains("nginx: its test passes; "), "{trial}");
     let strangers: Vec<_> =
         owners(&state).into_iter().filter(|(_, it)| *it != (OWNER, OWNER)).collect();
     assert_eq!(strangers, []);
