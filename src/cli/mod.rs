@@ -33,6 +33,7 @@ use clap::Parser;
 
 use crate::observe::log;
 use crate::sys::activation::Sockets;
+use crate::sys::dump;
 
 use arguments::{AlertCommand, Arguments, CaCommand, Command, ConfigCommand, Global, LogFormat};
 use context::Ended;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         output::problem(&crate::model::chain_text(&error), None);
         return Exit::Usage.into();
     }
+    dump::prevent();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

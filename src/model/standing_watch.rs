@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn another_account_key_changes_the_record_of_later_drafts_alone() {
         let issuers = vec!["authority.example".to_owned()];
-        let plain = StandingTerms { issuers: issuers.clone(), hash_prefix: None };
+        let plain = StandingTerms { issuers, hash_prefix: None };
         assert_eq!(value(&plain, "example.com", "a"), value(&plain, "example.com", "b"));
         let hashed = StandingTerms { hash_prefix: Some("https://ca.example/".into()), ..plain };
         assert_ne!(value(&hashed, "example.com", "a"), value(&hashed, "example.com", "b"));

@@ -8,6 +8,7 @@ pub mod atomic;
 pub mod beneath;
 pub mod clock;
 pub mod crash;
+pub mod dump;
 pub mod host;
 pub mod http;
 pub mod notify;

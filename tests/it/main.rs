@@ -13,6 +13,7 @@ pub mod support;
 mod accounts;
 mod alerts;
 mod ari;
+mod canary;
 mod chains;
 mod challenges;
 #[cfg(feature = "crash-points")]
@@ -21,8 +22,8 @@ mod daemon;
 mod deploy;
 mod deployer;
 mod dns;
-mod expiry;
 mod dry_run;
+mod expiry;
 mod faults;
 mod issuance;
 mod keys;

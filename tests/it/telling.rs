@@ -19,11 +19,11 @@ const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-struct Received {
+pub(crate) struct Received {
     method: String,
     path: String,
-    headers: http::HeaderMap,
-    body: Vec<u8>,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
     status: u16,
 }
 
@@ -40,8 +40,8 @@ impl Received {
 
 /// An HTTP server that answers by a script: its statuses in turn, then 204 for ever.
 #[derive(Debug)]
-struct Receiver {
-    address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     ended: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
@@ -49,7 +49,7 @@ struct Receiver {
 
 impl Receiver {
     #[track_caller]
-    fn answering(script: &[u16]) -> Self {
+    pub(crate) fn answering(script: &[u16]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
@@ -70,7 +70,7 @@ impl Receiver {
         Self { address, received, ended, serving: Some(serving) }
     }
 
-    fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
