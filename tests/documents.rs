@@ -24,7 +24,8 @@ const OPEN_FAULTS: usize = 49;
 fn each_row_of_the_rfc_map_names_files_and_tests_that_exist() {
     let architecture = read("ARCHITECTURE.md");
     let tests = test_names();
-    let rows = rows(section(&architecture, "## RFC map"));
+    let map = section(&architecture, "## RFC map");
+    let rows = rows(map.split("### ").next().unwrap());
     assert!(rows.len() > 30, "the RFC map has {} rows only", rows.len());
     for row in rows {
         let [section, _, files, test] =
@@ -42,6 +43,27 @@ fn each_row_of_the_rfc_map_names_files_and_tests_that_exist() {
             assert!(tests.contains(test), "{section}: there is no test {test}");
         }
     }
+}
+
+#[test]
+fn each_row_of_the_rfc_map_runs_against_a_real_server_or_says_why_not() {
+    let architecture = read("ARCHITECTURE.md");
+    let map = section(&architecture, "## RFC map");
+    let without = section(map, "### What no real server shows");
+    let reasons: BTreeSet<String> =
+        rows(without).into_iter().filter_map(|row| row.into_iter().next()).collect();
+    let real = test_names_in(&["tests/it", "tests/acme.rs"]);
+    let mut unused = reasons.clone();
+    for row in rows(map.split("### ").next().unwrap()) {
+        let shown = quoted(row.last().unwrap()).into_iter().any(|it| real.contains(it));
+        unused.remove(&row[0]);
+        assert!(
+            shown || reasons.contains(&row[0]),
+            "{}: no test runs against a real server",
+            row[0]
+        );
+    }
+    assert_eq!(unused, BTreeSet::new(), "reasons for rows that are not there");
 }
 
 #[test]
@@ -318,8 +340,13 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 /// The names of all functions that stand under a test attribute.
 fn test_names() -> BTreeSet<String> {
+    test_names_in(&["src", "tests"])
+}
+
+/// Those below the folders and in the files `places`.
+fn test_names_in(places: &[&str]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for file in ["src", "tests"].iter().flat_map(|it| files(&root().join(it), "rs")) {
+    for file in places.iter().flat_map(|it| files(&root().join(it), "rs")) {
         let text = fs::read_to_string(&file).unwrap();
         let mut is_test = false;
         for line in text.lines().map(str::trim) {
@@ -334,8 +361,11 @@ fn test_names() -> BTreeSet<String> {
     names
 }
 
-/// All files below `folder` that end in `extension`.
+/// All files below `folder` that end in `extension`, or itself if it is a file.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    if folder.is_file() {
+        return vec![folder.to_owned()];
+    }
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

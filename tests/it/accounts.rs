@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls};
-use crate::support::{Endpoint, PebbleOptions, eventually, run};
+use crate::support::{Endpoint, Pebble, PebbleOptions, eventually, run};
 
 fn site() -> Site {
     let options = SiteOptions { tls: Tls::Later, ..SiteOptions::default() };
@@ -141,6 +141,32 @@ fn an_account_is_bound_with_our_own_key_and_contact() {
     let shown = account(&site, &["show"]);
     assert_eq!((&shown["eab_key_id"], &shown["status"]), (&"kid-1".into(), &"valid".into()));
     assert_eq!(shown["contact"][0], "mailto:ops@example.com");
+}
+
+#[test]
+fn another_directory_under_a_cas_name_sets_the_account_aside() {
+    let site = site();
+    let before = account(&site, &["show"]);
+    let moved = Pebble::start(&PebbleOptions { always_valid: true, ..PebbleOptions::default() });
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let [from, to] = [&site.pebble, &moved].map(|it| (it.directory(), it.root_file()));
+    let config =
+        config.replace(&from.0, &to.0).replace(from.1.to_str().unwrap(), to.1.to_str().unwrap());
+    site.workspace.write("renewd.toml", &config);
+
+    // What the other directory issued is not that CA's: it is replaced, by a new account.
+    let renewed = site.renewd(&["renew"]);
+    assert_eq!(renewed.code, 0, "{renewed}\n{}", moved.log());
+    assert_eq!(site.current().as_deref(), Some("0002"));
+    let after = account(&site, &["show"]);
+    assert_ne!(after["thumbprint"], before["thumbprint"]);
+    assert_eq!(moved.requests().count(Endpoint::NewAccount), 1);
+    let folder = site.workspace.path().join("state/private/accounts");
+    let kept: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(kept.iter().any(|it| it.starts_with("lab.aside-")), "{kept:?}");
 }
 
 #[cfg(feature = "crash-points")]

@@ -10,8 +10,8 @@ use renewd::store::{Store, StoreSettings};
 use renewd::sys::clock::SystemClock;
 use serde_json::Value;
 
-use crate::site::{NAME, ProofBy, Site, SiteOptions};
-use crate::support::{Endpoint, PebbleOptions};
+use crate::site::{NAME, ProofBy, Site, SiteOptions, Tls};
+use crate::support::{Endpoint, PebbleOptions, alternative_names};
 
 /// Pebble as it comes, so that clients learn to cope.
 fn faulty() -> PebbleOptions {
@@ -204,4 +204,21 @@ fn nothing_secret_is_readable_by_others() {
         }
     }
     assert!(keys >= 4, "only {keys} files looked at");
+}
+
+#[test]
+fn names_that_mean_the_same_are_ordered_once_in_normal_form() {
+    let pebble = PebbleOptions { strict: true, ..PebbleOptions::default() };
+    let names = ["Bücher.Example.", "xn--bcher-kva.example", "SITE.example", "site.example."];
+    let identifiers = names.map(str::to_owned).to_vec();
+    let proof = ProofBy::Listener;
+    let options = SiteOptions { pebble, identifiers, proof, ..SiteOptions::default() };
+    let site = Site::with(&SiteOptions { tls: Tls::Later, ..options });
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let names = serde_json::json!(["xn--bcher-kva.example", "site.example"]);
+    assert_eq!(site.status()["domains"], names);
+    let shown = alternative_names(&site.workspace.certificate(NAME).join("current/cert.pem"));
+    assert_eq!(shown.matches("DNS:").count(), 2, "{shown}");
+    assert_eq!(site.pebble.log().matches("Added order ").count(), 1);
 }
