@@ -5,6 +5,7 @@
 //! - The account key is on disk before the CA hears of it; after a crash the same key is sent again.
 //! - Whatever runs side by side, the account is found or made once.
 //! - Nothing is asked of the CA before its terms are agreed to and a binding it requires is there.
+//! - A key whose description was lost is not replaced: the CA is asked for its account.
 //! - An account belongs to one directory: with another one it is set aside, not used.
 //! - An account that the CA denies is looked for by its key, else made anew; then not again for
 //!   three hours, also after a restart: a CA allows few new accounts.
@@ -35,6 +36,7 @@ use crate::model::{
     AccountRecord, KeyType, KeyVault, PrivateKey, StandingAccount, StorageError, Timestamp,
     chain_text,
 };
+use crate::sys::crash;
 
 /// An account that the CA denied is not looked for or made again for so long.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(3 * 60 * 60);
@@ -191,6 +193,7 @@ impl Accounts {
         self.check_may_register().await?;
         let made = new_account(&self.wire, &key, &self.settings, Registration::FindOrMake).await;
         let url = made.map_err(|fault| self.error(Step::Account, fault))?;
+        crash::point("acme.registered");
         tracing::info!(ca = %self.settings.name, account = url, "the account is registered");
         let binding = self.settings.external_account_binding.as_ref();
         let record = AccountRecord {
@@ -324,7 +327,15 @@ impl Accounts {
 
     async fn load(&self) -> Result<Option<(AccountRecord, PrivateKey)>, AcmeError> {
         let stored = self.vault.load_account(&self.settings.name).await;
-        stored.map_err(|source| self.storage(source))
+        let mut stored = stored.map_err(|source| self.storage(source))?;
+        if let Some((record, _)) = &mut stored
+            && record.directory.is_empty()
+        {
+            // Its description was lost, or never written: the CA knows the account by its key, or
+            // makes one for it.
+            record.directory.clone_from(&self.settings.directory);
+        }
+        Ok(stored)
     }
 
     async fn save(

@@ -15,6 +15,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -23,6 +24,7 @@ use super::InstallError;
 use super::standing::{Standing, remove};
 use crate::model::{CertificateName, TargetName, chain_text};
 use crate::sys::atomic::{self, Access};
+use crate::sys::clock::{Clock, SystemClock};
 
 /// How the names of files begin that wait beside their destinations. The sweep of temporary files
 /// does not know it: these are known to the journal.
@@ -123,7 +125,7 @@ impl Placement {
         let prepared = self.copy_standing(changes, &journal.kept).and_then(|()| {
             for (change, step) in changes.iter().zip(&journal.moves) {
                 if let Some(from) = &step.from {
-                    change.wanted.establish(from)?;
+                    change.wanted.prepare(from)?;
                 }
             }
             journal.phase = Phase::Placing;
@@ -142,6 +144,8 @@ impl Placement {
     ///
     /// [`InstallError`] if the journal can't be read, or could be neither finished nor undone.
     pub(super) fn repair(&self) -> Result<(), InstallError> {
+        // In a private folder, which nobody else is at work in: whatever is temporary is left.
+        atomic::sweep(&self.folder, Duration::ZERO, SystemClock::new().now());
         let path = self.journal_path();
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

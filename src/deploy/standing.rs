@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::InstallError;
 use crate::sys::atomic::{self, Access};
+use crate::sys::crash;
 
 /// No file that we replace is larger: a larger one is somebody's mistake in the path.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -97,6 +98,19 @@ impl Standing {
             Self::Nothing => remove(path),
         }
     }
+
+    /// Makes it so at `path`, where nothing may be: it waits there to be renamed. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]; nothing new stands there then, unless the process is cut off.
+    pub(super) fn prepare(&self, path: &Path) -> Result<(), InstallError> {
+        match self {
+            Self::File { content, access } => Ok(atomic::create(path, content, *access)?),
+            Self::Link(target) => Ok(atomic::create_link(path, target)?),
+            Self::Nothing => Ok(()),
+        }
+    }
 }
 
 /// Takes away the file or link at `path`; it may be gone already.
@@ -109,6 +123,9 @@ pub(super) fn remove(path: &Path) -> Result<(), InstallError> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(InstallError::Remove { path: path.to_owned(), source })
         }
-        _ => Ok(atomic::flush_directory(path.parent().unwrap_or(path))?),
+        _ => {
+            crash::point_at("deploy.removed", path);
+            Ok(atomic::flush_directory(path.parent().unwrap_or(path))?)
+        }
     }
 }

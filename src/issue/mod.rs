@@ -38,9 +38,9 @@ use crate::acme::{
 };
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateId, CertificateSpec, Chain, ChallengeType, Event, Identifier,
-    IssuedCertificate, Journal, Observer, OrderRecord, Origin, PresentedRecord, PrivateKey, Proof,
-    SolverName, StorageError,
+    CaName, CertificateId, CertificateName, CertificateSpec, Chain, ChallengeType, Event,
+    Identifier, IssuedCertificate, Journal, Observer, OrderRecord, Origin, PresentedRecord,
+    PrivateKey, Proof, SolverName, StorageError,
 };
 use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
@@ -164,11 +164,11 @@ impl Issuer {
     /// # Errors
     ///
     /// If the journal can't be read or written.
-    pub async fn forget(&self, spec: &CertificateSpec) -> Result<(), StorageError> {
-        if let Some((record, _)) = self.journal.load_order(&spec.name).await? {
+    pub async fn forget(&self, name: &CertificateName) -> Result<(), StorageError> {
+        if let Some((record, _)) = self.journal.load_order(name).await? {
             self.clean_up_leftovers(&record).await;
         }
-        self.journal.close_order(&spec.name).await
+        self.journal.close_order(name).await
     }
 
     /// Forgets the order of `spec`: its certificate is stored, or nobody wants it any more.
@@ -198,6 +198,7 @@ impl Issuer {
             crash::point("issue.after_finalize");
         }
         let pem = work.order.download(ORDER_LIMIT).await?;
+        crash::point("issue.downloaded");
         let checked =
             Chain::parse_pem(pem.as_bytes()).map_err(IssueError::from).and_then(|chain| {
                 check::check(&chain, &work.key, &spec.identifiers, self.clock.now())?;
@@ -305,6 +306,7 @@ impl Issuer {
             replaces: replaces.map(ToString::to_string),
         };
         let order = client.new_order(&request).await?;
+        crash::point("issue.ordered");
         record.order_url = Some(order.url().to_owned());
         self.journal.save_order(&spec.name, &record).await?;
         Ok(Work { order, record, key })
@@ -344,10 +346,12 @@ impl Issuer {
             for (_, challenge) in &tasks {
                 work.order.respond(challenge).await?;
             }
+            crash::point("issue.answered");
             work.order.wait_until_ready(ORDER_LIMIT).await?;
             Ok(())
         };
         let proven: Result<(), IssueError> = proven.await;
+        crash::point("issue.proven");
         for proof in shown {
             // What could not be taken away is in the journal, and tried again below.
             drop(proof.clean_up().await);
@@ -402,6 +406,7 @@ impl Issuer {
             let proof = proof_of(challenge);
             let presented = self.solver(name)?.present(&proof).await;
             shown.push(presented.map_err(|source| not_presented(name, &proof, source))?);
+            crash::point("issue.shown");
             by_solver.entry(name).or_default().push(proof);
         }
         for (name, proofs) in &by_solver {

@@ -185,6 +185,7 @@ impl Lifecycle {
         if let Err(error) = self.install_and_test(&request).await {
             return Ok(Err(error));
         }
+        crash::point("deploy.installed");
         state.installed = Some(held.fingerprint());
         self.store.save_target_state(&target.name, &spec.name, state).await?;
 
@@ -192,6 +193,7 @@ impl Lifecycle {
         if let Err(error) = self.deployer.reload(&request).await {
             return Ok(Err(error));
         }
+        crash::point("deploy.reloaded");
         state.reloaded = Some(held.fingerprint());
         self.store.save_target_state(&target.name, &spec.name, state).await?;
 
@@ -201,6 +203,7 @@ impl Lifecycle {
         }
         let wanted = deploy::Wanted::of(spec, &held.leaf);
         let seen = deploy::verify(target, &wanted, &state.endpoints, &*self.clock).await;
+        crash::point("deploy.verified");
         self.note(held, &seen, state);
         Ok(match seen.error {
             Some(error) => Err(error),

@@ -147,7 +147,7 @@ impl Lifecycle {
         let mut facts = Facts::read(&self.store, spec).await?;
         if facts.order_at.is_none() {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
-            self.issuer.forget(spec).await?;
+            self.issuer.forget(&spec.name).await?;
         }
         if facts.state.attempts.failures == 0 || facts.is_compromised() {
             // The same: what was set aside belonged to a renewal that failed, or is for a key that
@@ -222,12 +222,23 @@ impl Lifecycle {
         }
     }
 
-    /// Takes away the proofs that could not be taken away before. For the start, and now and then
-    /// beside the work: it may take as long as a provider takes to answer.
+    /// Takes away the proofs that could not be taken away before, and those of orders for
+    /// certificates that nobody wants any more. For the start, and now and then beside the work: it
+    /// may take as long as a provider takes to answer.
     pub async fn sweep(&self) {
-        if let Err(error) = self.issuer.sweep().await {
+        if let Err(error) = self.sweep_all().await {
             tracing::warn!(error = chain_text(&error), "no leftover can be removed");
         }
+    }
+
+    async fn sweep_all(&self) -> Result<(), StorageError> {
+        for name in self.store.ordered().await? {
+            // Nobody works on it, so nobody else takes away what a crash left of its order.
+            if !self.digests.contains_key(&name) {
+                self.issuer.forget(&name).await?;
+            }
+        }
+        self.issuer.sweep().await
     }
 
     /// Puts right what a crash or somebody else's hand left, and puts a placeholder where servers

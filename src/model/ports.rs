@@ -65,7 +65,8 @@ pub enum SettledKey {
 /// Keeps account keys. A key is on disk before the CA hears of it.
 #[async_trait]
 pub trait KeyVault: Send + Sync {
-    /// The account and its key at `ca`, if there is one.
+    /// The account and its key at `ca`, if there is one. Of a key whose description was lost, or
+    /// never written, all else is the default: the CA can still be asked by it.
     async fn load_account(
         &self,
         ca: &CaName,
@@ -321,6 +322,12 @@ pub trait Outbox: Send + Sync {
 
     /// Replaces the document; it is on disk on return.
     async fn save_alerts(&self, document: &[u8]) -> Result<(), StorageError>;
+
+    /// Moves the document out of the way, keeping it: `error` says why it can't be understood.
+    async fn set_alerts_aside(
+        &self,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), StorageError>;
 }
 
 /// Hears of everything that happens, and causes nothing.

@@ -21,6 +21,7 @@ use super::{Key, blocking, file};
 use crate::model::Fingerprint;
 use crate::sys::atomic::{self, Access};
 use crate::sys::clock::Clock;
+use crate::sys::crash;
 
 /// No document of ours is larger, in bytes.
 const MAX_DOCUMENT: usize = 4 << 20;
@@ -184,6 +185,7 @@ impl Folder {
         let path = self.path(key);
         match fs::remove_file(&path) {
             Ok(()) => {
+                crash::point_at("store.removed", &path);
                 let folder = path.parent().unwrap_or(&path);
                 atomic::flush_directory(folder).map_err(medium("remove", &path))?;
                 self.tell(key);

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::key::CERTIFICATES;
+use super::ports::ORDER;
 use super::{EngineError, Expected, Key, Store};
 use crate::model::{
     CertificateName, CertificateState, PendingRevocation, StorageError, TargetName, TargetState,
@@ -158,6 +160,24 @@ impl Store {
         Ok(text.lines().filter_map(|it| serde_json::from_str(it).ok()).collect())
     }
 
+    /// The certificates that an order is on record for, wanted or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the documents can't be listed.
+    pub async fn ordered(&self) -> Result<Vec<CertificateName>, StorageError> {
+        let listed = self.engine.list(CERTIFICATES).await.map_err(|source| StorageError {
+            action: "list",
+            place: format!("private/{CERTIFICATES}"),
+            source: source.into(),
+        })?;
+        let name_of = |key: &Key| {
+            let name = key.as_str().strip_prefix(CERTIFICATES)?.strip_suffix(ORDER)?;
+            name.strip_suffix('/')?.parse().ok()
+        };
+        Ok(listed.iter().filter_map(name_of).collect())
+    }
+
     /// The document at `key`. One that can't be understood is moved aside, and counts as none.
     pub(super) async fn load_json<T: DeserializeOwned>(
         &self,
@@ -214,7 +234,11 @@ impl Store {
         key: &Key,
         error: &(dyn std::error::Error + Sync),
     ) -> Result<(), StorageError> {
-        let aside = key.with_suffix(&format!(".corrupt-{}", self.moment()));
+        let mut aside = key.with_suffix(&format!(".corrupt-{}", self.moment()));
+        // The clock may stand still or go back; what was moved aside before stays.
+        while self.load_bytes(&aside).await?.is_some() {
+            aside = aside.with_suffix("-x");
+        }
         tracing::warn!(
             document = %self.place(key),
             moved_to = %aside,
@@ -310,6 +334,8 @@ mod tests {
             let names = names_in(&world, "private/certificates/example.com");
             assert!(names.iter().any(|it| it.starts_with("state.json.corrupt-2")), "{names:?}");
         }
+        // Also of the same second: none is written over another.
+        assert_eq!(names_in(&world, "private/certificates/example.com").len(), 4);
         world.store.save_certificate_state(&name(), &failed_twice()).await.unwrap();
         assert_eq!(world.store.certificate_state(&name()).await.unwrap(), failed_twice());
     }

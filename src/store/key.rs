@@ -14,6 +14,9 @@ pub(super) const REVOCATION_LISTS: &str = "crl/";
 /// What the keys of all that could not be removed from DNS begin with.
 pub(super) const LEFTOVERS: &str = "dns/";
 
+/// What the keys of all that is remembered of certificates begin with.
+pub(super) const CERTIFICATES: &str = "certificates/";
+
 /// The longest part of a key between two slashes, in bytes: a name, and what is put behind it.
 const MAX_PART: usize = 128;
 
@@ -49,7 +52,7 @@ impl Key {
 
     /// The document `file` of a certificate.
     pub(super) fn certificate(name: &CertificateName, file: &'static str) -> Self {
-        Self(format!("certificates/{name}/{file}"))
+        Self(format!("{CERTIFICATES}{name}/{file}"))
     }
 
     /// The document `file` of the order of a certificate that was set aside for `ca`.

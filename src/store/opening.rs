@@ -178,9 +178,11 @@ impl Store {
 
         let key = Key::version();
         let document = self.engine.load(&key).await.map_err(|it| unusable(it.into()))?;
-        let found: Option<Version> =
-            document.and_then(|it| serde_json::from_slice(&it.content).ok());
-        match found {
+        let found = document.as_ref().map(|it| serde_json::from_slice::<Version>(&it.content));
+        if let Some(Err(error)) = &found {
+            self.quarantine(&key, error).await.map_err(|it| unusable(it.into()))?;
+        }
+        match found.and_then(Result::ok) {
             Some(Version { min_reader, .. }) if min_reader > FORMAT => {
                 Err(OpenError::TooNew { state_dir: state_dir(), min_reader })
             }
@@ -203,6 +205,8 @@ fn prepare(settings: &StoreSettings, now: Timestamp) -> Result<(), atomic::Write
     for folder in PRIVATE {
         atomic::directory(&private.join(folder), Access::mode(0o700))?;
     }
+    // Of the folder beside it only what lies in it: the status file, and what it was to become.
+    atomic::sweep(&settings.run_dir, Duration::ZERO, now);
     atomic::sweep(&certs, Duration::ZERO, now);
     for folder in folders_in(&certs) {
         Lineage::new(folder).sweep(now);

@@ -24,7 +24,7 @@ const NEXT_ACCOUNT_KEY: &str = "next_key.pem";
 /// The key that it had before the last rollover.
 const FORMER_ACCOUNT_KEY: &str = "former_key.pem";
 /// The order on its way.
-const ORDER: &str = "order.json";
+pub(super) const ORDER: &str = "order.json";
 /// The standing records.
 const STANDING: &str = "standing.json";
 /// The key it is for.
@@ -38,18 +38,21 @@ impl KeyVault for Store {
         &self,
         ca: &CaName,
     ) -> Result<Option<(AccountRecord, PrivateKey)>, StorageError> {
-        let key = Key::account(ca, ACCOUNT);
-        let Some(record) = self.load_bytes(&key).await? else { return Ok(None) };
+        let description = Key::account(ca, ACCOUNT);
         let Some(pem) = self.load_bytes(&Key::account(ca, ACCOUNT_KEY)).await? else {
-            tracing::warn!(%ca, "an account has lost its key, and counts as not there");
+            if self.load_bytes(&description).await?.is_some() {
+                tracing::warn!(%ca, "an account has lost its key, and counts as not there");
+            }
             return Ok(None);
         };
-        let record = serde_json::from_slice(&record).map_err(|it| it.to_string());
-        let key = PrivateKey::from_pem(&pem).map_err(|it| crate::model::chain_text(&it));
-        match (record, key) {
-            (Ok(record), Ok(key)) => Ok(Some((record, key))),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(%ca, error, "an account can't be understood, and is set aside");
+        match PrivateKey::from_pem(&pem) {
+            Ok(key) => {
+                let record = self.load_json(&description).await?;
+                Ok(Some((record.unwrap_or_default(), key)))
+            }
+            Err(error) => {
+                let error = crate::model::chain_text(&error);
+                tracing::warn!(%ca, error, "an account's key can't be understood: it is set aside");
                 if self.lease.is_some() {
                     self.set_account_aside(ca).await?;
                 }
@@ -89,8 +92,8 @@ impl KeyVault for Store {
                 self.save_bytes(&Key::account_aside(ca, &suffix, file), &content).await?;
             }
         }
-        // The description first: a key alone is no account, and what is left is found next time.
-        for file in files.into_iter().rev() {
+        // The key first: alone it would be taken for that of an account whose description was lost.
+        for file in files {
             self.remove(&Key::account(ca, file)).await?;
         }
         Ok(())
@@ -145,20 +148,24 @@ impl Journal for Store {
         certificate: &CertificateName,
     ) -> Result<Option<(OrderRecord, PrivateKey)>, StorageError> {
         let order = Key::certificate(certificate, ORDER);
-        let Some(record) = self.load_json(&order).await? else { return Ok(None) };
+        let Some(record) = self.load_json::<OrderRecord>(&order).await? else { return Ok(None) };
         let pending_key = Key::certificate(certificate, PENDING_KEY);
         let pem = self.load_bytes(&pending_key).await?;
         match pem.map(|it| PrivateKey::from_pem(&it)) {
-            Some(Ok(key)) => Ok(Some((record, key))),
-            Some(Err(error)) => {
-                self.quarantine(&pending_key, &error).await?;
-                Ok(None)
-            }
+            Some(Ok(key)) => return Ok(Some((record, key))),
+            Some(Err(error)) => self.quarantine(&pending_key, &error).await?,
             None => {
                 tracing::warn!(%certificate, "an order has lost its key, and counts as not there");
-                Ok(None)
             }
         }
+        if self.lease.is_some() {
+            // Nobody goes on with it, but what it had shown is still to be taken away.
+            for presented in &record.presented {
+                self.save_leftover(presented).await?;
+            }
+            self.remove(&order).await?;
+        }
+        Ok(None)
     }
 
     async fn save_pending_key(
@@ -285,6 +292,13 @@ impl Outbox for Store {
     async fn save_alerts(&self, document: &[u8]) -> Result<(), StorageError> {
         self.save_bytes(&Key::outbox(), document).await
     }
+
+    async fn set_alerts_aside(
+        &self,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), StorageError> {
+        self.quarantine(&Key::outbox(), error).await
+    }
 }
 
 #[cfg(test)]
@@ -398,15 +412,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_account_is_set_aside_and_its_key_kept() {
+    async fn a_key_outlives_the_description_of_its_account() {
+        let world = World::new().await;
+        let key = key();
+        world.store.save_account(&ca(), &account(), Some(&key)).await.unwrap();
+        let path = world.path("private/accounts/lab/account.json");
+        for damage in [Some("{"), Some(""), Some(r#"{"directory":7}"#), None] {
+            match damage {
+                Some(text) => atomic::write(&path, text.as_bytes(), Access::mode(0o600)).unwrap(),
+                None => drop(fs::remove_file(&path)),
+            }
+            let (record, kept) = world.store.load_account(&ca()).await.unwrap().unwrap();
+            assert_eq!(record, AccountRecord::default(), "{damage:?}");
+            assert_eq!(kept.secret_pem(), key.secret_pem());
+            // As a kill between the two leaves it, too: the same key is kept again beside it.
+            world.store.save_account(&ca(), &account(), Some(&kept)).await.unwrap();
+            assert_eq!(folders(&world), ["lab"]);
+        }
+        let kept = fs::read_dir(world.path("private/accounts/lab")).unwrap();
+        assert_eq!(kept.count(), 2 + 3, "each damaged description");
+    }
+
+    #[tokio::test]
+    async fn a_broken_account_key_is_set_aside_with_all_that_belongs_to_it() {
         let world = World::new().await;
         world.store.save_account(&ca(), &account(), Some(&key())).await.unwrap();
-        let path = world.path("private/accounts/lab/account.json");
-        atomic::write(&path, b"{", Access::mode(0o600)).unwrap();
+        let path = world.path("private/accounts/lab/key.pem");
+        atomic::write(&path, b"-----BEGIN", Access::mode(0o600)).unwrap();
         assert!(world.store.load_account(&ca()).await.unwrap().is_none());
         let names = folders(&world);
         let aside = names.iter().find(|it| it.starts_with("lab.aside-2")).unwrap();
-        assert!(world.path("private/accounts").join(aside).join("key.pem").is_file());
+        for file in ["key.pem", "account.json"] {
+            assert!(world.path("private/accounts").join(aside).join(file).is_file());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_order_had_shown_is_known_also_when_its_key_is_lost() {
+        let shown = PresentedRecord {
+            solver: "dns".parse().unwrap(),
+            identifier: "example.com".parse().unwrap(),
+            token: "abc".parse().unwrap(),
+            record: None,
+        };
+        for damage in [Some("-----BEGIN"), None] {
+            let world = World::new().await;
+            world.store.save_pending_key(&name(), &key()).await.unwrap();
+            let order = OrderRecord { presented: vec![shown.clone()], ..order() };
+            world.store.save_order(&name(), &order).await.unwrap();
+            let path = world.path("private/certificates/example.com/next/privkey.pem");
+            match damage {
+                Some(text) => atomic::write(&path, text.as_bytes(), Access::mode(0o600)).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            assert!(world.store.load_order(&name()).await.unwrap().is_none());
+            assert_eq!(world.store.leftovers().await.unwrap(), std::slice::from_ref(&shown));
+            assert!(!world.path("private/certificates/example.com/order.json").exists());
+        }
     }
 
     #[tokio::test]

@@ -23,6 +23,9 @@ use crate::model::{StorageError, Timestamp};
 use crate::sys::atomic::{self, Access};
 use crate::sys::user;
 
+/// Where a description of a generation is kept that could not be understood.
+const META_ASIDE: &str = "meta.json.corrupt";
+
 /// Repairs `lineage`, and says what there was to do.
 pub(super) fn repair(
     lineage: &Lineage,
@@ -102,6 +105,11 @@ fn repair_files(
                     continue;
                 }
                 let bytes = if as_written { &found.bytes } else { content };
+                if *name == META && !as_written {
+                    // It can't be understood; a reader of tomorrow may see more in it.
+                    let aside = directory.join(META_ASIDE);
+                    atomic::rename(&path, &aside).map_err(storage("move aside", &path))?;
+                }
                 if right_group {
                     rights.write(&path, bytes)?;
                 } else {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::fs::{Gid, Uid};
 
+use super::crash;
 use crate::model::Timestamp;
 
 /// How the name of every temporary file of ours begins.
@@ -76,20 +77,65 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteErr
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(parent(path))
         .map_err(failed("create a file beside"))?;
+    fill(file.as_file_mut(), path, content, access)?;
+    file.persist(path).map_err(|err| failed("put in place")(err.error))?;
+    crash::point_at("atomic.renamed", path);
+    flush_directory(parent(path))
+}
+
+/// Writes `content` to `path`, where nothing may be, with `access`: a file that waits, under a name
+/// that is on record, until [`rename`] puts it in place.
+///
+/// On return the bytes and the name are on disk. Unlike [`write`] it leaves nothing whose name its
+/// caller does not know, wherever it is cut off; in return the file may be incomplete then.
+///
+/// # Errors
+///
+/// [`WriteError`]; the file is not there then, unless it had been there before.
+pub fn create(path: &Path, content: &[u8], access: Access) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
+
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path).map_err(failed("create"))?;
+    crash::point_at("atomic.created", path);
+    fill(&mut file, path, content, access).inspect_err(|_| drop(fs::remove_file(path)))?;
+    flush_directory(parent(path))
+}
+
+/// Makes `path`, where nothing may be, a link with the relative or absolute `target`; for what
+/// [`create`] is for files.
+///
+/// # Errors
+///
+/// [`WriteError`]; an error of the flush comes when the link is already there.
+pub fn create_link(path: &Path, target: &Path) -> Result<(), WriteError> {
+    symlink(target, path).map_err(|source| WriteError {
+        step: "make the link",
+        path: path.to_owned(),
+        source,
+    })?;
+    flush_directory(parent(path))
+}
+
+/// Gives the new `file`, which is `path` or to become it, its owner, its mode and then its content,
+/// and flushes it.
+fn fill(file: &mut File, path: &Path, content: &[u8], access: Access) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
+
     // The owner first: changing it clears set-id bits, and the mode must be the last word.
     if access.owner.is_some() || access.group.is_some() {
         let owner = access.owner.map(Uid::from_raw);
         let group = access.group.map(Gid::from_raw);
-        rustix::fs::fchown(file.as_file(), owner, group)
+        rustix::fs::fchown(&*file, owner, group)
             .map_err(|errno| failed("set the owner of")(errno.into()))?;
     }
-    file.as_file()
-        .set_permissions(Permissions::from_mode(access.mode))
-        .map_err(failed("set the mode of"))?;
+    file.set_permissions(Permissions::from_mode(access.mode)).map_err(failed("set the mode of"))?;
     file.write_all(content).map_err(failed("write"))?;
-    file.as_file().sync_all().map_err(failed("flush"))?;
-    file.persist(path).map_err(|err| failed("put in place")(err.error))?;
-    flush_directory(parent(path))
+    crash::point_at("atomic.written", path);
+    file.sync_all().map_err(failed("flush"))?;
+    crash::point_at("atomic.flushed", path);
+    Ok(())
 }
 
 /// Makes `path` a link with the relative or absolute `target`, replacing the link that is there.
@@ -105,11 +151,13 @@ pub fn link(path: &Path, target: &Path) -> Result<(), WriteError> {
     let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
     let temporary = parent(path).join(format!("{TEMPORARY_PREFIX}{random}"));
     symlink(target, &temporary).map_err(failed("make a link beside"))?;
+    crash::point_at("atomic.link_made", path);
     if let Err(source) = fs::rename(&temporary, path) {
         // What is left of a failed rename is swept with the other temporary files.
         drop(fs::remove_file(&temporary));
         return Err(failed("put the link in place at")(source));
     }
+    crash::point_at("atomic.linked", path);
     flush_directory(parent(path))
 }
 
@@ -124,6 +172,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
         path: to.to_owned(),
         source,
     })?;
+    crash::point_at("atomic.moved", to);
     flush_directory(parent(to))
 }
 
@@ -147,7 +196,10 @@ pub fn directory(path: &Path, access: Access) -> Result<(), WriteError> {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("make the folder")(source));
             }
-            _ => flush_directory(parent(path))?,
+            _ => {
+                crash::point_at("atomic.folder_made", path);
+                flush_directory(parent(path))?;
+            }
         }
     }
     let handle = File::open(path).map_err(failed("open the folder"))?;
@@ -234,6 +286,18 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640);
         assert_eq!(names(folder.path()), ["key.pem"]);
+    }
+
+    #[test]
+    fn a_file_that_waits_is_made_under_its_own_name_and_over_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".waiting");
+        create(&path, b"first", Access::mode(0o640)).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640);
+        let error = create(&path, b"second", Access::mode(0o640)).unwrap_err();
+        assert_eq!(error.io_error().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(folder.path()), [".waiting"]);
     }
 
     #[test]

@@ -105,6 +105,13 @@ impl Outbox for Memory {
         *self.0.lock().unwrap() = Some(document.to_vec());
         Ok(())
     }
+
+    async fn set_alerts_aside(
+        &self,
+        _error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// Keeps all it hears: here, what could not be delivered.

@@ -25,6 +25,7 @@ use crate::model::{
 };
 use crate::observe::{AlertSettings, Channel, ReceiverSettings};
 use crate::sys::clock::Clock;
+use crate::sys::crash;
 
 use super::alertmanager;
 use super::book::{AlertBook, Fault, OpenAlert};
@@ -258,6 +259,7 @@ impl Alerts {
             let ids = parcel.ids();
             let now = self.clock.now();
             let sent = channel::send(&receiver.channel, &parcel, now, self.exchange_timeout).await;
+            crash::point("alerts.sent");
             let goes_on = match sent {
                 Ok(()) => self.note_delivered(receiver, &ids).await,
                 Err(error) => self.note_failed(receiver, &ids, &error).await,
@@ -341,6 +343,9 @@ impl Alerts {
             Ok(book) => State { book, saved: Some(document) },
             Err(error) => {
                 self.degraded("alerts.damaged", &error);
+                if let Err(error) = self.outbox.set_alerts_aside(&error).await {
+                    self.degraded("alerts.not_kept", &error);
+                }
                 State::default()
             }
         }

@@ -39,6 +39,13 @@ impl Outbox for Memory {
         *self.document.lock().unwrap() = Some(document.to_vec());
         Ok(())
     }
+
+    async fn set_alerts_aside(
+        &self,
+        _error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// Keeps all it hears.
