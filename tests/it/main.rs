@@ -18,6 +18,7 @@ mod chains;
 mod challenges;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod damage;
 mod daemon;
 mod deploy;
 mod deployer;

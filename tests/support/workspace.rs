@@ -86,7 +86,16 @@ impl Workspace {
     #[must_use]
     #[track_caller]
     pub fn spawn(&self, args: &[&str]) -> Running {
-        Running::start("renewd", &mut self.command(args), &self.path().join("renewd.log"))
+        self.spawn_with(args, &[])
+    }
+
+    /// As [`Workspace::spawn`], with `variables` in its environment.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        Running::start("renewd", &mut command, &self.path().join("renewd.log"))
     }
 
     /// Starts `renewd` as systemd starts a service with a socket: `socket` is handed over, called
