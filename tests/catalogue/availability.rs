@@ -400,5 +400,5 @@ async fn a_failure_is_remembered_with_its_cause_and_the_next_try() {
     let state: Value = world.state();
     assert_eq!(state["attempts"]["last"]["code"], "acme.unavailable", "{state:#}");
     assert!(state["attempts"]["next_attempt_at"].is_string(), "{state:#}");
-    assert_eq!(state["ca_failures"], 1, "{state:#}");
+    assert_eq!(state["cas"]["lab"]["attempts"]["failures"], 1, "{state:#}");
 }
