@@ -25,6 +25,9 @@ use crate::model::escaped;
 /// How much of a program's output is kept, in bytes; the rest is read and thrown away.
 pub const MAX_OUTPUT: usize = 64 * 1024;
 
+/// How much of a line is repeated in a message, in characters.
+const MAX_TOLD: usize = 500;
+
 /// Where programs without a slash in their name are looked for.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -289,7 +292,7 @@ fn signal_group(group: Pid, signal: Signal) {
     kill_process_group(group, signal).unwrap_or_default();
 }
 
-async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+pub(super) async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; 8192];
     while let Ok(count) = stream.read(&mut buffer).await {
@@ -301,31 +304,35 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     }
 }
 
-fn text_of(stdout: &[u8], stderr: &[u8]) -> String {
+/// What was printed, line by line. What is too long is cut; the reason for a failure, which stands on
+/// standard error as a rule, has its room whatever is on standard output.
+pub(super) fn text_of(stdout: &[u8], stderr: &[u8]) -> String {
     let mut text = String::new();
-    for line in [stdout, stderr].iter().flat_map(|it| it.split(|byte| *byte == b'\n')) {
-        let line = escaped(&String::from_utf8_lossy(line));
-        if text.len() + line.len() >= MAX_OUTPUT {
-            break;
-        }
-        if !line.trim().is_empty() {
-            text.push_str(line.trim_end());
-            text.push('\n');
+    for (stream, limit) in [(stdout, MAX_OUTPUT / 2), (stderr, MAX_OUTPUT)] {
+        for line in stream.split(|byte| *byte == b'\n') {
+            let line = escaped(&String::from_utf8_lossy(line));
+            let room = limit.saturating_sub(text.len() + 1);
+            let line = line.trim_end();
+            let (line, _) = line.split_at(line.floor_char_boundary(room));
+            if !line.trim().is_empty() {
+                text.push_str(line);
+                text.push('\n');
+            }
         }
     }
     text
 }
 
-fn ended_text(ended: &Ended, output: &str) -> String {
+pub(super) fn ended_text(ended: &Ended, output: &str) -> String {
     let mut text = match ended {
         Ended::Code(code) => format!("ended with exit code {code}"),
         Ended::Signal(signal) => format!("was ended by signal {signal}"),
     };
     // People look for the reason at the end of what a program printed.
     let last: Vec<&str> = output.lines().rev().take(3).collect();
-    if !last.is_empty() {
-        text.push_str(": ");
-        text.push_str(&last.into_iter().rev().collect::<Vec<_>>().join(" | "));
+    for (number, line) in last.iter().rev().enumerate() {
+        text.push_str(if number == 0 { ": " } else { " | " });
+        text.extend(line.chars().take(MAX_TOLD));
     }
     text
 }
@@ -409,5 +416,14 @@ mod tests {
         let finished = run(&shell(script, LONG)).await.unwrap();
         assert!(finished.output.len() <= MAX_OUTPUT, "{}", finished.output.len());
         assert!(!finished.output.contains('\x1b'));
+    }
+
+    #[tokio::test]
+    async fn a_flood_hides_neither_its_beginning_nor_the_reason_on_standard_error() {
+        let script = "head -c 200000 /dev/zero | tr '\\0' x; echo the reason >&2; exit 1";
+        let error = run(&shell(script, LONG)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("sh ended with exit code 1: xxx"), "{text}");
+        assert!(text.ends_with("x | the reason") && text.len() < 2000, "{text}");
     }
 }
