@@ -166,7 +166,57 @@ mod tests {
         }
     }
 
+    /// `moment` as an IMF-fixdate (RFC 9110 §5.6.7).
+    fn imf_fixdate(moment: Timestamp) -> String {
+        let text = moment.to_string();
+        let (date, time) = text.trim_end_matches('Z').split_once('T').unwrap();
+        let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().unwrap();
+        let month = MONTHS[month.parse::<usize>().unwrap() - 1];
+        format!("Day, {day} {month} {year} {time} GMT")
+    }
+
     proptest! {
+        #[test]
+        fn every_wait_is_the_one_asked_for_within_its_bounds(
+            now in 0_u32..4_000_000_000, seconds in prop_oneof![0_u64..1_000_000, any::<u64>()],
+        ) {
+            let wait = Duration::from_secs(seconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
+            let now = Timestamp::from_unix_seconds(now.into());
+            let read = |value: String| {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_str(&value).unwrap());
+                retry_after(&headers, now)
+            };
+            prop_assert_eq!(read(seconds.to_string()), Some(wait));
+            let moment = now.saturating_add(Duration::from_secs(seconds.min(1 << 33)));
+            let expected = (moment > now).then_some(wait);
+            prop_assert_eq!(read(imf_fixdate(moment)), expected);
+        }
+
+        #[test]
+        fn links_are_found_whatever_stands_around_them(
+            links in proptest::collection::vec(
+                ("https://ca/[a-z0-9/,;=?]{0,12}", "alternate|index|up", "|; title=\"a, b\"|;x", any::<bool>()), 0..6,
+            ),
+            in_one in any::<bool>(),
+        ) {
+            let written = links.iter().map(|(target, relation, more, quoted)| {
+                let quote = if *quoted { "\"" } else { "" };
+                format!("<{target}>{more};rel={quote}{relation}{quote}")
+            });
+            let written: Vec<String> = written.collect();
+            let values = if in_one { vec![written.join(", ")] } else { written };
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::LINK, HeaderValue::from_str(&value).unwrap());
+            }
+            for relation in ["alternate", "index", "up"] {
+                let of_it = links.iter().filter(|it| it.1 == relation);
+                let expected: Vec<String> = of_it.map(|it| it.0.clone()).collect();
+                prop_assert_eq!(super::links(&headers, relation), expected);
+            }
+        }
+
         #[test]
         fn no_header_makes_us_panic(value in "[ -~]{0,80}") {
             let mut headers = HeaderMap::new();

@@ -220,4 +220,14 @@ mod tests {
     fn what_strangers_sent_can_not_write_to_a_terminal() {
         assert_eq!(escaped("a\x1b[31m\nb\u{202e}c"), "a\\u{1b}[31m bc");
     }
+
+    #[test]
+    fn a_count_of_failures_that_is_full_stays_full() {
+        let mut attempts = Attempts { failures: u32::MAX - 1, ..Attempts::default() };
+        for at in [10, 20, 30] {
+            attempts.fail(failure(at), Retry::BackOff, Duration::from_secs(60));
+        }
+        assert_eq!(attempts.failures, u32::MAX);
+        assert_eq!(attempts.next_attempt_at, Some(Timestamp::from_unix_seconds(90)));
+    }
 }

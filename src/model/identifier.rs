@@ -131,7 +131,10 @@ impl From<Identifier> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::CertificateName;
 
     #[track_caller]
     fn normal(text: &str) -> String {
@@ -161,5 +164,44 @@ mod tests {
         assert_eq!(refused("[2001:db8::1]"), IdentifierError::NotAnAddress);
         assert_eq!(refused("fe80::1%eth0"), IdentifierError::NotAnAddress);
         assert_eq!(refused("300.1.1.1"), IdentifierError::NotAnAddress);
+    }
+
+    proptest! {
+        #[test]
+        fn normal_form_is_final_whatever_was_written(text in "\\PC{0,40}|[*]?[.]?([a-zA-Z0-9_é-]{0,20}[.。]?){0,5}") {
+            if let Ok(identifier) = text.parse::<Identifier>() {
+                let normal = identifier.value();
+                prop_assert_eq!(normal.parse::<Identifier>(), Ok(identifier.clone()));
+                prop_assert!(normal.is_ascii() && normal.to_lowercase() == normal, "{}", normal);
+                let name = CertificateName::for_identifier(&identifier);
+                prop_assert_eq!(name.as_str().parse::<CertificateName>(), Ok(name));
+            }
+        }
+
+        #[test]
+        fn case_and_the_last_dot_make_no_other_identifier(
+            name in "([*][.])?([a-z]([a-z0-9-]{0,18}[a-z0-9])?[.]){1,4}[a-z]{2,10}", upper in any::<u64>(),
+        ) {
+            // A label with hyphens in its third and fourth place is IDNA's to judge.
+            prop_assume!(!name.split('.').any(|it| it.get(2..4) == Some("--")));
+            let normal: Identifier = name.parse().unwrap();
+            let turned = |(at, it): (usize, char)| {
+                if upper >> (at % 64) & 1 == 1 { it.to_ascii_uppercase() } else { it }
+            };
+            let shouted: String = name.chars().enumerate().map(turned).collect();
+            for text in [format!("{name}."), format!("{shouted}."), shouted] {
+                prop_assert_eq!(text.parse::<Identifier>(), Ok(normal.clone()), "{}", text);
+            }
+        }
+
+        #[test]
+        fn every_address_is_one_identifier_and_one_name(bits in any::<u128>(), four in any::<u32>()) {
+            for address in [IpAddr::V6(bits.into()), IpAddr::V4(four.into())] {
+                let identifier = Identifier::Ip(address);
+                prop_assert_eq!(identifier.value().parse::<Identifier>(), Ok(identifier.clone()));
+                let name = CertificateName::for_identifier(&identifier);
+                prop_assert_eq!(name.as_str().parse::<CertificateName>(), Ok(name));
+            }
+        }
     }
 }

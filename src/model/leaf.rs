@@ -376,6 +376,9 @@ fn has_signed(issuer: &[u8], issued: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
 
     use super::*;
@@ -499,5 +502,52 @@ mod tests {
         assert_eq!(Fingerprint::try_from(fingerprint.to_string()).unwrap(), fingerprint);
         assert!(Fingerprint::try_from("zz".repeat(32)).is_err());
         assert!(Fingerprint::try_from("é".repeat(32)).is_err());
+    }
+
+    /// A leaf and all that lead from it to a root, in that order, as DER.
+    static LONG_CHAIN: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
+        let authority = |number: usize| {
+            let mut parameters = CertificateParams::default();
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("ca {number}"));
+            parameters
+        };
+        let key = KeyPair::generate().unwrap();
+        let mut issuer = Issuer::new(authority(0), key);
+        let mut chain = vec![authority(0).self_signed(issuer.key()).unwrap().der().clone()];
+        for number in 1..6 {
+            let key = KeyPair::generate().unwrap();
+            chain.push(authority(number).signed_by(&key, &issuer).unwrap().der().clone());
+            issuer = Issuer::new(authority(number), key);
+        }
+        let leaf = CertificateParams::new(["example.com".to_owned()]).unwrap();
+        chain.push(leaf.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone());
+        chain.reverse();
+        chain
+    });
+
+    fn shuffled() -> impl Strategy<Value = Vec<CertificateDer<'static>>> {
+        (1..=LONG_CHAIN.len())
+            .prop_flat_map(|length| Just(LONG_CHAIN[1..length].to_vec()).prop_shuffle())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_chain_is_the_same_in_whatever_order_its_issuers_come(issuers in shuffled()) {
+            let (leaf, length) = (LONG_CHAIN[0].clone(), issuers.len() + 1);
+            let chain = Chain::from_der([vec![leaf], issuers].concat()).unwrap();
+            prop_assert_eq!(chain.certificates(), &LONG_CHAIN[..length]);
+            prop_assert_eq!(Chain::parse_pem(chain.full_pem().as_bytes()).unwrap(), chain);
+        }
+
+        #[test]
+        fn a_chain_with_a_gap_is_none(gap in 1_usize..6, issuers in Just(LONG_CHAIN[1..].to_vec()).prop_shuffle()) {
+            let missing = LONG_CHAIN[gap].clone();
+            let others = issuers.into_iter().filter(|it| *it != missing);
+            let others: Vec<_> = std::iter::once(LONG_CHAIN[0].clone()).chain(others).collect();
+            let disordered = matches!(Chain::from_der(others), Err(ChainError::Disordered { position }) if position == gap + 1);
+            prop_assert!(disordered);
+        }
     }
 }

@@ -98,6 +98,8 @@ fn checked(pem: &[u8]) -> Result<&[u8], PemError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
@@ -154,5 +156,31 @@ mod tests {
         ));
         let cut = certified().cert.pem().replace("-----END", "");
         assert!(parse_certificates(cut.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read_again_whatever_stands_between(
+            ders in vec(vec(any::<u8>(), 0..400), 1..5), between in "[ -,.-~\n]{0,80}",
+        ) {
+            let ders: Vec<CertificateDer<'_>> = ders.into_iter().map(CertificateDer::from).collect();
+            let pem = write_certificates(&ders);
+            prop_assert!(pem.lines().all(|it| it.len() <= 64));
+            let stuffed = pem.replace("-----BEGIN", &format!("{between}\n-----BEGIN"));
+            for text in [pem.replace('\n', "\r\n"), stuffed, pem] {
+                prop_assert_eq!(parse_certificates(text.as_bytes()).unwrap(), ders.clone());
+            }
+        }
+
+        #[test]
+        fn a_key_of_any_form_is_written_and_read_as_the_same(der in vec(any::<u8>(), 1..400)) {
+            for key in [
+                PrivateKeyDer::Pkcs1(der.clone().into()),
+                PrivateKeyDer::Sec1(der.clone().into()),
+                PrivateKeyDer::Pkcs8(der.into()),
+            ] {
+                prop_assert_eq!(parse_private_key(write_private_key(&key).as_bytes()).unwrap(), key);
+            }
+        }
     }
 }

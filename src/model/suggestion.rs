@@ -112,6 +112,9 @@ impl Suggestion {
 mod tests {
     use std::collections::BTreeSet;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{Fingerprint, Validity};
 
@@ -154,5 +157,19 @@ mod tests {
         assert!(SuggestedWindow::new(at(5), at(6)).is_some());
         assert!(SuggestedWindow::new(at(5), at(5)).is_none());
         assert!(SuggestedWindow::new(at(6), at(5)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_leads_back_to_its_certificate_and_no_other(
+            authority in vec(any::<u8>(), 1..40), serial in vec(any::<u8>(), 0..40),
+        ) {
+            let id = CertificateId::of(&leaf(Some(authority.clone()), &serial)).unwrap();
+            let (first, second) = id.as_str().split_once('.').unwrap();
+            prop_assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(first).unwrap(), authority);
+            prop_assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(second).unwrap(), serial);
+            let fits = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+            prop_assert!(id.as_str().chars().all(fits), "{}", id);
+        }
     }
 }

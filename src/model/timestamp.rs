@@ -131,6 +131,8 @@ impl schemars::JsonSchema for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -153,5 +155,30 @@ mod tests {
         assert_eq!(Timestamp::from_unix_seconds(-1), Timestamp::EPOCH);
         assert_eq!(Timestamp::EPOCH.saturating_sub(Duration::MAX), Timestamp::EPOCH);
         assert_eq!(Timestamp::EPOCH.since(Timestamp::MAX), Duration::ZERO);
+    }
+
+    prop_compose! {
+        fn moment()(milliseconds in 0..=Timestamp::MAX.milliseconds) -> Timestamp {
+            Timestamp { milliseconds }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_moment_is_read_back_as_it_was_written(moment in moment()) {
+            prop_assert_eq!(moment.to_string().parse::<Timestamp>().unwrap(), moment);
+        }
+
+        #[test]
+        fn no_sum_leaves_the_range_or_goes_the_wrong_way(
+            one in moment(), other in moment(), seconds in any::<u64>(), nanoseconds in 0_u32..1_000_000_000,
+        ) {
+            let span = Duration::new(seconds, nanoseconds);
+            let (later, earlier) = (one.saturating_add(span), one.saturating_sub(span));
+            prop_assert!(earlier <= one && one <= later && later <= Timestamp::MAX);
+            let (first, last) = (one.min(other), one.max(other));
+            prop_assert_eq!(first.saturating_add(last.since(first)), last);
+            prop_assert_eq!(last.saturating_sub(last.since(first)), first);
+        }
     }
 }

@@ -110,6 +110,8 @@ impl From<Share> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,6 +144,21 @@ mod tests {
         );
         for wrong in ["", "4", "0/4", "4/4", "5/4", "1/0", "-1/4", "a/b", "1/4/5"] {
             assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_and_every_share_of_it_is_at_most_the_whole(
+            moments in any::<[i64; 3]>(), numerator in any::<u32>(), denominator in any::<u32>(),
+        ) {
+            let [not_before, not_after, now] = moments.map(Timestamp::from_unix_seconds);
+            let validity = Validity { not_before, not_after };
+            let left = validity.life_left(now);
+            prop_assert!(left <= validity.lifetime());
+            prop_assert!(!validity.has_expired(now) || left.is_zero());
+            prop_assert!(!validity.contains(now) || left == not_after.since(now));
+            prop_assert!(Share::new(numerator, denominator).of(left) <= left);
         }
     }
 }

@@ -122,4 +122,16 @@ mod tests {
             prop_assert!(pause >= Duration::from_secs(4) && pause <= Duration::from_secs(360), "{pause:?}");
         }
     }
+
+    #[test]
+    fn a_million_failures_in_a_row_wait_as_long_as_the_fourth() {
+        for jitter in [-1.0, 0.0, 1.0].map(Jitter::new) {
+            let (ca, local) = (after_ca_failure(4, None, jitter), after_local_failure(4, jitter));
+            assert!(ca >= DAY.mul_f64(0.8) && local >= minutes(4));
+            for failures in (5..=1_000_000).chain([u32::MAX - 1, u32::MAX]) {
+                assert_eq!(after_ca_failure(failures, None, jitter), ca, "{failures}");
+                assert_eq!(after_local_failure(failures, jitter), local, "{failures}");
+            }
+        }
+    }
 }

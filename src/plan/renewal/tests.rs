@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use crate::model::{CaState, Failure, Fault, Fingerprint, Generation, Retry, Validity};
 
 use super::*;
@@ -442,4 +444,59 @@ fn an_order_under_way_goes_on_although_nothing_is_due() {
 fn force_makes_it_due_and_keeps_better_reasons() {
     assert_eq!(decided(&world(Some(held_for(90))), Asked::Forced, day(1)), issue(Reason::Forced));
     assert_eq!(decided(&world(None), Asked::Forced, day(1)), issue(Reason::Missing));
+}
+
+proptest! {
+    /// Until the moment that a plan names nothing else is decided, and at that moment it is due: no
+    /// wake is lost, and none comes for nothing.
+    #[test]
+    fn what_is_kept_is_kept_until_its_moment_and_due_then(
+        not_before in 0_i64..4_000_000_000, life in 0_u64..400_000_000, came in 0_u64..500_000_000,
+        selected in proptest::option::of(0_i64..5_000_000_000), passed in 0_u64..500_000_000, share in 0_f64..1.0,
+    ) {
+        let not_before = Timestamp::from_unix_seconds(not_before);
+        let mut held = held_for(90);
+        held.leaf.validity =
+            Validity { not_before, not_after: not_before.saturating_add(Duration::from_secs(life)) };
+        let came = not_before.saturating_add(Duration::from_secs(came));
+        held.origin.as_mut().unwrap().issued_at = came;
+        let selected_renewal = selected.map(Timestamp::from_unix_seconds);
+        let world = World { selected_renewal, ..world(Some(held)) };
+        let now = came.saturating_add(Duration::from_secs(passed));
+        match decided(&world, Asked::ByTime, now) {
+            Renewal::Keep { renew_at, reason } => {
+                prop_assert!(now < renew_at);
+                let between = now.saturating_add(renew_at.since(now).mul_f64(share));
+                if between < renew_at {
+                    let same = Renewal::Keep { renew_at, reason: reason.clone() };
+                    prop_assert_eq!(decided(&world, Asked::ByTime, between), same);
+                }
+                prop_assert_eq!(decided(&world, Asked::ByTime, renew_at), Renewal::Issue(reason));
+            }
+            due => {
+                prop_assert!(matches!(due, Renewal::Issue(_)), "{:?}", due);
+                let later = now.saturating_add(Duration::from_secs(life));
+                prop_assert_eq!(decided(&world, Asked::ByTime, later), due, "due stays due");
+            }
+        }
+    }
+
+    /// Nobody is asked before the pause is over, by time; and then somebody is.
+    #[test]
+    fn a_pause_ends_at_its_moment_and_no_earlier(
+        failed in 0_u64..1_000_000, pause in 1_u64..100_000, ca_says in proptest::option::of(1_u64..1_000_000),
+        share in 0_f64..1.0,
+    ) {
+        let at = day(1000).saturating_add(Duration::from_secs(failed));
+        let retry = ca_says.map_or(Retry::BackOff, |it| Retry::NotBefore(at.saturating_add(Duration::from_secs(it))));
+        let mut world = world(None);
+        let failure = Failure { at, code: "x".into(), message: String::new(), hint: None };
+        world.attempts.fail(failure, retry, Duration::from_secs(pause));
+        let end = at.saturating_add(Duration::from_secs(pause.max(ca_says.unwrap_or(0))));
+        let between = at.saturating_add(end.since(at).mul_f64(share));
+        let waits = decided(&world, Asked::ByTime, between);
+        let is_waiting = matches!(waits, Renewal::BackOff { until, .. } if until > between && until <= end);
+        prop_assert!(is_waiting || between >= end, "{:?} at {} before {}", waits, between, end);
+        prop_assert_eq!(decided(&world, Asked::ByTime, end), issue(Reason::Missing));
+    }
 }
