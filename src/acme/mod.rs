@@ -12,6 +12,8 @@ mod client;
 mod error;
 mod explain;
 mod ext;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod header;
 mod hint;
 mod nonce;

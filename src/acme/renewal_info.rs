@@ -74,7 +74,7 @@ const fn no_advice() -> RenewalInfo {
     RenewalInfo { suggested_window: None, explanation_url: None, poll_after: None }
 }
 
-fn read(answer: &Answer, now: Timestamp) -> Result<RenewalInfo, WireError> {
+pub(super) fn read(answer: &Answer, now: Timestamp) -> Result<RenewalInfo, WireError> {
     let object: RenewalInfoObject = answer.read("is no renewal information")?;
     let window = object.suggested_window;
     let (Some(start), Some(end)) = (moment(&window.start), moment(&window.end)) else {

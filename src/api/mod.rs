@@ -10,6 +10,8 @@
 
 mod client;
 mod connections;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod server;
 
 use serde::{Deserialize, Serialize};

@@ -100,9 +100,9 @@ impl ControlSocket {
 
 /// Who may ask for things.
 #[derive(Clone, Copy, Debug)]
-struct Admins {
-    own: u32,
-    group: Option<u32>,
+pub(super) struct Admins {
+    pub(super) own: u32,
+    pub(super) group: Option<u32>,
 }
 
 impl Admins {
@@ -141,7 +141,7 @@ struct Desk {
     work_slots: Arc<Semaphore>,
 }
 
-fn router(handle: Handle, admins: Admins) -> Router {
+pub(super) fn router(handle: Handle, admins: Admins) -> Router {
     let guard = move |ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next| async move {
         if admins.include(&peer) {
             tracing::debug!(user = peer.user, method = %request.method(), path = request.uri().path(), "control socket asked");

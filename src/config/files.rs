@@ -20,7 +20,7 @@ use super::tree::{Node, Place, Table, Value, parse_toml};
 pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What an included file may hold.
-const TABLES: [&str; 6] = ["certificate", "target", "solver", "ca", "group", "alert"];
+pub(super) const TABLES: [&str; 6] = ["certificate", "target", "solver", "ca", "group", "alert"];
 
 const SETTING_HINT: &str = "put it into the main file; an included file holds tables of \
                             certificates, targets, solvers, CAs, groups and alerts";
@@ -130,7 +130,16 @@ fn read_file(
     allowed: Option<&[&str]>,
 ) -> Result<(RawFile, Vec<Fault>), Vec<Fault>> {
     let text = read_text(file).map_err(|fault| vec![fault])?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    parse(&text, file, allowed)
+}
+
+/// Reads `text`, the content of `file`; of its keys at the top, `allowed` alone are read if given.
+pub(super) fn parse(
+    text: &str,
+    file: &Arc<Path>,
+    allowed: Option<&[&str]>,
+) -> Result<(RawFile, Vec<Fault>), Vec<Fault>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = file.extension().is_some_and(|it| it == "json");
     let mut table = if is_json { parse_json(text, file) } else { parse_toml(text, file) }?;
 

@@ -22,6 +22,8 @@ mod text;
 mod shape;
 mod raw;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod secret;
 mod url;
 mod resolve;

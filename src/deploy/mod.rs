@@ -10,6 +10,8 @@ mod client;
 mod direct;
 mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod install;
 mod lent;
 mod placement;

@@ -11,6 +11,8 @@ mod challenge;
 mod crl;
 mod event;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod generation;
 mod identifier;
 mod key;

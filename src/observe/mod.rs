@@ -3,6 +3,8 @@
 //! Not here: how things stand, which [`crate::lifecycle`] finds out.
 
 pub mod alert;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod journal;
 pub mod log;
 mod settings;

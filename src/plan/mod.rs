@@ -11,6 +11,8 @@
 pub mod authority;
 pub mod backoff;
 mod deployment;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod key;
 mod renewal;
 pub mod revocation;

@@ -10,6 +10,8 @@
 
 mod ask;
 mod dialogue;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod recorder;
 mod resolve;
 mod starttls;

@@ -8,6 +8,8 @@
 
 pub mod dns01;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod http01;
 mod listener;
 mod settings;

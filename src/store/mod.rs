@@ -13,6 +13,8 @@ mod documents;
 mod engine;
 mod error;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod generation;
 mod key;
 mod lineage;

@@ -9,6 +9,8 @@ pub mod beneath;
 pub mod clock;
 pub mod crash;
 pub mod dump;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod host;
 pub mod http;
 pub mod notify;

@@ -14,6 +14,8 @@ mod catalogue;
 mod configs;
 mod error;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzz;
 mod httpreq;
 mod name;
 mod persist;

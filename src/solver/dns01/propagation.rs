@@ -141,7 +141,7 @@ pub(super) async fn values_at(server: &Server, name: &Name) -> Option<BTreeSet<S
 }
 
 /// The values of all TXT records at `name`; none if the server does not know the zone.
-fn txt_values(answer: &Message, name: &Name) -> Option<BTreeSet<String>> {
+pub(super) fn txt_values(answer: &Message, name: &Name) -> Option<BTreeSet<String>> {
     // A server that does not hold the zone answers by naming others, or with an error.
     let is_known = matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
     if !is_known || (answer.answers.is_empty() && !answer.authoritative) {

@@ -141,7 +141,7 @@ fn message(record: &TxtRecord, class: DNSClass, ttl: u32) -> Result<Message, Exc
 }
 
 /// What the server refuses, if it does.
-fn refusal(answer: &Message) -> Option<Refusal> {
+pub(super) fn refusal(answer: &Message) -> Option<Refusal> {
     let of_key = answer.signature().and_then(|it| it.data.error);
     Some(match (answer.response_code, of_key) {
         (ResponseCode::NoError, None) => return None,

@@ -228,7 +228,7 @@ fn is_answer(answer: &Message) -> bool {
 }
 
 /// Where `name` is an alias to, in whatever order the records came.
-fn alias_of(answer: &Message, name: &Name) -> Option<Name> {
+pub(super) fn alias_of(answer: &Message, name: &Name) -> Option<Name> {
     answer.answers.iter().find_map(|record| match &record.data {
         RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
         _ => None,
@@ -236,7 +236,7 @@ fn alias_of(answer: &Message, name: &Name) -> Option<Name> {
 }
 
 /// The zone below `apex` that `answer` sends us to for `name`, if it does.
-fn delegation(answer: &Message, name: &Name, apex: &Name) -> Option<Name> {
+pub(super) fn delegation(answer: &Message, name: &Name, apex: &Name) -> Option<Name> {
     if answer.authoritative || !answer.answers.is_empty() {
         return None;
     }
@@ -246,13 +246,13 @@ fn delegation(answer: &Message, name: &Name, apex: &Name) -> Option<Name> {
 }
 
 /// The zone in whose name `answer` says that there is no such record at `name` (RFC 2308 §3).
-fn denier(answer: &Message, name: &Name) -> Option<Name> {
+pub(super) fn denier(answer: &Message, name: &Name) -> Option<Name> {
     let soa = answer.authorities.iter().find(|it| matches!(it.data, RData::SOA(_)))?;
     let speaks = answer.authoritative && answer.answers.is_empty() && soa.name.zone_of(name);
     speaks.then(|| soa.name.clone())
 }
 
-fn server_names(records: &[hickory_proto::rr::Record]) -> Vec<Name> {
+pub(super) fn server_names(records: &[hickory_proto::rr::Record]) -> Vec<Name> {
     let names = records.iter().filter_map(|record| match &record.data {
         RData::NS(name) => Some(name.0.clone()),
         _ => None,
@@ -260,7 +260,7 @@ fn server_names(records: &[hickory_proto::rr::Record]) -> Vec<Name> {
     names.collect()
 }
 
-const fn address_of(data: &RData) -> Option<IpAddr> {
+pub(super) const fn address_of(data: &RData) -> Option<IpAddr> {
     match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::request::Asked;
 use crate::model::KeyAuthorization;
@@ -21,7 +21,11 @@ use crate::solver::listener::{Board, Limits, Shown};
 const MAX_HEAD: usize = 8192;
 
 /// Answers one request on `stream` with what `board` shows, or gives up at the limit for its head.
-pub(in crate::solver) async fn converse(stream: TcpStream, board: Arc<Board>, limits: Limits) {
+pub(in crate::solver) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    board: Arc<Board>,
+    limits: Limits,
+) {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let found = Asked::parse(&request).and_then(|asked| find(&board, &asked));
         std::future::ready(response(found))

@@ -8,6 +8,8 @@
 //! of connections ([`connections`]).
 
 mod connections;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzz;
 mod handed;
 
 use std::fmt;

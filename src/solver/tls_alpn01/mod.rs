@@ -16,8 +16,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -29,7 +28,11 @@ use super::listener::{Board, Limits, Shown};
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// Makes one handshake on `stream` with a certificate of `board`, and closes.
-pub(super) async fn converse(stream: TcpStream, board: Arc<Board>, limits: Limits) {
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    board: Arc<Board>,
+    limits: Limits,
+) {
     // How a conversation with a stranger ends is of no interest.
     let Ok(config) = server_config(board) else { return };
     let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
