@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds the packages: man pages and completions, the program, then a .deb (and an .rpm), whose
-# paths are the only lines on standard output.
+# Builds the packages: man pages and completions, the list of what it is made of, the program, which
+# carries that list too, then a .deb (and an .rpm), whose paths are the only lines on standard output.
 #
 #   packaging/build.sh [--profile dev|release] [--rpm]
 #
 # dev is for checks: it takes a fraction of the time, and its program is slower and larger. Needs
-# cargo and dpkg-dev, no root; the packaging tools are built below target/tools if they are missing.
+# cargo, dpkg-dev and python3, no root; the packaging tools are built below target/tools if they are
+# missing.
 #
 # Not here: whether the package is any good, which is tests/package.sh.
 set -euo pipefail
@@ -38,13 +39,20 @@ provide() {
     CARGO_TARGET_DIR=$PWD/target/tools-build cargo install --quiet --locked --debug --root "$tools" "$1" >&2
 }
 
-command -v dpkg-shlibdeps >/dev/null || { say 'dpkg-shlibdeps is missing: apt-get install dpkg-dev' && exit 1; }
+for tool in dpkg-shlibdeps:dpkg-dev objcopy:binutils python3:python3; do
+    command -v "${tool%%:*}" >/dev/null || { say "${tool%%:*} is missing: apt-get install ${tool#*:}" && exit 1; }
+done
 provide cargo-deb
 rm -rf target/pages
 say 'man pages and completions'
 cargo run --quiet --locked --example pages -- target/pages >&2
 say "the program ($profile)"
 cargo build --quiet --locked --profile "$profile" --bin renewd >&2
+say 'what it is made of'
+packaging/dependencies.py "$(rustc -vV | sed -n 's/^host: //p')" target/pages
+# Where scanners look for it. Beside the program and then put in its place, which is linked to elsewhere.
+objcopy --remove-section .dep-v0 --add-section .dep-v0=target/pages/dep-v0 "$folder/renewd" "$folder/renewd.audit"
+mv "$folder/renewd.audit" "$folder/renewd"
 
 rm -rf target/debian
 mkdir -p target/debian

@@ -120,6 +120,34 @@ CONF
     done
 }
 
+# The list in the program and the bill of materials beside it name exactly what a build for this
+# machine takes in, as Cargo.lock has it.
+dependencies() {
+    local host work=$folder/dependencies
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    mkdir -p "$work"
+    cargo tree --locked --edges normal,build --target "$host" --prefix none --format '{p}' | awk '{ sub(/^v/, "", $2); print $1, $2 }' | sort -u >"$work/built"
+    awk '/^name = /{ name = $3 } /^version = /{ gsub(/"/, "", name); gsub(/"/, "", $3); print name, $3 }' Cargo.lock | sort -u >"$work/locked"
+    objcopy -O binary --set-section-flags .dep-v0=alloc --only-section .dep-v0 "$root/usr/bin/renewd" "$work/section" &&
+        python3 - "$work" "$root/usr/share/doc/renewd/renewd.cdx.json" <<'PYTHON' || return 1
+import json, sys, zlib
+from pathlib import Path
+
+work = Path(sys.argv[1])
+packages = json.loads(zlib.decompress((work / "section").read_bytes()))["packages"]
+bill = json.loads(Path(sys.argv[2]).read_text())
+components = [bill["metadata"]["component"], *bill["components"]]
+for name, listed in {"in_program": packages, "in_bill": components}.items():
+    text = "".join(sorted(f"{it['name']} {it['version']}\n" for it in listed))
+    (work / name).write_text(text)
+assert [it["name"] for it in packages if it.get("root")] == ["renewd"]
+assert all(len(it["hashes"][0]["content"]) == 64 and it["licenses"] for it in bill["components"])
+PYTHON
+    [ "$(wc -l <"$work/built")" -gt 200 ] && [ -z "$(comm -23 "$work/built" "$work/locked")" ] &&
+        diff <(LC_ALL=C sort "$work/built") <(LC_ALL=C sort "$work/in_program") &&
+        diff <(LC_ALL=C sort "$work/built") <(LC_ALL=C sort "$work/in_bill")
+}
+
 scripts() {
     local script result=0
     for script in packaging/debian/p* packaging/rpm/*.sh packaging/container/*.sh; do
@@ -171,6 +199,7 @@ check 'units: security' security
 check 'man pages' pages
 check 'completions' completions
 check 'configurations for nginx' nginx_reads
+check 'what it is made of' dependencies
 check 'maintainer scripts' scripts
 check 'a purge' purge
 printf 'package: %s, %s bytes, in %s s\n' "${deb##*/}" "$(stat -c %s "$deb")" "$((SECONDS - started))"
