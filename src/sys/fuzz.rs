@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::process::{Ended, MAX_OUTPUT, drain, ended_text, text_of};
 
-/// Far longer than anything takes that waits for nobody.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Far longer than anything takes that waits for nobody, also on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[expect(clippy::expect_used, reason = "without a runtime nothing can be tried")]
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

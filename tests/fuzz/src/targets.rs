@@ -4,10 +4,10 @@
 use renewd::{acme, api, config, deploy, model, observe, plan, probe, solver, store, sys};
 
 /// What a target is fed with.
-pub type Target = fn(&[u8]);
+pub(crate) type Target = fn(&[u8]);
 
 /// Everything that reads what a stranger sent, a crash left or a tenant wrote.
-pub const TARGETS: [(&str, Target); 14] = [
+pub(crate) const TARGETS: [(&str, Target); 14] = [
     ("acme_objects", acme::fuzz::objects),
     ("pem_chain", model::fuzz::pem_chain),
     ("certificate", model::fuzz::certificate),
