@@ -123,6 +123,20 @@ impl Accounts {
         }
     }
 
+    /// The URL of the account that there is; `None` if there is none, and one could be made.
+    pub(super) async fn readiness(&self) -> Result<Option<String>, AcmeError> {
+        let known = self.load().await?.map(|(record, _)| record);
+        let known = known.filter(|it| it.directory == self.settings.directory);
+        match known {
+            Some(record) if record.url.is_some() => {
+                self.check_is_alive(&record)?;
+                self.directory().await?;
+                Ok(record.url)
+            }
+            _ => self.check_may_register().await.map(|()| None),
+        }
+    }
+
     /// Finds out what became of `lost`, which the CA says it does not know.
     pub(super) async fn recover(&self, lost: &Arc<Account>) -> Result<Arc<Account>, AcmeError> {
         let mut slot = self.slot.lock().await;

@@ -44,6 +44,15 @@ pub struct OrderRequest {
     pub replaces: Option<String>,
 }
 
+/// What is known of a CA before it is asked for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The names by which it goes in CAA records (RFC 8555 §7.1.1).
+    pub caa_identities: Vec<String>,
+    /// The account URL; `None` while there is no account, and one could be made.
+    pub account_url: Option<String>,
+}
+
 impl AcmeClient {
     /// A client of the CA of `settings`. Reads the file with its trusted roots; asks nothing.
     ///
@@ -103,6 +112,19 @@ impl AcmeClient {
     /// If what is kept of it can't be read.
     pub async fn standing_account(&self) -> Result<Option<StandingAccount>, AcmeError> {
         self.accounts.standing_account().await
+    }
+
+    /// Finds out whether an order with `profile` could be placed, by the CA's directory, which may be
+    /// a day old, and by what is known of our account. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Says what stands in the way.
+    pub async fn readiness(&self, profile: Option<&str>) -> Result<Readiness, AcmeError> {
+        let account_url = self.accounts.readiness().await?;
+        self.check_profile(profile).await?;
+        let caa_identities = self.accounts.directory().await?.meta.caa_identities.clone();
+        Ok(Readiness { caa_identities, account_url })
     }
 
     /// Does what an operator asks of the account, and says how it stands then.

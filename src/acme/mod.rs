@@ -28,7 +28,7 @@ mod wire;
 
 pub use account::{AccountAction, AccountReport};
 pub use authorization::{Authorization, Challenge};
-pub use client::{AcmeClient, OrderRequest};
+pub use client::{AcmeClient, OrderRequest, Readiness};
 pub use error::{AcmeError, Place, Step};
 pub use ext::jws::AccountKeyError;
 pub use header::{MAX_RETRY_AFTER, MIN_RETRY_AFTER, retry_after};

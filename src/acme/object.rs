@@ -122,6 +122,9 @@ pub(super) struct DirectoryMeta {
     pub(super) external_account_required: bool,
     #[serde(default, skip_serializing)]
     pub(super) profiles: BTreeMap<String, Value>,
+    /// The names by which it goes in CAA records.
+    #[serde(default, skip_serializing)]
+    pub(super) caa_identities: Vec<String>,
     /// What accounts are named below in records of dns-persist-01.
     #[serde(default, skip_serializing)]
     pub(super) account_hash_prefix: Option<String>,

@@ -122,6 +122,7 @@ async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
             });
         }
     }
+    findings.extend(unfit_stand_ins(agent).await);
     let used: BTreeSet<_> = agent.config.certificates.iter().flat_map(|it| &it.targets).collect();
     for name in used {
         if let Some(target) = agent.config.targets.get(name) {
@@ -133,6 +134,20 @@ async fn findings(agent: &Agent, config_file: &Path) -> Vec<Finding> {
     let units = units::of_configuration(config_file);
     findings.extend(machine::findings(&agent.config, &units));
     findings.extend(units::findings(&needs, &units));
+    findings
+}
+
+/// CAs that could not stand in, each cause once.
+async fn unfit_stand_ins(agent: &Agent) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for spec in &agent.config.certificates {
+        for (ca, error) in agent.lifecycle.unfit_stand_ins(spec).await {
+            let (subject, message) = (format!("stand-in {ca}"), chain_text(&error));
+            if !findings.iter().any(|it| it.subject == subject && it.message == message) {
+                findings.push(Finding { subject, message, hint: error.hint() });
+            }
+        }
+    }
     findings
 }
 

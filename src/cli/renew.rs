@@ -184,13 +184,14 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
         };
         certificates.extend(status);
     }
-    let document = StatusDocument {
+    let mut document = StatusDocument {
         format: STATUS_FORMAT,
         host: base.host.clone(),
         written_at: base.clock.now(),
         notices: agent.all_notices(),
         certificates,
     };
+    document.note_unfit_stand_ins();
     agent.alerts.pass(&document).await;
     drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
 }

@@ -54,13 +54,17 @@ pub(super) async fn document(context: Context, probe: bool) -> Result<StatusDocu
     }
     let now = base.clock.now();
     match read(&agent, probe).await {
-        Ok(certificates) => Ok(StatusDocument {
-            format: STATUS_FORMAT,
-            host: base.host,
-            written_at: now,
-            notices: agent.notices.clone(),
-            certificates,
-        }),
+        Ok(certificates) => {
+            let mut document = StatusDocument {
+                format: STATUS_FORMAT,
+                host: base.host,
+                written_at: now,
+                notices: agent.notices.clone(),
+                certificates,
+            };
+            document.note_unfit_stand_ins();
+            Ok(document)
+        }
         Err(error) => from_file(&config, &error, now),
     }
 }

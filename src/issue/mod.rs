@@ -16,6 +16,7 @@ mod chain;
 mod check;
 mod csr;
 mod error;
+mod fitness;
 mod leftover;
 mod local;
 mod placeholder;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use check::CheckError;
 pub use csr::CsrError;
 pub use error::{IssueError, Side};
+pub use fitness::Unfit;
 pub use placeholder::placeholder;
 
 use crate::acme::{

@@ -11,6 +11,7 @@
 mod authority;
 mod deployment;
 mod facts;
+mod fitness;
 mod key;
 mod rehearsal;
 mod revocation;
@@ -145,15 +146,7 @@ impl Lifecycle {
     ) -> Result<Outcome, StorageError> {
         self.put_in_order(spec).await?;
         let mut facts = Facts::read(&self.store, spec).await?;
-        if facts.order_at.is_none() {
-            // Left open, it would be taken up at the next renewal, and end in the old certificate.
-            self.issuer.forget(&spec.name).await?;
-        }
-        if facts.state.attempts.failures == 0 || facts.is_compromised() {
-            // The same: what was set aside belonged to a renewal that failed, or is for a key that
-            // is in other hands.
-            self.issuer.forget_set_aside(spec).await?;
-        }
+        self.forget_what_is_over(spec, &facts).await?;
         let mut done = Done::default();
         done.failures.extend(self.revoke_first(spec, &mut facts).await?);
         done.add(self.do_due(spec, &mut facts, asked).await?);
@@ -171,11 +164,30 @@ impl Lifecycle {
             self.watch_records(spec, &mut facts, asked).await?;
         }
         done.failures.extend(self.revoke_replaced(spec, &mut facts).await?);
+        self.look_at_stand_ins(spec, &mut facts, asked).await?;
         self.prune(spec, &facts).await;
 
         let Done { failures, renewed } = done;
         let outcome = self.outcome(spec, &facts, Asked::ByTime);
         Ok(Outcome { failures, renewed, ..outcome })
+    }
+
+    /// Takes away orders that nobody goes on with.
+    async fn forget_what_is_over(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+    ) -> Result<(), StorageError> {
+        if facts.order_at.is_none() {
+            // Left open, it would be taken up at the next renewal, and end in the old certificate.
+            self.issuer.forget(&spec.name).await?;
+        }
+        if facts.state.attempts.failures == 0 || facts.is_compromised() {
+            // The same: what was set aside belonged to a renewal that failed, or is for a key that
+            // is in other hands.
+            self.issuer.forget_set_aside(spec).await?;
+        }
+        Ok(())
     }
 
     /// Renews and deploys what is due by `facts`, which are those of afterwards then.
@@ -404,6 +416,7 @@ impl Lifecycle {
             self.revocation_poll_at(spec, facts),
             self.list_poll_at(facts),
             self.record_look_at(spec, facts),
+            self.fitness_poll_at(spec, facts),
         ];
         Plan { poll_at: polls.into_iter().flatten().min(), ..plan }
     }

@@ -3,8 +3,8 @@
 
 use crate::model::{
     Attempts, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
-    EndpointCondition, Health, Held, RecordStatus, RenewalCondition, StandIn, TargetName,
-    TargetState, Timestamp,
+    EndpointCondition, Health, Held, RecordStatus, RenewalCondition, StandIn, StandInStatus,
+    TargetName, TargetState, Timestamp,
 };
 use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal};
 
@@ -59,6 +59,7 @@ pub(super) fn describe(
         },
         failing_ca: failing_ca(facts, &plan.renewal),
         stand_in: certificate.and_then(|it| stand_in(it, facts)),
+        stand_ins: stand_ins(spec, facts),
         generation: certificate.and_then(|it| it.generation).map(|it| it.to_string()),
         renew_at,
         explanation_url: certificate.and_then(|it| explanation_url(it, facts)),
@@ -82,6 +83,12 @@ fn failing_ca(facts: &Facts, renewal: &Renewal) -> Option<CaName> {
 /// Why `held` did not come from the first CA, if it did not.
 fn stand_in(held: &Held, facts: &Facts) -> Option<StandIn> {
     facts.state.stand_in.clone().filter(|it| it.certificate == held.fingerprint())
+}
+
+/// What is known of each stand-in.
+fn stand_ins(spec: &CertificateSpec, facts: &Facts) -> Vec<StandInStatus> {
+    let known = |ca| Some(StandInStatus::of(ca, facts.state.fitness.get(ca)?));
+    spec.cas.iter().skip(1).filter_map(known).collect()
 }
 
 /// What a human can do about what is blocked without having failed.

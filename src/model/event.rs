@@ -28,6 +28,22 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A stand-in would not issue if it were asked.
+    StandInUnfit {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// Which CA.
+        ca: CaName,
+        /// Why not.
+        failure: Failure,
+    },
+    /// A stand-in that would not have issued would by now.
+    StandInFit {
+        /// For which certificate.
+        certificate: CertificateName,
+        /// Which CA.
+        ca: CaName,
+    },
     /// An order that an earlier run began goes on.
     OrderResumed {
         /// Of which certificate.

@@ -7,10 +7,12 @@
 //! Not here: any decision ([`crate::plan`]), and anything that touches the machine.
 
 mod ca_state;
+mod caa;
 mod challenge;
 mod crl;
 mod event;
 mod failure;
+mod fitness;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod generation;
@@ -31,10 +33,12 @@ mod timestamp;
 mod validity;
 
 pub use ca_state::{CaState, Fault, StandIn};
+pub use caa::{CaaCandidate, CaaFault, CaaRecord, caa_fault};
 pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError, TxtRecord};
 pub use crl::{Listed, Listing, RevocationListError, look_up, revocation_list_urls};
 pub use event::Event;
 pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
+pub use fitness::{Fitness, StandInStatus};
 pub use generation::{Generation, GenerationError, Held, IssuedCertificate, Origin};
 pub use identifier::{Identifier, IdentifierError};
 pub use key::{KeyError, KeyFamily, KeyType, KeyTypeError, PrivateKey, Secret};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempts, CaName, CaState, Failure, Fault, Fingerprint, Identifier, Retry, Revocation,
+    Attempts, CaName, CaState, Failure, Fault, Fingerprint, Fitness, Identifier, Retry, Revocation,
     RevocationCheck, StandIn, Suggestion, Timestamp,
 };
 
@@ -36,6 +36,9 @@ pub struct CertificateState {
     /// The certificate that came from a stand-in, if it is the held one or was.
     #[serde(default)]
     pub stand_in: Option<StandIn>,
+    /// Whether each stand-in would issue if it were asked.
+    #[serde(default)]
+    pub fitness: BTreeMap<CaName, Fitness>,
     /// What the CA advised for the certificate that is held, or was.
     #[serde(default)]
     pub suggestion: Option<Suggestion>,

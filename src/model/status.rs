@@ -3,11 +3,13 @@
 //! It is made from what is wanted, held and served in this moment ([`crate::lifecycle`]), and
 //! alerts are decided from it and nothing else. No secret ever stands in it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint, Identifier, StandIn,
-    TargetName, Timestamp,
+    StandInStatus, TargetName, Timestamp,
 };
 
 /// The number of this form; a field may be added without a new one, never taken away.
@@ -30,6 +32,30 @@ pub struct StatusDocument {
 }
 
 impl StatusDocument {
+    /// Adds a notice for each cause that keeps a CA from standing in.
+    pub fn note_unfit_stand_ins(&mut self) {
+        let mut causes: BTreeMap<(&CaName, Option<&str>), Vec<&StandInStatus>> = BTreeMap::new();
+        for stand_in in self.certificates.iter().flat_map(|it| &it.stand_ins).filter(|it| !it.fit) {
+            causes
+                .entry((&stand_in.ca, stand_in.error_code.as_deref()))
+                .or_default()
+                .push(stand_in);
+        }
+        let notices = causes.into_iter().filter_map(|((ca, _), unfit)| {
+            let first = unfit.first()?;
+            let why = first.last_error.as_deref().unwrap_or_default();
+            Some(Notice {
+                code: "ca.unfit".to_owned(),
+                health: Health::Warning,
+                message: format!("{ca} could not stand in (certificates: {}): {why}", unfit.len()),
+                since: unfit.iter().filter_map(|it| it.since).min().unwrap_or(first.checked_at),
+                hint: first.hint.clone(),
+            })
+        });
+        let notices: Vec<Notice> = notices.collect();
+        self.notices.extend(notices);
+    }
+
     /// The worst health of all, [`Health::Ok`] where there is nothing.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -140,6 +166,9 @@ pub struct CertificateStatus {
     /// Why it did not come from the first CA of the list, if it did not.
     #[serde(default)]
     pub stand_in: Option<StandIn>,
+    /// Whether each stand-in would issue if it were asked; those that were looked at.
+    #[serde(default)]
+    pub stand_ins: Vec<StandInStatus>,
     /// Its label in the store.
     pub generation: Option<String>,
     /// When it becomes due.

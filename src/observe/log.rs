@@ -178,6 +178,8 @@ impl Observer for LogObserver {
         match event {
             Event::RenewalStarted { .. }
             | Event::StandInAsked { .. }
+            | Event::StandInUnfit { .. }
+            | Event::StandInFit { .. }
             | Event::OrderResumed { .. }
             | Event::Proven { .. }
             | Event::Renewed { .. }
@@ -231,6 +233,14 @@ fn log_renewal(event: &Event) {
         Event::StandInAsked { certificate, ca, stands_in_for, reason } => {
             let reason = reason.as_str();
             warn!(%certificate, %ca, %stands_in_for, reason, "a stand-in is asked");
+        }
+        Event::StandInUnfit { certificate, ca, failure } => {
+            let (code, reason) = (failure.code.as_str(), failure.message.as_str());
+            let hint = failure.hint.as_deref();
+            warn!(%certificate, %ca, code, reason, hint, "a stand-in is not fit");
+        }
+        Event::StandInFit { certificate, ca } => {
+            info!(%certificate, %ca, "a stand-in is fit again");
         }
         Event::OrderResumed { certificate, order_url } => {
             info!(%certificate, order_url = order_url.as_str(), "order of an earlier run goes on");

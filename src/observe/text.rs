@@ -150,6 +150,7 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
         ("error code", status.error_code.clone()),
         ("hint", status.hint.as_deref().map(escaped)),
         ("ca", status.ca.as_ref().map(|it| of_ca(it, status))),
+        ("stand-ins", stand_ins_text(status)),
         ("issuer", status.issuer.as_deref().map(escaped)),
         ("serial", status.serial.clone()),
         ("sha256", status.sha256.map(|it| it.to_string())),
@@ -169,6 +170,16 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
     }
     push_files(&mut text, status.condition, files);
     text
+}
+
+/// Each stand-in, and whether it would issue.
+fn stand_ins_text(status: &CertificateStatus) -> Option<String> {
+    let each = status.stand_ins.iter().map(|it| match &it.last_error {
+        Some(error) => format!("{} would not issue: {}", it.ca, escaped(error)),
+        None => format!("{} is fit, looked at {}", it.ca, it.checked_at),
+    });
+    let text = each.collect::<Vec<_>>().join("; ");
+    Some(text).filter(|it| !it.is_empty())
 }
 
 /// The CA, and why it is not the first of the list, if it is not.

@@ -11,6 +11,7 @@
 pub mod authority;
 pub mod backoff;
 mod deployment;
+pub mod fitness;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod key;

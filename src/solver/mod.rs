@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 pub use dns01::{
     Dns01, Dns01Settings, DnsLabel, DnsPersist01, DnsPersist01Settings, ProviderFault,
-    ProviderSettings,
+    ProviderSettings, caa_by_system,
 };
 pub use error::SolverError;
 pub use http01::Webroot;
@@ -30,7 +30,7 @@ pub use listener::{Dialogue, HandedSockets, Listener};
 pub use settings::{SolverMethod, SolverSettings};
 
 use crate::model::{
-    ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, Token, TxtRecord,
+    CaaRecord, ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, Token, TxtRecord,
 };
 
 /// Shows proofs of one kind of challenge.
@@ -46,6 +46,16 @@ pub trait Solver: fmt::Debug + Send + Sync {
     ///
     /// Says what stands in the way: a folder that can't be written, an address that is taken.
     async fn check(&self) -> Result<(), SolverError>;
+
+    /// The CAA records that hold for `identifier` (RFC 8659 §3), as the resolvers say that were given
+    /// to this solver; `None` if it was given none.
+    ///
+    /// # Errors
+    ///
+    /// If none of them answers.
+    async fn caa(&self, _identifier: &Identifier) -> Result<Option<Vec<CaaRecord>>, SolverError> {
+        Ok(None)
+    }
 
     /// Finds out which record `proof` would be put into, if it is DNS where it goes, and changes
     /// nothing. To be asked and journalled before each [`Solver::present`].

@@ -246,6 +246,69 @@ fn an_order_of_a_ca_that_is_down_keeps_nobody_from_the_stand_in_and_is_forgotten
 }
 
 #[test]
+fn a_stand_in_that_lacks_a_binding_is_told_of_while_all_is_well_until_it_has_one() {
+    let key = "c2VjcmV0".repeat(6);
+    let binding = Some(("kid".to_owned(), key.clone()));
+    let needs_binding =
+        PebbleOptions { external_account_binding: binding, ..PebbleOptions::default() };
+    let world = World::with(Tls::Later, "", needs_binding);
+    let checked = world.site.renewd(&["check"]);
+    assert_eq!(checked.code, 1, "{checked}");
+    assert!(
+        checked.stdout.contains("stand-in spare: spare: the CA requires an external"),
+        "{checked}"
+    );
+    let done = world.renew(&[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert!(done.stderr.contains("a stand-in is not fit certificate=site ca=spare"), "{done}");
+    let status = world.site.status();
+    let known = &status["stand_ins"][0];
+    assert_eq!((&known["ca"], &known["fit"]), (&"spare".into(), &false.into()), "{status:#}");
+    assert_eq!(known["error_code"], "acme.external_account_required");
+    let shown = world.site.renewd(&["status", "--fail-on", "warning"]);
+    assert_eq!(shown.code, 1, "{shown}");
+    assert!(shown.stdout.contains("spare could not stand in (certificates: 1)"), "{shown}");
+    assert!(shown.stdout.contains("hint: get a key identifier"), "{shown}");
+    // Not again at each run: once a day, or an hour while it is not fit.
+    let before = world.spare.requests();
+    assert_eq!(world.renew(&[]).code, 0);
+    assert_eq!(world.spare.requests(), before);
+    assert_eq!(before.count(Endpoint::NewAccount), 0);
+
+    // Another wish is looked at at once.
+    world.site.workspace.write_secret("spare.hmac", &key, 0o600);
+    world.edit("[ca.spare]", "[ca.spare]\neab_kid = \"kid\"\neab_hmac_file = \"spare.hmac\"");
+    let mended = world.renew(&[]);
+    assert_eq!(mended.code, 0, "{mended}");
+    assert!(mended.stderr.contains("a stand-in is fit again"), "{mended}");
+    assert_eq!(world.site.status()["stand_ins"][0]["fit"], true);
+    let shown = world.site.renewd(&["status", "--fail-on", "warning"]);
+    assert_eq!(shown.code, 0, "{shown}");
+}
+
+#[test]
+fn a_stand_in_that_caa_records_do_not_allow_is_not_fit() {
+    let world = World::start(Tls::Later, "");
+    let resolver = world.spare.dns_server();
+    world.edit("solver = \"web-port\"", "solver = \"standing\"");
+    world.edit(
+        "[ca.lab]",
+        &format!(
+            "[solver.standing]\ntype = \"dns-persist-01\"\nresolvers = [\"{resolver}\"]\n[ca.lab]"
+        ),
+    );
+    let told = || world.site.renewd(&["check"]).stdout;
+    world.spare.allow_only("example", "other.example");
+    let forbidden = told();
+    let fault = "CAA records keep it from issuing for site.example: only other.example may issue";
+    assert!(forbidden.contains(fault), "{forbidden}");
+    // The name's own records count, not those above it.
+    world.spare.allow_only("site.example", "pebble.letsencrypt.org");
+    let allowed = told();
+    assert!(!allowed.contains("stand-in spare"), "{allowed}");
+}
+
+#[test]
 fn a_test_ca_replaces_a_real_certificate_only_where_a_human_allows_it() {
     let site = Site::with(&SiteOptions {
         proof: ProofBy::Listener,

@@ -198,6 +198,13 @@ impl Pebble {
         curl(&["--data", &body.to_string(), &url]).unwrap();
     }
 
+    /// Has its DNS server name this CA, and no other, in the CAA records of `host`.
+    #[track_caller]
+    pub fn allow_only(&self, host: &str, ca: &str) {
+        let policy = json!([{ "tag": "issue", "value": ca }]);
+        self.tell_dns("add-caa", &json!({ "host": host, "policies": policy }));
+    }
+
     /// Stops answering without closing anything, until [`Pebble::resume`].
     pub fn pause(&mut self) {
         self.process.signal(rustix::process::Signal::STOP);

@@ -44,6 +44,7 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         ca: Some("letsencrypt".parse().unwrap()),
         failing_ca: None,
         stand_in: None,
+        stand_ins: Vec::new(),
         generation: Some("0002".into()),
         explanation_url: None,
         renew_at: Some(not_before.saturating_add(life / 3 * 2)),

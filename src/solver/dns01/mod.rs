@@ -9,6 +9,7 @@
 //! Not here: journalling ([`crate::issue`]).
 
 mod acme_dns;
+mod caa;
 mod catalogue;
 #[cfg(feature = "dns-providers")]
 mod configs;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_proto::rr::Name;
 
+pub use caa::caa_by_system;
 pub use error::DnsError;
 pub use exchange::ExchangeError;
 pub use persist::DnsPersist01;
@@ -50,7 +52,7 @@ pub use provider::{Failure, ProviderError, Refusal};
 pub use rehearsal::Step;
 pub use settings::{Dns01Settings, DnsPersist01Settings, ProviderFault, ProviderSettings};
 
-use crate::model::{ChallengeType, Identifier, Proof, Token, TxtRecord, chain_text};
+use crate::model::{CaaRecord, ChallengeType, Identifier, Proof, Token, TxtRecord, chain_text};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::http::{HttpClient, HttpSettings};
 
@@ -237,6 +239,13 @@ fn build(
 impl Solver for Dns01 {
     fn challenge_type(&self) -> ChallengeType {
         self.label.challenge_type()
+    }
+
+    async fn caa(&self, identifier: &Identifier) -> Result<Option<Vec<CaaRecord>>, SolverError> {
+        if self.finder.resolvers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.finder.caa(identifier).await?))
     }
 
     async fn check(&self) -> Result<(), SolverError> {

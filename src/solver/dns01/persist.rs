@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, StandingState, Timestamp,
-    Token,
+    CaaRecord, ChallengeType, Identifier, Proof, StandingFinding, StandingRecord, StandingState,
+    Timestamp, Token,
 };
 use crate::solver::{CleanUp, Presented, Solver, SolverError};
 use crate::sys::clock::{Clock, SystemClock};
@@ -135,6 +135,13 @@ async fn state_at(
 impl Solver for DnsPersist01 {
     fn challenge_type(&self) -> ChallengeType {
         ChallengeType::DnsPersist01
+    }
+
+    async fn caa(&self, identifier: &Identifier) -> Result<Option<Vec<CaaRecord>>, SolverError> {
+        if self.finder.resolvers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.finder.caa(identifier).await?))
     }
 
     async fn check(&self) -> Result<(), SolverError> {

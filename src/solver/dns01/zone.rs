@@ -182,7 +182,7 @@ impl Finder {
     }
 
     /// Asks the resolvers in turn until one answers.
-    async fn resolve(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+    pub(super) async fn resolve(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
         let resolvers = self.resolvers()?;
         let mut last = ExchangeError::TimedOut;
         for resolver in &resolvers {
