@@ -109,11 +109,12 @@ fn issued(day: u64) -> IssuedCertificate {
         directory: "https://ca.example/dir".into(),
         profile: None,
         key_type: KeyType::P256,
+        csr: None,
         issued_at: now,
         order_url: None,
         test: false,
     };
-    IssuedCertificate { chain, key, origin }
+    IssuedCertificate { chain, key: Some(key), origin }
 }
 
 /// A group that we may give files to: any number for root, our own for others.
@@ -152,8 +153,9 @@ async fn what_is_added_is_held_with_its_origin_and_named_as_certbot_names_it() {
     assert_eq!(world.read("current/fullchain.pem"), first.chain.full_pem());
     assert_eq!(world.read("current/cert.pem"), first.chain.leaf_pem());
     assert_eq!(world.read("current/chain.pem"), "");
-    assert_eq!(world.read("current/privkey.pem"), first.key.secret_pem());
-    let combined = format!("{}{}", first.key.secret_pem(), first.chain.full_pem());
+    assert_eq!(world.read("current/privkey.pem"), first.key.as_ref().unwrap().secret_pem());
+    let combined =
+        format!("{}{}", first.key.as_ref().unwrap().secret_pem(), first.chain.full_pem());
     assert_eq!(world.read("current/combined.pem"), combined);
     assert_eq!(world.store.certificate_names().await.unwrap(), [name()].into());
 
@@ -242,7 +244,11 @@ async fn a_placeholder_stands_in_until_the_first_certificate_and_never_again() {
     let world = World::new().await;
     let stand_in = issued(1);
     let put = async |it: &IssuedCertificate| {
-        world.store.put_placeholder(&name(), &it.chain, &it.key, None).await.unwrap()
+        world
+            .store
+            .put_placeholder(&name(), &it.chain, it.key.as_ref().unwrap(), None)
+            .await
+            .unwrap()
     };
     let held = put(&stand_in).await.unwrap();
     assert!(held.is_placeholder() && held.origin.is_none());
@@ -298,7 +304,7 @@ async fn what_was_changed_by_hand_is_unreadable_and_says_how() {
     let error = async || world.store.held(&name()).await.unwrap_err();
     world.add(&issued(1)).await;
     let other = issued(2);
-    world.write("0001/privkey.pem", other.key.secret_pem());
+    world.write("0001/privkey.pem", other.key.as_ref().unwrap().secret_pem());
     assert!(matches!(error().await, HeldError::Mismatch(_)));
     world.write("0001/fullchain.pem", &other.chain.full_pem());
     assert!(matches!(error().await, HeldError::Replaced { .. }));
@@ -321,7 +327,11 @@ async fn nothing_is_said_to_be_repaired_where_nothing_is_wrong() {
     let world = World::new().await;
     assert_eq!(world.repair().await, None);
     let stand_in = issued(1);
-    world.store.put_placeholder(&name(), &stand_in.chain, &stand_in.key, None).await.unwrap();
+    world
+        .store
+        .put_placeholder(&name(), &stand_in.chain, stand_in.key.as_ref().unwrap(), None)
+        .await
+        .unwrap();
     assert_eq!(world.repair().await, None);
     let (group, group_id) = group();
     world.store.add(&name(), &issued(2), Some(&group)).await.unwrap();
@@ -330,6 +340,37 @@ async fn nothing_is_said_to_be_repaired_where_nothing_is_wrong() {
     // A group that was given later is given to what was there before.
     let key = rights(&world.path("placeholder/privkey.pem"));
     assert_eq!((key.0, key.2), (0o640, group_id));
+}
+
+#[tokio::test]
+async fn a_certificate_whose_key_is_elsewhere_is_kept_without_one() {
+    let world = World::new().await;
+    let mut here = issued(1);
+    let csr = Fingerprint::of(b"request");
+    here.origin.csr = Some(csr);
+    let refused = world.store.add(&name(), &here, None).await;
+    assert!(refused.is_err(), "a key is here that is to be elsewhere");
+    let elsewhere = IssuedCertificate { key: None, ..here };
+    let held = world.add(&elsewhere).await;
+    let files = || -> BTreeSet<String> {
+        let entries = fs::read_dir(world.path("0001")).unwrap();
+        entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let expected = ["cert.pem", "chain.pem", "fullchain.pem", "meta.json"];
+    assert_eq!(files(), expected.map(str::to_owned).into());
+    assert_eq!(held.origin.as_ref().unwrap().csr, Some(csr));
+    let stored = world.store.stored(&name(), held.fingerprint()).await.unwrap().unwrap();
+    assert!(stored.key.is_none());
+    assert!(world.store.key(&name(), held.fingerprint()).await.unwrap().is_none());
+
+    assert_eq!(world.repair().await, None);
+    fs::remove_file(world.path("0001/cert.pem")).unwrap();
+    assert_eq!(world.repair().await.unwrap(), "0001: cert.pem was missing");
+    assert_eq!(files(), expected.map(str::to_owned).into());
+    assert_eq!(world.held().await, held);
+
+    let lost = IssuedCertificate { key: None, ..issued(2) };
+    assert!(world.store.add(&name(), &lost, None).await.is_err(), "a key is lost");
 }
 
 #[tokio::test]
@@ -364,7 +405,7 @@ async fn a_pair_that_somebody_put_in_the_place_of_ours_goes_away_again() {
     let held = world.add(&issued(1)).await;
     let other = issued(2);
     world.write("0001/fullchain.pem", &other.chain.full_pem());
-    world.write("0001/privkey.pem", other.key.secret_pem());
+    world.write("0001/privkey.pem", other.key.as_ref().unwrap().secret_pem());
     world.repair().await.unwrap();
     assert_eq!(world.held().await, held);
 }

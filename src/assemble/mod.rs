@@ -314,6 +314,7 @@ fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
         parts.extend(spec.cas.iter().map(|it| format!("{:?}", config.cas.get(it))));
         parts.extend(spec.solvers.values().map(|it| format!("{:?}", config.solvers.get(it))));
         // A CA may refuse a key that it has seen.
+        parts.extend(spec.request().map(|it| it.sha256.to_string()));
         parts.extend((spec.key_source == KeySource::Kept).then(|| "reuse_key".to_owned()));
         (spec.name.clone(), digest(&parts))
     };

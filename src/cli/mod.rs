@@ -90,7 +90,7 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
         Command::Status(arguments) => status::status(global, &arguments).await,
         Command::Show { name } => show::show(global, name).await,
         Command::Deploy(arguments) => renew::deploy(global, arguments).await,
-        Command::Revoke(arguments) => revoke::revoke(global, arguments).await,
+        Command::Revoke(arguments) => Box::pin(revoke::revoke(global, arguments)).await,
         Command::Check(arguments) => check::check(global, &arguments).await,
         Command::Config { command } => dispatch_config(global, &command),
         Command::Account { command } => account::account(global, command).await,

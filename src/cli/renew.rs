@@ -30,7 +30,7 @@ const ALERT_TIME: Duration = Duration::from_secs(15);
 /// Renews what is due.
 pub(super) async fn renew(global: &Global, arguments: RenewArguments) -> Result<Exit, Ended> {
     if arguments.dry_run {
-        return dry_run::dry_run(global, arguments).await;
+        return Box::pin(dry_run::dry_run(global, arguments)).await;
     }
     let request = WorkRequest {
         names: arguments.names,

@@ -18,6 +18,7 @@ pub(super) async fn show(global: &Global, name: CertificateName) -> Result<Exit,
     let current = folder(&name);
     let paired_with = specs.first().and_then(|it| it.paired_with.clone());
     let paired = paired_with.map(|it| (folder(&it), it));
+    let has_key = specs.first().is_none_or(|it| it.request().is_none());
     let document = status::document(context, false).await?;
     let Some(certificate) = status::only(document, &name) else {
         output::problem(&format!("nothing is known of {name} yet"), Some("run `renewd renew`"));
@@ -28,7 +29,7 @@ pub(super) async fn show(global: &Global, name: CertificateName) -> Result<Exit,
     } else {
         let now = SystemClock::new().now();
         let paired = paired.as_ref().map(|(folder, name)| (name, folder.as_path()));
-        let files = Files { current: &current, paired };
+        let files = Files { current: &current, paired, has_key };
         output::data(&text::show(&certificate, files, now, output::look(global)));
     }
     Ok(Exit::AsWanted)

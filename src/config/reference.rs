@@ -137,7 +137,7 @@ mod tests {
         assert!(!schema.to_string().contains("null"), "{schema:#}");
         assert_eq!(schema.pointer("/properties/parallel/default"), Some(&Value::from(8)));
         assert!(schema.pointer("/$defs/RawCertificate/properties/domains").is_some());
-        assert_eq!(schema.pointer("/$defs/RawCertificate/properties/csr_file"), None);
+        assert_eq!(schema.pointer("/$defs/RawCertificate/properties/window"), None);
         assert_eq!(schema.pointer("/additionalProperties"), Some(&Value::Bool(false)));
     }
 

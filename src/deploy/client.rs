@@ -28,6 +28,8 @@ pub struct Client {
 struct Permitted {
     identifiers: BTreeSet<Identifier>,
     targets: BTreeSet<TargetName>,
+    /// The public half of its key, where that is elsewhere.
+    key_elsewhere: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -36,7 +38,9 @@ impl Client {
     pub fn new(user: u32, certificates: &[CertificateSpec]) -> Self {
         let permitted = |spec: &CertificateSpec| {
             let targets = spec.targets.iter().cloned().collect();
-            (spec.name.clone(), Permitted { identifiers: spec.identifier_set(), targets })
+            let key_elsewhere = spec.request().map(|it| it.public_key.clone());
+            let identifiers = spec.identifier_set();
+            (spec.name.clone(), Permitted { identifiers, targets, key_elsewhere })
         };
         let read_groups = certificates.iter().filter_map(|it| it.read_group.clone()).collect();
         Self { user, certificates: certificates.iter().map(permitted).collect(), read_groups }
@@ -71,6 +75,10 @@ impl Client {
     /// What has to hold of a generation of `certificate`.
     pub(super) fn demands(&self, certificate: &CertificateName) -> Option<Demands<'_>> {
         let permitted = self.certificates.get(certificate)?;
-        Some(Demands { owner: self.user, identifiers: &permitted.identifiers })
+        Some(Demands {
+            owner: self.user,
+            identifiers: &permitted.identifiers,
+            key_elsewhere: permitted.key_elsewhere.as_deref(),
+        })
     }
 }

@@ -45,7 +45,7 @@ impl Lent {
         let folder = certificate.join(request.generation.to_string());
         atomic::directory(lent_dir, Access::mode(0o700))?;
         atomic::directory(&folder, Access::mode(0o700))?;
-        for content in CONTENTS {
+        for content in CONTENTS.into_iter().filter(|it| material.has(*it)) {
             let text = material.content(content)?;
             atomic::write(&folder.join(content.file_name()), &text, Access::mode(0o600))?;
         }

@@ -284,7 +284,11 @@ fn environment(request: &DeployRequest, certs_dir: &Path) -> Vec<(String, OsStri
         ("RENEWD_PRIVKEY", file(InstallContent::PrivateKey)),
         ("RENEWD_DIRECTORY", directory.clone().into_os_string()),
     ];
-    variables.map(|(key, value)| (key.to_owned(), value)).to_vec()
+    // A key that is elsewhere has no name here.
+    let is_there =
+        |key: &str, value: &OsString| key != "RENEWD_PRIVKEY" || Path::new(value).exists();
+    let there = variables.into_iter().filter(|(key, value)| is_there(key, value));
+    there.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -320,21 +324,26 @@ mod tests {
             generation: crate::model::Generation(7),
             target: "nginx".parse().unwrap(),
         };
-        let variables = environment(&request, Path::new("/certs"));
-        let lines: Vec<String> = variables
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.to_string_lossy()))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "RENEWD_CERTIFICATE=site",
-                "RENEWD_TARGET=nginx",
-                "RENEWD_GENERATION=0007",
-                "RENEWD_FULLCHAIN=/certs/site/0007/fullchain.pem",
-                "RENEWD_PRIVKEY=/certs/site/0007/privkey.pem",
-                "RENEWD_DIRECTORY=/certs/site/0007",
-            ]
-        );
+        let certs = tempfile::tempdir().unwrap();
+        let lines = || -> Vec<String> {
+            let variables = environment(&request, certs.path());
+            let line = |(key, value): &(String, OsString)| format!("{key}={}", value.display());
+            variables.iter().map(line).collect()
+        };
+        let folder = certs.path().join("site/0007");
+        let told = |key: &str, file: &str| format!("{key}={}", folder.join(file).display());
+        let mut expected = vec![
+            "RENEWD_CERTIFICATE=site".to_owned(),
+            "RENEWD_TARGET=nginx".to_owned(),
+            "RENEWD_GENERATION=0007".to_owned(),
+            told("RENEWD_FULLCHAIN", "fullchain.pem"),
+            format!("RENEWD_DIRECTORY={}", folder.display()),
+        ];
+        assert_eq!(lines(), expected, "there is no key");
+        std::fs::create_dir_all(&folder).unwrap();
+        let access = crate::sys::atomic::Access::mode(0o600);
+        crate::sys::atomic::write(&folder.join("privkey.pem"), b"", access).unwrap();
+        expected.insert(4, told("RENEWD_PRIVKEY", "privkey.pem"));
+        assert_eq!(lines(), expected);
     }
 }

@@ -47,6 +47,14 @@ pub enum SourceError {
     /// Its key can't be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It has no key, since that is elsewhere.
+    #[error("there is no private key: it is elsewhere (csr_file)")]
+    NoKey,
+    /// It is not for the key that the configuration means by that name.
+    #[error(
+        "the certificate is not for the key of the request that the configuration names (csr_file)"
+    )]
+    OtherKey,
     /// Key and certificate are not a pair.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
@@ -62,13 +70,16 @@ pub(super) struct Demands<'a> {
     pub(super) owner: u32,
     /// What the certificate is for, all of it and nothing else.
     pub(super) identifiers: &'a BTreeSet<Identifier>,
+    /// The public half of its key, as DER, where that is elsewhere; else it is there too.
+    pub(super) key_elsewhere: Option<&'a [u8]>,
 }
 
 /// A generation's content, checked.
 #[derive(Debug)]
 pub(super) struct Material {
     chain: Chain,
-    key: PrivateKey,
+    /// `None` where it is elsewhere.
+    key: Option<PrivateKey>,
 }
 
 impl Material {
@@ -94,8 +105,22 @@ impl Material {
             certs.open_folder(certificate.as_str())?.open_folder(&generation.to_string())?;
         let owner = demands.map(|it| it.owner);
         let chain = Chain::parse_pem(&content(&folder, InstallContent::FullChain, owner)?)?;
-        let key = PrivateKey::from_pem(&content(&folder, InstallContent::PrivateKey, owner)?)?;
-        if key.public_key()? != chain.leaf.public_key {
+        let key = match demands.map(|it| it.key_elsewhere) {
+            Some(Some(public_key)) if chain.leaf.public_key != public_key => {
+                return Err(SourceError::OtherKey);
+            }
+            Some(Some(_)) => None,
+            Some(None) => Some(content(&folder, InstallContent::PrivateKey, owner)?),
+            // The store has seen to it that one is there, or is to be elsewhere.
+            None => match content(&folder, InstallContent::PrivateKey, owner) {
+                Err(SourceError::Unreachable(error)) if error.is_not_found() => None,
+                pem => Some(pem?),
+            },
+        };
+        let key = key.map(|pem| PrivateKey::from_pem(&pem)).transpose()?;
+        if let Some(key) = &key
+            && key.public_key()? != chain.leaf.public_key
+        {
             return Err(SourceError::Mismatch);
         }
         if demands.is_some_and(|it| !chain.is_for_exactly(it.identifiers)) {
@@ -104,17 +129,25 @@ impl Material {
         Ok(Self { chain, key })
     }
 
+    /// Whether it has what the file that holds `content` is made of.
+    pub(super) const fn has(&self, content: InstallContent) -> bool {
+        self.key.is_some() || !content.is_secret()
+    }
+
     /// The content of the file that holds `content`, written anew: nothing that stood beside chain
     /// and key in the store's files gets into it.
     ///
     /// # Errors
     ///
-    /// None for a key that could be read.
+    /// [`SourceError::NoKey`], where the key is elsewhere; none else for a key that could be read.
     pub(super) fn content(
         &self,
         content: InstallContent,
     ) -> Result<Zeroizing<Vec<u8>>, SourceError> {
-        let key = || Ok::<_, KeyError>(pem::write_private_key(&self.key.secret_der()?));
+        let key = || {
+            let key = self.key.as_ref().ok_or(SourceError::NoKey)?;
+            Ok::<_, SourceError>(pem::write_private_key(&key.secret_der()?))
+        };
         let text = match content {
             InstallContent::FullChain => Zeroizing::new(self.chain.full_pem()),
             InstallContent::Certificate => Zeroizing::new(self.chain.leaf_pem()),

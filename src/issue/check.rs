@@ -10,7 +10,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Chain, Explain, Identifier, KeyError, PrivateKey, Retry, Timestamp};
+use super::subject_key::SubjectKey;
+use crate::model::{Chain, Explain, Identifier, KeyError, Retry, Timestamp};
 
 /// How far in the future a certificate's validity may begin: CAs' clocks differ from ours.
 const MAX_SKEW: Duration = Duration::from_secs(60 * 60);
@@ -95,7 +96,7 @@ impl Explain for CheckError {
 /// The first thing that is wrong with it.
 pub(super) fn check(
     chain: &Chain,
-    key: &PrivateKey,
+    key: &SubjectKey,
     identifiers: &[Identifier],
     now: Timestamp,
 ) -> Result<(), CheckError> {
@@ -140,7 +141,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::model::KeyType;
+    use crate::model::{KeyType, PrivateKey};
 
     const DAY: i64 = 24 * 60 * 60;
     const START: i64 = 1_700_000_000;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     /// A key, and a chain for it that is valid for 90 days, changed by `change`.
-    fn issued(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (PrivateKey, Chain) {
+    fn issued(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (SubjectKey, Chain) {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer =
@@ -171,7 +172,7 @@ mod tests {
         change(&mut parameters);
         let leaf = parameters.signed_by(&key.pair().unwrap(), &issuer).unwrap();
         let chain = Chain::from_der(vec![leaf.der().clone(), issuer.der().clone()]).unwrap();
-        (key, chain)
+        (SubjectKey::Ours(key), chain)
     }
 
     fn unchanged(_: &mut CertificateParams) {}
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn a_certificate_for_another_key_is_refused() {
         let (_, chain) = issued(&["example.com"], unchanged);
-        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let key = SubjectKey::Ours(PrivateKey::generate(KeyType::P256).unwrap());
         let error = check(&chain, &key, &identifiers(&["example.com"]), at(DAY)).unwrap_err();
         assert!(matches!(error, CheckError::ForeignKey));
         assert_eq!(error.code(), "issue.unusable_certificate");

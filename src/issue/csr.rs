@@ -92,21 +92,6 @@ fn alternative_name(identifier: &Identifier) -> Result<SanType, CsrError> {
 /// and many at once would keep everything else waiting.
 static SLOW_KEYS: Semaphore = Semaphore::const_new(1);
 
-/// The key `reused`, else a new one.
-///
-/// # Errors
-///
-/// As [`generate_key`].
-pub(super) async fn key(
-    key_type: KeyType,
-    reused: Option<&PrivateKey>,
-) -> Result<PrivateKey, KeyError> {
-    match reused {
-        Some(key) => Ok(key.duplicate()),
-        None => generate_key(key_type).await,
-    }
-}
-
 /// Makes a new key from the system's generator. Other tasks go on meanwhile; slow kinds are made
 /// one after the other.
 ///

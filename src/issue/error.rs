@@ -77,6 +77,12 @@ pub enum IssueError {
     /// The key that is to be used again can't be read at this moment.
     #[error("the key that is to be used again can't be read")]
     KeyUnreadable(#[source] StorageError),
+    /// The key is not here, and is needed to sign.
+    #[error("the key of the certificate is elsewhere, and can't sign here")]
+    KeyElsewhere,
+    /// The key that is elsewhere is in other hands too, and would be certified again.
+    #[error("the key of the certificate request is in other hands")]
+    RequestCompromised,
     /// No CSR could be made.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -110,6 +116,8 @@ impl IssueError {
             | Self::Storage(_)
             | Self::Key(_)
             | Self::KeyUnreadable(_)
+            | Self::KeyElsewhere
+            | Self::RequestCompromised
             | Self::Csr(_)
             | Self::Local(_)
             | Self::NoCa
@@ -132,6 +140,8 @@ impl IssueError {
             | Self::Storage(_)
             | Self::Key(_)
             | Self::KeyUnreadable(_)
+            | Self::KeyElsewhere
+            | Self::RequestCompromised
             | Self::Csr(_)
             | Self::NoCa
             | Self::UnknownCa(_)
@@ -161,7 +171,9 @@ impl Explain for IssueError {
             Self::Acme(source) => source.code(),
             Self::Local(source) => source.code(),
             Self::Storage(_) | Self::KeyUnreadable(_) => "store.failed",
-            Self::Key(_) | Self::Csr(_) => "issue.key",
+            Self::Key(_) | Self::Csr(_) | Self::KeyElsewhere | Self::RequestCompromised => {
+                "issue.key"
+            }
             Self::Chain(_) => "issue.chain",
             Self::NotAsOrdered(source) => source.code(),
         }
@@ -175,6 +187,8 @@ impl Explain for IssueError {
             | Self::NoCa
             | Self::UnknownCa(_)
             | Self::NoRevocation(_)
+            | Self::KeyElsewhere
+            | Self::RequestCompromised
             | Self::UnknownSolver(_)
             | Self::NoSolver(_) => Retry::AfterChange,
             Self::NotAsOrdered(source) => source.retry(),
@@ -203,6 +217,12 @@ impl Explain for IssueError {
                 Some("make the state directory writable and see that the disk has room".into())
             }
             Self::KeyUnreadable(source) => source.hint(),
+            Self::KeyElsewhere => Some("have the account's key sign it: leave out `--key`".into()),
+            Self::RequestCompromised => Some(
+                "make another key where it is kept, and put its request in the place of csr_file; \
+                 a certificate for it is ordered at once"
+                    .into(),
+            ),
             Self::NoCa | Self::UnknownCa(_) | Self::UnknownSolver(_) | Self::NoSolver(_) => {
                 Some("run `renewd check`".into())
             }

@@ -5,7 +5,8 @@
 //!
 //! Not here: what the CA may certify, and what it signs with ([`crate::local_ca`]).
 
-use super::{IssueError, Issuer, check, csr};
+use super::subject_key::SubjectKey;
+use super::{IssueError, Issuer, check};
 use crate::local_ca::{LeafRequest, LocalCa};
 use crate::model::{CertificateSpec, IssuedCertificate, Origin, PrivateKey};
 
@@ -19,7 +20,7 @@ impl Issuer {
     ) -> Result<IssuedCertificate, IssueError> {
         // An order at the CA that was asked before this one.
         self.make_way(spec, &local.settings().name).await?;
-        let key = csr::key(spec.key_type, reused).await?;
+        let key = SubjectKey::choose(spec, reused).await?;
         let request = LeafRequest {
             identifiers: spec.identifiers.clone(),
             public_key: key.public_key()?,
@@ -36,10 +37,11 @@ impl Issuer {
             // There is only one chain: the wish counts as heard.
             preferred_chain: spec.preferred_chain.clone(),
             key_type: spec.key_type,
+            csr: spec.request().map(|it| it.sha256),
             issued_at: now,
             order_url: None,
             test: false,
         };
-        Ok(IssuedCertificate { chain, key, origin })
+        Ok(IssuedCertificate { chain, key: key.ours(), origin })
     }
 }

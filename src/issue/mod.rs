@@ -22,6 +22,7 @@ mod local;
 mod placeholder;
 mod revoke;
 mod standing;
+mod subject_key;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -47,6 +48,8 @@ use crate::model::{
 use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
 use crate::sys::crash;
+
+use subject_key::SubjectKey;
 
 /// How long the CA may take to validate, and again to issue. An order outlives it: the next try
 /// takes it up where it stands.
@@ -81,7 +84,7 @@ impl fmt::Debug for Issuer {
 struct Work {
     order: Order,
     record: OrderRecord,
-    key: PrivateKey,
+    key: SubjectKey,
 }
 
 impl Issuer {
@@ -194,7 +197,7 @@ impl Issuer {
             self.clean_up_leftovers(&work.record).await;
         }
         if work.order.status() == OrderStatus::Ready {
-            let csr = csr::build(&spec.identifiers, &work.key)?;
+            let csr = work.key.request(&spec.identifiers)?;
             crash::point("issue.before_finalize");
             work.order.finalize(&csr).await?;
             crash::point("issue.after_finalize");
@@ -232,11 +235,12 @@ impl Issuer {
             profile: work.record.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
             key_type: work.record.key_type,
+            csr: work.record.csr,
             issued_at: self.clock.now(),
             order_url: Some(work.order.url().to_owned()),
             test: client.settings().test,
         };
-        Ok(IssuedCertificate { chain, key: work.key.duplicate(), origin })
+        Ok(IssuedCertificate { chain, key: work.key.ours(), origin })
     }
 
     /// Asks every solver of `spec` whether it could work: no order is placed that can't be proven.
@@ -257,11 +261,11 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         client: &AcmeClient,
-        journalled: Option<(OrderRecord, PrivateKey)>,
+        journalled: Option<(OrderRecord, Option<PrivateKey>)>,
     ) -> Result<Option<Work>, IssueError> {
         let Some((record, key)) = journalled else { return Ok(None) };
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
-        if let Some(order_url) = order_url {
+        if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
                 Ok(order) if is_alive(&order, &record) => {
                     self.observer.observe(&Event::OrderResumed {
@@ -289,8 +293,12 @@ impl Issuer {
         replaces: Option<&CertificateId>,
         reused: Option<&PrivateKey>,
     ) -> Result<Work, IssueError> {
-        let key = csr::key(spec.key_type, reused).await?;
-        self.journal.save_pending_key(&spec.name, &key).await?;
+        let key = SubjectKey::choose(spec, reused).await?;
+        match &key {
+            SubjectKey::Ours(key) => self.journal.save_pending_key(&spec.name, key).await?,
+            // An order that was for another key must not find this one's.
+            SubjectKey::Elsewhere(_) => self.journal.close_order(&spec.name).await?,
+        }
         let settings = client.settings();
         let mut record = OrderRecord {
             ca: settings.name.clone(),
@@ -299,6 +307,7 @@ impl Issuer {
             identifiers: spec.identifiers.clone(),
             profile: spec.profile.clone(),
             key_type: spec.key_type,
+            csr: spec.request().map(|it| it.sha256),
             placed_at: self.clock.now(),
             presented: Vec::new(),
         };
@@ -458,6 +467,7 @@ fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> 
         && ordered == spec.identifier_set()
         && record.profile == spec.profile
         && record.key_type == spec.key_type
+        && record.csr == spec.request().map(|it| it.sha256)
 }
 
 /// Whether `order` may still lead to what `record` says was ordered.

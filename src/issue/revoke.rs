@@ -25,7 +25,10 @@ impl Issuer {
         let client = client.filter(|it| it.settings().directory == origin.directory);
         let client = client.ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
         let Some(leaf) = chain.certificates().first() else { return Ok(()) };
-        let signer = (request.key == RevocationKey::Certificate).then_some(key);
+        let signer = match request.key {
+            RevocationKey::Account => None,
+            RevocationKey::Certificate => Some(key.as_ref().ok_or(IssueError::KeyElsewhere)?),
+        };
         Ok(client.revoke(leaf, signer, request.reason).await?)
     }
 }

@@ -77,7 +77,9 @@ impl Facts {
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         };
         let order_at = order
-            .filter(|(record, key)| is_under_way(record, spec) && !facts.is_done_with(record, key))
+            .filter(|(record, key)| {
+                is_under_way(record, spec) && !facts.is_done_with(record, key.as_ref(), spec)
+            })
             .map(|(record, _)| record.ca);
         Ok(Self { order_at, ..facts })
     }
@@ -85,12 +87,21 @@ impl Facts {
     /// Whether nothing is to come of the order `record` with its `key`: its certificate is what is
     /// held, since the process died between storing it and closing the order; or the key is that of
     /// what is held, and in other hands.
-    fn is_done_with(&self, record: &OrderRecord, key: &PrivateKey) -> bool {
+    fn is_done_with(
+        &self,
+        record: &OrderRecord,
+        key: Option<&PrivateKey>,
+        spec: &CertificateSpec,
+    ) -> bool {
         let Some(held) = self.held() else { return false };
-        let is_same_key = key.public_key().is_ok_and(|it| it == held.leaf.public_key);
+        let is_same_key = match (key, spec.request()) {
+            (Some(key), _) => key.public_key().is_ok_and(|it| it == held.leaf.public_key),
+            (None, Some(request)) => request.public_key == held.leaf.public_key,
+            (None, None) => false,
+        };
         match held.origin.as_ref().and_then(|it| it.order_url.as_ref()) {
             Some(order_url) if record.order_url.as_ref() == Some(order_url) => true,
-            // With `reuse_key` a new order is for the same key.
+            // With `reuse_key` or `csr_file` a new order is for the same key.
             Some(_) => is_same_key && self.is_compromised(),
             None => is_same_key,
         }
@@ -255,4 +266,5 @@ fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
         && ordered == spec.identifier_set()
         && record.profile == spec.profile
         && record.key_type == spec.key_type
+        && record.csr == spec.request().map(|it| it.sha256)
 }

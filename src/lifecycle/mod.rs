@@ -346,7 +346,7 @@ impl Lifecycle {
         replaces: Option<&CertificateId>,
     ) -> Result<Held, IssueError> {
         let reused = self.reused_key(spec, facts).await?;
-        let issued = self.issuer.issue(spec, ca, replaces, reused.as_ref()).await?;
+        let issued = Box::pin(self.issuer.issue(spec, ca, replaces, reused.as_ref())).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;
         crash::point("lifecycle.stored");
         // From here on the new certificate is the one that servers read; a journal that can't be

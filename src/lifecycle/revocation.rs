@@ -16,7 +16,7 @@
 use crate::issue::{IssueError, Side};
 use crate::model::{
     Attempts, CertificateName, CertificateSpec, Event, Explain, Failure, PendingRevocation, Retry,
-    Revocation, RevocationRequest, RevokedBy, StorageError, Timestamp,
+    Revocation, RevocationKey, RevocationRequest, RevokedBy, StorageError, Timestamp,
 };
 use crate::plan::backoff::{after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Deployment};
@@ -34,6 +34,9 @@ pub enum RevokeError {
     /// Nobody knows which CA it came from.
     #[error("it is not known which CA the certificate of {0} came from")]
     UnknownOrigin(CertificateName),
+    /// Its own key is to sign, which is elsewhere.
+    #[error("the key of the certificate of {0} is elsewhere, and can't sign the request")]
+    KeyElsewhere(CertificateName),
     /// It is revoked already.
     #[error("the certificate of {0} is revoked already")]
     AlreadyRevoked(CertificateName),
@@ -47,6 +50,7 @@ impl Explain for RevokeError {
         match self {
             Self::NothingHeld(_) => "revoke.nothing_held",
             Self::UnknownOrigin(_) => "revoke.unknown_origin",
+            Self::KeyElsewhere(_) => "revoke.key_elsewhere",
             Self::AlreadyRevoked(_) => "revoke.already_revoked",
             Self::Storage(_) => "store.failed",
         }
@@ -64,6 +68,9 @@ impl Explain for RevokeError {
             Self::NothingHeld(_) => Some("see `renewd status`".to_owned()),
             Self::UnknownOrigin(_) => {
                 Some("revoke it by the means of its CA; its meta.json was lost".to_owned())
+            }
+            Self::KeyElsewhere(_) => {
+                Some("have the account's key sign it: leave out `--key`".to_owned())
             }
             Self::AlreadyRevoked(_) => {
                 Some("`renewd renew --force` replaces it, if that is wanted".to_owned())
@@ -88,8 +95,11 @@ impl Lifecycle {
         let facts = Facts::read(&self.store, spec).await?;
         let held = facts.held().filter(|it| !it.is_placeholder());
         let held = held.ok_or_else(|| RevokeError::NothingHeld(spec.name.clone()))?;
-        if held.origin.is_none() {
+        let Some(origin) = &held.origin else {
             return Err(RevokeError::UnknownOrigin(spec.name.clone()));
+        };
+        if request.key == RevocationKey::Certificate && origin.csr.is_some() {
+            return Err(RevokeError::KeyElsewhere(spec.name.clone()));
         }
         if facts.revocation().is_some() {
             return Err(RevokeError::AlreadyRevoked(spec.name.clone()));

@@ -59,6 +59,9 @@ pub struct Origin {
     pub preferred_chain: Option<String>,
     /// The kind of its key.
     pub key_type: KeyType,
+    /// The SHA-256 of the certificate request, where that was brought and the key is elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csr: Option<Fingerprint>,
     /// When we got it, by our clock (its `not_before` may be back-dated).
     pub issued_at: Timestamp,
     /// The order it came from.
@@ -74,8 +77,8 @@ pub struct Origin {
 pub struct IssuedCertificate {
     /// Leaf first.
     pub chain: Chain,
-    /// The leaf's key.
-    pub key: PrivateKey,
+    /// The leaf's key; `None` where it is elsewhere, as [`Origin::csr`] says.
+    pub key: Option<PrivateKey>,
     /// Where it came from.
     pub origin: Origin,
 }

@@ -15,6 +15,7 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::X509Certificate;
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::{Identifier, KeyType, Timestamp, Validity};
 
@@ -136,7 +137,7 @@ impl Leaf {
             issuer_der: certificate.issuer().as_raw().to_vec(),
             subject_der: certificate.subject().as_raw().to_vec(),
             public_key: certificate.public_key().raw.to_vec(),
-            key_type: key_type(&certificate),
+            key_type: key_type(certificate.public_key()),
             authority_key_identifier: authority_key_identifier(&certificate),
             is_ca: basic_constraints.is_some_and(|it| it.value.ca),
         })
@@ -180,7 +181,8 @@ fn identifiers(certificate: &X509Certificate<'_>) -> Result<BTreeSet<Identifier>
     Ok(names.value.general_names.iter().filter_map(identifier).collect())
 }
 
-fn identifier(name: &GeneralName<'_>) -> Option<Identifier> {
+/// The host name or address that `name` is, if it is one.
+pub(super) fn identifier(name: &GeneralName<'_>) -> Option<Identifier> {
     match name {
         GeneralName::DNSName(name) => name.parse().ok(),
         GeneralName::IPAddress(bytes) => {
@@ -203,8 +205,9 @@ fn validity(certificate: &X509Certificate<'_>) -> Validity {
     }
 }
 
-fn key_type(certificate: &X509Certificate<'_>) -> Option<KeyType> {
-    match certificate.public_key().parsed().ok()? {
+/// The kind of `key`, if it is one of ours.
+pub(super) fn key_type(key: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
+    match key.parsed().ok()? {
         PublicKey::EC(point) => match point.key_size() {
             256 => Some(KeyType::P256),
             384 => Some(KeyType::P384),

@@ -22,6 +22,7 @@ mod leaf;
 mod name;
 pub mod pem;
 mod ports;
+mod request;
 mod revocation;
 mod spec;
 mod standing;
@@ -53,6 +54,7 @@ pub use ports::{
     AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, SettledKey,
     StorageError,
 };
+pub use request::{CertificateRequest, MAX_REQUEST_BYTES, RequestError};
 pub use revocation::{
     KeptList, ListError, PendingRevocation, Revocation, RevocationCheck, RevocationKey,
     RevocationReason, RevocationReasonError, RevocationRequest, RevokedBy,

@@ -52,6 +52,20 @@ pub fn parse_private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, PemError>
         .ok_or(PemError::Missing("private key"))
 }
 
+/// The first certificate request of `pem`, as DER; also where older tools labelled it (RFC 7468 §7).
+///
+/// # Errors
+///
+/// Says whether it is too large, malformed, or holds no request.
+pub fn parse_request(pem: &[u8]) -> Result<Vec<u8>, PemError> {
+    const OLD: &str = " NEW CERTIFICATE REQUEST-----";
+    const LABEL: &str = " CERTIFICATE REQUEST-----";
+
+    let text = String::from_utf8_lossy(checked(pem)?).replace(OLD, LABEL);
+    let request = rustls_pemfile::csr(&mut text.as_bytes()).map_err(PemError::Malformed)?;
+    request.map(|it| it.as_ref().to_vec()).ok_or(PemError::Missing("certificate request"))
+}
+
 /// `certificates` as PEM, one after the other, lines of 64 characters.
 #[must_use]
 pub fn write_certificates<'a>(

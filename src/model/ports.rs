@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, Event, Identifier, KeyType, PrivateKey, Secret, SolverName,
-    StandingWatch, Timestamp, Token, TxtRecord,
+    CaName, CertificateName, Event, Fingerprint, Identifier, KeyType, PrivateKey, Secret,
+    SolverName, StandingWatch, Timestamp, Token, TxtRecord,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -117,8 +117,11 @@ pub struct OrderRecord {
     /// The profile asked for.
     #[serde(default)]
     pub profile: Option<String>,
-    /// The kind of the pending key.
+    /// The kind of its key.
     pub key_type: KeyType,
+    /// The SHA-256 of the certificate request, where that was brought and there is no pending key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csr: Option<Fingerprint>,
     /// When it was placed.
     pub placed_at: Timestamp,
     /// Proofs made visible and not yet taken away.
@@ -144,11 +147,12 @@ pub struct PresentedRecord {
 /// Keeps orders that are on their way, with the keys they are for.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// The order of `certificate` and its pending key, if one is on its way.
+    /// The order of `certificate`, if one is on its way, and its pending key, unless the key is
+    /// elsewhere.
     async fn load_order(
         &self,
         certificate: &CertificateName,
-    ) -> Result<Option<(OrderRecord, PrivateKey)>, StorageError>;
+    ) -> Result<Option<(OrderRecord, Option<PrivateKey>)>, StorageError>;
 
     /// Keeps `key` as the pending key: the first step of an order.
     async fn save_pending_key(

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{CaName, CertificateName, Identifier, KeyType, SolverName, TargetName};
+use super::{
+    CaName, CertificateName, CertificateRequest, Identifier, KeyType, SolverName, TargetName,
+};
 
 /// One certificate as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub enum KeySource {
     Fresh,
     /// That of the certificate before it, as long as it may be used.
     Kept,
+    /// It is elsewhere, and has sent this request.
+    Elsewhere(CertificateRequest),
 }
 
 impl CertificateSpec {
@@ -60,6 +64,15 @@ impl CertificateSpec {
     #[must_use]
     pub fn identifier_set(&self) -> BTreeSet<Identifier> {
         self.identifiers.iter().cloned().collect()
+    }
+
+    /// The request of a key that is elsewhere.
+    #[must_use]
+    pub const fn request(&self) -> Option<&CertificateRequest> {
+        match &self.key_source {
+            KeySource::Elsewhere(request) => Some(request),
+            KeySource::Fresh | KeySource::Kept => None,
+        }
     }
 
     /// The CA that is asked first.

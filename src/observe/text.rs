@@ -122,6 +122,8 @@ pub struct Files<'a> {
     pub current: &'a Path,
     /// The name of the other one of its pair, and that one's.
     pub paired: Option<(&'a CertificateName, &'a Path)>,
+    /// Whether the key is there too.
+    pub has_key: bool,
 }
 
 /// All about one certificate, with the lines that tell servers of `files`.
@@ -239,8 +241,15 @@ fn push_files(text: &mut String, condition: Condition, files: Files<'_>) {
         return;
     }
     text.push_str("\nfiles\n");
-    for file in ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "combined.pem"] {
+    let secret: &[&str] = if files.has_key { &["privkey.pem", "combined.pem"] } else { &[] };
+    for file in ["fullchain.pem", "cert.pem", "chain.pem"].iter().chain(secret) {
         text.push_str(&format!("  {}\n", files.current.join(file).display()));
+    }
+    if !files.has_key {
+        text.push_str(
+            "\nThe key is elsewhere: the server needs fullchain.pem, and its own way to that.\n",
+        );
+        return;
     }
     let folders = std::iter::once(files.current).chain(files.paired.map(|(_, it)| it));
     push_server_lines(text, &folders.map(Named::of).collect::<Vec<_>>());

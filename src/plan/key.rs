@@ -2,10 +2,11 @@
 //!
 //! # Rules
 //!
-//! 1. a new one, unless the configuration says `reuse_key` and there is a certificate of a CA
-//! 2. never one that is in other hands: what is held is revoked for that, or is to be
-//! 3. never one of another kind than is wanted
-//! 4. else the key of what is held
+//! 1. with `csr_file` the one that signed the request, unless that is in other hands
+//! 2. a new one, unless the configuration says `reuse_key` and there is a certificate of a CA
+//! 3. never one that is in other hands: what is held is revoked for that, or is to be
+//! 4. never one of another kind than is wanted
+//! 5. else the key of what is held
 //!
 //! Where a key was to be used again and can't be, that is told: somebody may have published it.
 //!
@@ -25,6 +26,10 @@ pub enum KeyChoice {
     Same(Fingerprint),
     /// A new one, although it was to be the same.
     NewAlthough(NotReused),
+    /// The one that is elsewhere.
+    Elsewhere,
+    /// None: the one that is elsewhere is in other hands too.
+    ElsewhereCompromised,
 }
 
 /// Why a key is not used again.
@@ -54,9 +59,15 @@ impl fmt::Display for NotReused {
 /// Decides for `spec`, of which `holding` is held, whose key is or is not in other hands.
 #[must_use]
 pub fn decide(spec: &CertificateSpec, holding: &Holding<'_>, is_compromised: bool) -> KeyChoice {
-    match spec.key_source {
-        KeySource::Fresh => return KeyChoice::New,
-        KeySource::Kept => {}
+    match (&spec.key_source, holding) {
+        (KeySource::Fresh, _) => return KeyChoice::New,
+        (KeySource::Elsewhere(request), Holding::Certificate(held))
+            if is_compromised && held.leaf.public_key == request.public_key =>
+        {
+            return KeyChoice::ElsewhereCompromised;
+        }
+        (KeySource::Elsewhere(_), _) => return KeyChoice::Elsewhere,
+        (KeySource::Kept, _) => {}
     }
     let held = match holding {
         Holding::Nothing => return KeyChoice::New,
@@ -79,7 +90,7 @@ pub fn decide(spec: &CertificateSpec, holding: &Holding<'_>, is_compromised: boo
 mod tests {
     use super::super::renewal::tests::{held_for, spec};
     use super::*;
-    use crate::model::Held;
+    use crate::model::{CertificateRequest, Held, PrivateKey};
 
     fn kept() -> CertificateSpec {
         CertificateSpec { key_source: KeySource::Kept, ..spec() }
@@ -94,6 +105,27 @@ mod tests {
         let held = held_for(90);
         assert_eq!(of(&held, false), KeyChoice::Same(held.fingerprint()));
         assert_eq!(decide(&spec(), &Holding::Certificate(&held), false), KeyChoice::New);
+    }
+
+    #[test]
+    fn a_key_that_is_elsewhere_stays_unless_it_is_in_other_hands_too() {
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        // rcgen's own default is no name that could be certified.
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        let request = parameters.serialize_request(&key.pair().unwrap()).unwrap();
+        let request = CertificateRequest::parse(request.der()).unwrap();
+        let mut held = held_for(90);
+        held.leaf.public_key = request.public_key.clone();
+        let spec = CertificateSpec { key_source: KeySource::Elsewhere(request), ..spec() };
+        let of = |held: &Held, is_compromised| {
+            decide(&spec, &Holding::Certificate(held), is_compromised)
+        };
+        assert_eq!(of(&held, false), KeyChoice::Elsewhere);
+        assert_eq!(of(&held, true), KeyChoice::ElsewhereCompromised);
+        held.leaf.public_key = vec![1];
+        assert_eq!(of(&held, true), KeyChoice::Elsewhere, "there is a new request");
+        assert_eq!(decide(&spec, &Holding::Nothing, false), KeyChoice::Elsewhere);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!    it: such CAs are not asked, and where there are no others it is blocked
 //! 2. an order is under way: it goes on, since the CA may have filled it already
 //! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
-//! 4. identifiers, kind of key, CA, profile or chain are not as wanted
+//! 4. identifiers, kind of key, certificate request, CA, profile or chain are not as wanted
 //! 5. it is revoked, or is to be once there is another: at once
 //! 6. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
 //!    is left, whichever is earlier
@@ -195,6 +195,8 @@ pub enum Reason {
     IdentifierUnwanted(Identifier),
     /// The kind of key is another.
     KeyTypeChanged(KeyType),
+    /// It was asked for by another certificate request, or the key is to be elsewhere, or here.
+    RequestChanged,
     /// It came from another CA.
     CaChanged(CaName),
     /// The CA's name stands for another directory now.
@@ -241,6 +243,7 @@ impl fmt::Display for Reason {
             Self::IdentifierMissing(identifier) => write!(f, "{identifier} is not on it"),
             Self::IdentifierUnwanted(identifier) => write!(f, "{identifier} is wanted no more"),
             Self::KeyTypeChanged(wanted) => write!(f, "its key is to be {wanted}"),
+            Self::RequestChanged => f.write_str("its certificate request is another one"),
             Self::CaChanged(wanted) => write!(f, "it is to come from the CA {wanted}"),
             Self::DirectoryChanged => f.write_str("its CA has another directory now"),
             Self::ProfileChanged => f.write_str("another profile is wanted"),
@@ -422,6 +425,9 @@ fn origin_difference(
     origin: &Origin,
     cas: &[Candidate<'_>],
 ) -> Option<Reason> {
+    if origin.csr != spec.request().map(|it| it.sha256) {
+        return Some(Reason::RequestChanged);
+    }
     let Some(listed) = cas.iter().find(|it| it.ca.name == origin.ca) else {
         return cas.first().map(|wanted| Reason::CaChanged(wanted.ca.name.clone()));
     };

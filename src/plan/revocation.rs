@@ -65,6 +65,7 @@ mod tests {
             directory: "https://ca.example/dir".into(),
             profile: None,
             key_type: KeyType::P256,
+            csr: None,
             issued_at: hour(100),
             order_url: None,
             test: false,

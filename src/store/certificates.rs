@@ -100,7 +100,7 @@ impl Store {
         read_group: Option<&str>,
     ) -> Result<Held, StorageError> {
         let meta = Meta::new(issued.chain.leaf.sha256, Some(issued.origin.clone()));
-        let rendered = self.render(name, &issued.chain, &issued.key, &meta)?;
+        let rendered = self.render(name, &issued.chain, issued.key.as_ref(), &meta)?;
         self.change(name, read_group, move |lineage, rights| lineage.add(&rendered, rights)).await
     }
 
@@ -118,7 +118,7 @@ impl Store {
         read_group: Option<&str>,
     ) -> Result<Option<Held>, StorageError> {
         let meta = Meta::placeholder(chain.leaf.sha256);
-        let rendered = self.render(name, chain, key, &meta)?;
+        let rendered = self.render(name, chain, Some(key), &meta)?;
         let work =
             move |lineage: &Lineage, rights: &Rights| lineage.put_placeholder(&rendered, rights);
         self.change(name, read_group, work).await
@@ -184,7 +184,7 @@ impl Store {
         &self,
         name: &CertificateName,
         chain: &Chain,
-        key: &PrivateKey,
+        key: Option<&PrivateKey>,
         meta: &Meta,
     ) -> Result<Rendered, StorageError> {
         let rendered = Rendered::new(chain, key, meta);

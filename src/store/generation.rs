@@ -1,6 +1,6 @@
 //! One generation: a folder with a certificate, its key, and what follows from the two.
 //!
-//! `fullchain.pem` and `privkey.pem` are the generation; `cert.pem`, `chain.pem` and `combined.pem`
+//! `fullchain.pem` and `privkey.pem` (unless the key is elsewhere) are the generation; `cert.pem`, `chain.pem` and `combined.pem`
 //! are made of them, and `meta.json` says which certificate was put here and where it came from.
 //!
 //! Not here: which generation is `current` ([`super::lineage`]).
@@ -57,6 +57,11 @@ impl Meta {
 
     pub(super) const fn placeholder(sha256: Fingerprint) -> Self {
         Self { format: 1, sha256, placeholder: true, origin: None }
+    }
+
+    /// Whether there is no key here because it is elsewhere.
+    fn key_is_elsewhere(&self) -> bool {
+        self.origin.as_ref().is_some_and(|it| it.csr.is_some())
     }
 }
 
@@ -135,28 +140,38 @@ impl Rights {
 /// A generation as it is written: a name and a content for each file.
 pub(super) struct Rendered {
     pub(super) leaf: Leaf,
-    pub(super) files: [(&'static str, Zeroizing<Vec<u8>>); 6],
+    pub(super) files: Vec<(&'static str, Zeroizing<Vec<u8>>)>,
 }
 
 impl Rendered {
-    /// All files of the pair `chain` and `key`.
-    pub(super) fn new(chain: &Chain, key: &PrivateKey, meta: &Meta) -> Result<Self, RenderError> {
-        if key.public_key()? != chain.leaf.public_key {
+    /// All files of the pair `chain` and `key`; without the key exactly where `meta` says that it is
+    /// elsewhere.
+    pub(super) fn new(
+        chain: &Chain,
+        key: Option<&PrivateKey>,
+        meta: &Meta,
+    ) -> Result<Self, RenderError> {
+        if key.is_none() != meta.key_is_elsewhere() {
             return Err(RenderError::Mismatch(MismatchError));
         }
-        let key = key.secret_pem().trim_end();
         let full_chain = chain.full_pem();
         let text = |text: String| Zeroizing::new(text.into_bytes());
         let mut meta = serde_json::to_string_pretty(meta)?;
         meta.push('\n');
-        let files = [
+        let mut files = vec![
             (FULL_CHAIN, text(full_chain.clone())),
             (CERTIFICATE, text(chain.leaf_pem())),
             (CHAIN, text(chain.issuers_pem())),
-            (PRIVATE_KEY, text(format!("{key}\n"))),
-            (COMBINED, text(format!("{key}\n{full_chain}"))),
-            (META, text(meta)),
         ];
+        if let Some(key) = key {
+            if key.public_key()? != chain.leaf.public_key {
+                return Err(RenderError::Mismatch(MismatchError));
+            }
+            let key = key.secret_pem().trim_end();
+            files.push((PRIVATE_KEY, text(format!("{key}\n"))));
+            files.push((COMBINED, text(format!("{key}\n{full_chain}"))));
+        }
+        files.push((META, text(meta)));
         Ok(Self { leaf: chain.leaf.clone(), files })
     }
 
@@ -191,14 +206,16 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
     let path = directory.join(FULL_CHAIN);
     let pem = file::read(&path, MAX_PEM_BYTES).map_err(HeldError::Read)?;
     let chain = Chain::parse_pem(&pem.bytes).map_err(|source| HeldError::Chain { path, source })?;
-    let path = directory.join(PRIVATE_KEY);
-    let pem = file::read(&path, MAX_PEM_BYTES).map_err(HeldError::Read)?;
-    let public_key = PrivateKey::from_pem(&pem.bytes).and_then(|it| it.public_key());
-    let public_key = public_key.map_err(|source| HeldError::Key { path, source })?;
-    if public_key != chain.leaf.public_key {
-        return Err(HeldError::Mismatch(directory.to_owned()));
-    }
     let meta = read_meta(directory);
+    if !meta.as_ref().is_some_and(Meta::key_is_elsewhere) {
+        let path = directory.join(PRIVATE_KEY);
+        let pem = file::read(&path, MAX_PEM_BYTES).map_err(HeldError::Read)?;
+        let public_key = PrivateKey::from_pem(&pem.bytes).and_then(|it| it.public_key());
+        let public_key = public_key.map_err(|source| HeldError::Key { path, source })?;
+        if public_key != chain.leaf.public_key {
+            return Err(HeldError::Mismatch(directory.to_owned()));
+        }
+    }
     match &meta {
         Some(Meta { sha256, .. }) if *sha256 != chain.leaf.sha256 => {
             Err(HeldError::Replaced { directory: directory.to_owned(), expected: *sha256 })
@@ -211,11 +228,14 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
 pub(super) fn stored(directory: &Path) -> Option<IssuedCertificate> {
     let load = |name: &str| file::read(&directory.join(name), MAX_PEM_BYTES).ok();
     let chain = Chain::parse_pem(&load(FULL_CHAIN)?.bytes).ok()?;
-    let key = key(directory)?;
     let origin = read_meta(directory)?.origin?;
+    if origin.csr.is_some() {
+        return Some(IssuedCertificate { chain, key: None, origin });
+    }
+    let key = key(directory)?;
     (key.public_key().ok()? == chain.leaf.public_key).then_some(IssuedCertificate {
         chain,
-        key,
+        key: Some(key),
         origin,
     })
 }
@@ -251,7 +271,10 @@ pub(super) fn salvage(directory: &Path) -> Option<Rendered> {
             let placeholder = directory.ends_with(super::lineage::PLACEHOLDER);
             Meta { placeholder, ..Meta::new(sha256, None) }
         });
-        if let Some(rendered) = keys.iter().find_map(|it| Rendered::new(&chain, it, &meta).ok()) {
+        // Where the key is elsewhere there is none to look for.
+        let keys = std::iter::once(None).chain(keys.iter().map(Some));
+        let mut rendered = keys.filter_map(|it| Rendered::new(&chain, it, &meta).ok());
+        if let Some(rendered) = rendered.next() {
             return Some(rendered);
         }
     }

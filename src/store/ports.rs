@@ -146,13 +146,16 @@ impl Journal for Store {
     async fn load_order(
         &self,
         certificate: &CertificateName,
-    ) -> Result<Option<(OrderRecord, PrivateKey)>, StorageError> {
+    ) -> Result<Option<(OrderRecord, Option<PrivateKey>)>, StorageError> {
         let order = Key::certificate(certificate, ORDER);
         let Some(record) = self.load_json::<OrderRecord>(&order).await? else { return Ok(None) };
+        if record.csr.is_some() {
+            return Ok(Some((record, None)));
+        }
         let pending_key = Key::certificate(certificate, PENDING_KEY);
         let pem = self.load_bytes(&pending_key).await?;
         match pem.map(|it| PrivateKey::from_pem(&it)) {
-            Some(Ok(key)) => return Ok(Some((record, key))),
+            Some(Ok(key)) => return Ok(Some((record, Some(key)))),
             Some(Err(error)) => self.quarantine(&pending_key, &error).await?,
             None => {
                 tracing::warn!(%certificate, "an order has lost its key, and counts as not there");
@@ -191,7 +194,12 @@ impl Journal for Store {
         let Some((record, key)) = self.load_order(certificate).await? else { return Ok(()) };
         let place = |file| Key::set_aside(certificate, &record.ca, file);
         self.remove(&place(ORDER)).await?;
-        self.save_bytes(&place(KEY_SET_ASIDE), key.secret_pem().as_bytes()).await?;
+        match &key {
+            Some(key) => {
+                self.save_bytes(&place(KEY_SET_ASIDE), key.secret_pem().as_bytes()).await?;
+            }
+            None => self.remove(&place(KEY_SET_ASIDE)).await?,
+        }
         self.save_json(&place(ORDER), &record).await?;
         crash::point("store.order_set_aside");
         self.close_order(certificate).await
@@ -205,8 +213,19 @@ impl Journal for Store {
         let place = |file| Key::set_aside(certificate, ca, file);
         let record: Option<OrderRecord> = self.load_json(&place(ORDER)).await?;
         let pem = self.load_bytes(&place(KEY_SET_ASIDE)).await?;
-        if let (Some(record), Some(Ok(key))) = (record, pem.map(|it| PrivateKey::from_pem(&it))) {
-            self.save_pending_key(certificate, &key).await?;
+        let taken_up = match (record, pem.map(|it| PrivateKey::from_pem(&it))) {
+            (Some(record), Some(Ok(key))) => {
+                self.save_pending_key(certificate, &key).await?;
+                Some(record)
+            }
+            // Its key is elsewhere.
+            (Some(record), None) if record.csr.is_some() => {
+                self.close_order(certificate).await?;
+                Some(record)
+            }
+            _ => None,
+        };
+        if let Some(record) = taken_up {
             self.save_order(certificate, &record).await?;
             crash::point("store.order_taken_up");
         }
@@ -340,6 +359,7 @@ mod tests {
             identifiers: vec!["example.com".parse().unwrap()],
             profile: None,
             key_type: KeyType::P256,
+            csr: None,
             placed_at: Timestamp::EPOCH,
             presented: Vec::new(),
         }
@@ -480,7 +500,7 @@ mod tests {
         world.store.save_order(&name(), &order()).await.unwrap();
         let world = world.reopened().await;
         let (record, read) = world.store.load_order(&name()).await.unwrap().unwrap();
-        assert_eq!((record, read.secret_pem()), (order(), key.secret_pem()));
+        assert_eq!((record, read.unwrap().secret_pem()), (order(), key.secret_pem()));
         world.store.close_order(&name()).await.unwrap();
         assert!(world.store.load_order(&name()).await.unwrap().is_none());
         assert!(!world.path("private/certificates/example.com/next/privkey.pem").exists());
@@ -514,7 +534,7 @@ mod tests {
         let world = world.reopened().await;
         world.store.take_up_order(&name(), &ca()).await.unwrap();
         let (record, read) = world.store.load_order(&name()).await.unwrap().unwrap();
-        assert_eq!((record, read.secret_pem()), (order(), first.secret_pem()));
+        assert_eq!((record, read.unwrap().secret_pem()), (order(), first.secret_pem()));
         // There is none a second time, and what is on its way stays.
         world.store.take_up_order(&name(), &ca()).await.unwrap();
         assert!(world.store.load_order(&name()).await.unwrap().is_some());
@@ -522,6 +542,24 @@ mod tests {
         world.store.close_order(&name()).await.unwrap();
         world.store.take_up_order(&name(), &other).await.unwrap();
         assert!(world.store.load_order(&name()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_whose_key_is_elsewhere_has_no_pending_key_wherever_it_lies() {
+        let world = World::new().await;
+        let elsewhere = OrderRecord { csr: Some(Fingerprint::of(b"request")), ..order() };
+        world.store.save_order(&name(), &elsewhere).await.unwrap();
+        let there = async || {
+            let (record, key) = world.store.load_order(&name()).await.unwrap().unwrap();
+            record == elsewhere && key.is_none()
+        };
+        assert!(there().await);
+        world.store.set_order_aside(&name()).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+        world.store.save_pending_key(&name(), &key()).await.unwrap();
+        world.store.take_up_order(&name(), &ca()).await.unwrap();
+        assert!(there().await);
+        assert!(!world.path("private/certificates/example.com/next/privkey.pem").exists());
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
-//! Kinds of keys: one, or a pair.
+//! Kinds of keys: one, or a pair; kept, or elsewhere.
 
+use rcgen::{CertificateParams, DistinguishedName};
 use renewd::config;
-use renewd::model::{KeySource, KeyType};
+use renewd::model::{KeySource, KeyType, PrivateKey};
 
 use crate::{QUIET, TERMS, Workspace, check, loads};
 
@@ -156,4 +157,112 @@ fn a_key_is_used_again_on_request_alone() {
     let sources: Vec<_> = config.certificates.iter().map(|it| it.key_source.clone()).collect();
     let kept = KeySource::Kept;
     assert_eq!(sources, [kept.clone(), KeySource::Fresh, kept.clone(), kept]);
+}
+
+/// A request for `names`, as PEM.
+fn request(names: &[&str], key_type: KeyType) -> String {
+    let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+    let mut parameters = CertificateParams::new(names).unwrap();
+    parameters.distinguished_name = DistinguishedName::new();
+    let key = PrivateKey::generate(key_type).unwrap();
+    parameters.serialize_request(&key.pair().unwrap()).unwrap().pem().unwrap()
+}
+
+/// A configuration of one certificate for `a.example` with `lines`, and the request `a.csr`.
+fn with_request(lines: &str, request: &str) -> Workspace {
+    let workspace = Workspace::with(&format!(
+        "{TERMS}{QUIET}[target.web]\ntype = \"other\"\n\
+         install = [{{ file = \"fullchain\", path = \"/etc/a.pem\" }}]\n\
+         [target.mail]\ntype = \"other\"\n\
+         install = [{{ file = \"combined\", path = \"/etc/{{name}}.both\" }}]\n\
+         [[certificate]]\ndomains = [\"a.example\", \"www.a.example\"]\n\
+         csr_file = \"a.csr\"\n{lines}"
+    ));
+    workspace.write("a.csr", request);
+    workspace
+}
+
+const BOTH: [&str; 2] = ["www.a.example", "a.example"];
+
+#[test]
+fn a_request_that_is_brought_says_which_key_it_is_for() {
+    let workspace = with_request("targets = [\"web\"]\n", &request(&BOTH, KeyType::P384));
+    assert_eq!(workspace.warnings(), "");
+    let config = workspace.load();
+    let spec = &config.certificates[0];
+    assert_eq!(
+        (spec.key_type, spec.placeholder, spec.paired_with.is_some()),
+        (KeyType::P384, false, false)
+    );
+    assert!(matches!(&spec.key_source, KeySource::Elsewhere(it) if it.key_type == KeyType::P384));
+    assert!(config.files.contains(&workspace.path("a.csr")), "a change of it is seen");
+    let shown = workspace.plain(&config::show(&config, Some(&spec.name)));
+    for line in [
+        "key = \"p384\"  # renewd.toml:13\n",
+        "csr_file = \"a.csr\"  # renewd.toml:13\n",
+        "placeholder = false  # built-in\n",
+    ] {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+    let same = with_request("key = \"p384\"\n", &request(&BOTH, KeyType::P384));
+    assert_eq!(same.load().certificates[0].key_type, KeyType::P384);
+}
+
+#[test]
+fn what_others_say_of_every_key_does_not_bind_one_that_is_elsewhere() {
+    let workspace = Workspace::with(&format!(
+        "{TERMS}{QUIET}[defaults]\nkey = [\"p256\", \"rsa2048\"]\nreuse_key = true\n\
+         placeholder = true\n[[certificate]]\ndomains = [\"a.example\"]\ncsr_file = \"a.csr\"\n"
+    ));
+    workspace.write("a.csr", &request(&["a.example"], KeyType::P256));
+    let config = workspace.load();
+    assert_eq!(config.certificates.len(), 1);
+    assert!(matches!(config.certificates[0].key_source, KeySource::Elsewhere(_)));
+}
+
+#[test]
+fn what_contradicts_a_request_is_told_with_its_line() {
+    let of =
+        |lines: &str, names: &[&str]| with_request(lines, &request(names, KeyType::P256)).faults();
+    assert_eq!(
+        of("", &["a.example", "b.example"]),
+        "renewd.toml:13: certificate.csr_file: asks for other names than `domains` (missing: \
+         www.a.example; not in `domains`: b.example)\n  \
+         hint: make the request anew for exactly `domains`, or correct those\n"
+    );
+    assert_eq!(
+        of("key = \"rsa2048\"\nplaceholder = true\ntargets = [\"web\", \"mail\"]\n", &BOTH),
+        "renewd.toml:14: certificate.key: contradicts csr_file, whose key is p256\n  \
+           hint: take it out: the request says it\n\
+         renewd.toml:15: certificate.placeholder: none can be made where the key is elsewhere \
+         (csr_file)\n  \
+           hint: take it out, and start the server when the certificate is there\n\
+         renewd.toml:16: certificate.targets: target mail installs combined.pem, and the key is \
+         elsewhere (csr_file)\n  \
+           hint: name a target that installs fullchain, cert or chain alone\n"
+    );
+    assert!(of("key = [\"p256\", \"rsa2048\"]\n", &BOTH).contains("contradicts csr_file"));
+    check(
+        "[defaults]\ncsr_file = \"a.csr\"",
+        "renewd.toml:3: defaults.csr_file: belongs to one certificate alone\n",
+    );
+}
+
+#[test]
+fn a_request_that_can_not_be_read_or_that_others_may_write_is_refused() {
+    let good = request(&BOTH, KeyType::P256);
+    let of = |content: &str| with_request("", content).plain(&with_request("", content).faults());
+    assert!(
+        of("garbage").ends_with("a.csr is not a certificate request (PKCS#10), as PEM or DER\n")
+    );
+    assert!(of(&"-----BEGIN ".repeat(9000)).ends_with("a.csr is larger than 65536 bytes\n"));
+    let workspace = with_request("", &good);
+    workspace.write_with_mode("a.csr", &good, 0o664);
+    assert_eq!(
+        workspace.faults(),
+        "renewd.toml:13: certificate.csr_file: a.csr can be written by its group or by others (mode \
+         0664)\n  hint: chmod go-w a.csr\n"
+    );
+    std::fs::remove_file(workspace.path("a.csr")).unwrap();
+    assert!(workspace.faults().contains("a.csr cannot be read: No such file"));
 }

@@ -126,6 +126,7 @@ fn reopen_order(site: &Site) {
         identifiers: vec!["site.example".parse().unwrap()],
         profile: origin.profile,
         key_type: origin.key_type,
+        csr: None,
         placed_at: origin.issued_at,
         presented: Vec::new(),
     };

@@ -1,13 +1,16 @@
-//! Which key a certificate is for: one of a pair, against a server that has both; the same as before.
+//! Which key a certificate is for: one of a pair, against a server that has both; the same as
+//! before; elsewhere.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use renewd::model::{Chain, KeyType, Leaf};
 use serde_json::Value;
 
-use crate::site::{NAME, Site, SiteOptions, target};
+use crate::site::{NAME, ProofBy, Site, SiteOptions, Tls, target};
 use crate::support::{
-    Nginx, NginxOptions, Pebble, PebbleOptions, TlsServer, Workspace, served_certificate_to,
+    Nginx, NginxOptions, Pebble, PebbleOptions, Peers, TlsServer, Workspace, program, run,
+    served_certificate_to, write,
 };
 
 /// What the certificates are for.
@@ -171,7 +174,7 @@ fn a_key_is_used_again_until_it_is_of_another_kind_or_in_other_hands() {
 
     let file = site.workspace.config_file();
     let config = std::fs::read_to_string(&file).unwrap();
-    crate::support::write(&file, format!("{config}key = \"p384\"\n"));
+    write(&file, format!("{config}key = \"p384\"\n"));
     let (third, third_key, told) = replaced(&site, &["renew"]);
     assert_eq!(third.key_type, Some(KeyType::P384));
     assert!(told.contains("the key is not used again") && told.contains("to be p384"), "{told}");
@@ -208,4 +211,106 @@ fn killed_while_a_key_is_used_again_the_same_order_goes_on() {
     assert_eq!(second_key, first_key);
     let journal = site.workspace.path().join("state/private/certificates").join(NAME);
     assert!(!journal.join("order.json").exists(), "an order that is over is in the journal");
+}
+
+/// Has OpenSSL make a request as `site.csr`: for the key in `elsewhere/site.key`, or for a new one,
+/// which it leaves there.
+#[track_caller]
+fn request(site: &Site, is_new: bool) {
+    let key = site.workspace.path().join("elsewhere/site.key").display().to_string();
+    let csr = site.workspace.path().join("site.csr").display().to_string();
+    let names = format!("subjectAltName=DNS:{IDENTIFIER}");
+    let openssl = Peers::locate().openssl.display().to_string();
+    let mut arguments = vec![openssl.as_str(), "req", "-new", "-out", &csr];
+    arguments.extend(["-subj", "/", "-addext", &names]);
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", &key];
+    if is_new {
+        std::fs::create_dir_all(site.workspace.path().join("elsewhere")).unwrap();
+        arguments.extend(curve);
+    } else {
+        arguments.extend(["-key", &key]);
+    }
+    let done = run(&mut program(&arguments), Duration::from_secs(60));
+    assert_eq!(done.code, 0, "{done}");
+}
+
+/// The names of the files of the held generation.
+fn files(site: &Site) -> Vec<String> {
+    let entries = std::fs::read_dir(site.workspace.certificate(NAME).join("current")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A site whose key is elsewhere, with a certificate, and an nginx that has both.
+fn with_key_elsewhere() -> Site {
+    let mut site = Site::with(&SiteOptions {
+        certificate: "csr_file = \"site.csr\"\n".to_owned(),
+        proof: ProofBy::Listener,
+        tls: Tls::Later,
+        ..SiteOptions::default()
+    });
+    request(&site, true);
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let server = TlsServer {
+        names: vec![IDENTIFIER.to_owned()],
+        fullchain: site.workspace.certificate(NAME).join("current/fullchain.pem"),
+        privkey: site.workspace.path().join("elsewhere/site.key"),
+        second: None,
+    };
+    let nginx = Nginx::start(&NginxOptions { servers: vec![server], ..NginxOptions::default() });
+    let file = site.workspace.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    let config = config.replace("targets = []", "targets = [\"nginx\"]");
+    write(&file, config.replace("[[certificate]]", &format!("{}[[certificate]]", target(&nginx))));
+    site.nginx = Some(nginx);
+    site
+}
+
+/// What `renew` brings to served is for the key that is elsewhere; returns its leaf.
+#[track_caller]
+fn check_elsewhere(site: &Site) -> Leaf {
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let status = site.status();
+    assert_eq!(status["condition"], "served", "{status:#}");
+    assert_eq!(status["serial"], site.served_serial().unwrap().as_str(), "{status:#}");
+    assert_eq!(files(site), ["cert.pem", "chain.pem", "fullchain.pem", "meta.json"]);
+    let chain = site.workspace.certificate(NAME).join("current/fullchain.pem");
+    Chain::parse_pem(&std::fs::read(chain).unwrap()).unwrap().leaf
+}
+
+#[test]
+fn a_request_whose_key_is_elsewhere_is_certified_served_and_followed_when_it_changes() {
+    let site = with_key_elsewhere();
+    let first = check_elsewhere(&site);
+    let pending = site.workspace.path().join("state/private/certificates/site/next/privkey.pem");
+    assert!(!pending.exists());
+    let shown = site.renewd(&["show", NAME]);
+    assert!(shown.stdout.contains("The key is elsewhere"), "{shown}");
+
+    request(&site, false);
+    let plan = site.renewd(&["plan"]);
+    assert!(plan.stdout.contains("its certificate request is another one"), "{plan}");
+    let second = check_elsewhere(&site);
+    assert_eq!(second.public_key, first.public_key);
+    assert_ne!(second.serial, first.serial);
+    let plan = site.renewd(&["plan"]);
+    assert!(plan.stdout.contains("keep until"), "{plan}");
+
+    let revoke = site.renewd(&["revoke", NAME, "--key", "certificate", "--yes"]);
+    assert_eq!(revoke.code, 1, "{revoke}");
+    assert!(revoke.stderr.contains("is elsewhere, and can't sign"), "{revoke}");
+    site.renewd(&["revoke", NAME, "--reason", "keyCompromise", "--yes"]);
+    let status = site.status();
+    assert_eq!(
+        (&status["condition"], &status["error_code"]),
+        (&"revoked".into(), &"issue.key".into())
+    );
+    assert!(status["hint"].as_str().unwrap().contains("in the place of csr_file"), "{status:#}");
+    request(&site, true);
+    let third = check_elsewhere(&site);
+    assert_ne!(third.public_key, second.public_key);
 }

@@ -13,10 +13,12 @@ use crate::config::shape::{Line, Shape};
 use crate::config::show::{Section, Topic};
 use crate::config::tree::Place;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, GroupName, Identifier, SolverName, TargetName,
+    CaName, CertificateName, CertificateSpec, GroupName, Identifier, KeySource, SolverName,
+    TargetName,
 };
 
 use super::claims::Claims;
+use super::csr;
 use super::key::{self, One};
 use super::names;
 use super::registry::{Registry, named};
@@ -63,6 +65,7 @@ fn without_own_keys(mut shape: RawCertificate, faults: &mut Vec<Fault>) -> RawCe
     let message = "belongs to one certificate alone";
     faults.extend(shape.name.take().map(|it| it.fault(message)));
     faults.extend(shape.domains.take().map(|it| it.fault(message)));
+    faults.extend(shape.csr_file.take().map(|it| it.fault(message)));
     shape
 }
 
@@ -79,7 +82,8 @@ pub(super) fn resolve(
     let mut claims = Claims::default();
     for mut item in items {
         let layered = layered(&mut item, defaults, edges, world);
-        let wanted = key::each(name_of(&item), &layered, &mut item.faults);
+        let request = csr::read(&mut item, &mut world.watched);
+        let wanted = key::each(name_of(&item), &layered, request, &mut item.faults);
         for one in &wanted {
             claims.claim_name(one, &mut item);
         }
@@ -152,6 +156,9 @@ fn resolve_one(
     let solvers =
         solver::choose(proven, layered.solver.as_ref(), edges.solvers, world, &mut faults);
     let targets = targets(layered, edges, world, &mut faults);
+    if let Some(request) = wanted.first().and_then(|it| it.request.as_ref()) {
+        csr::check(request, item, layered, &identifiers, edges, &mut faults);
+    }
     let verify_names = layered.verify_names.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     for at in verify_names.iter().filter(|it| it.value.is_wildcard()) {
         let message = format!("{} is a wildcard: no server can be asked for it", at.value);
@@ -161,13 +168,18 @@ fn resolve_one(
     if identifiers.is_empty() || cas.is_empty() {
         return Vec::new();
     }
+    let is_kept = layered.reuse_key.as_ref().is_some_and(|it| it.value);
     let spec = |one: &One| CertificateSpec {
         name: one.name.clone(),
         identifiers: identifiers.iter().map(|it| it.value.clone()).collect(),
         cas: cas.clone(),
         key_type: one.key_type,
         paired_with: one.paired_with.clone(),
-        key_source: one.source.clone(),
+        key_source: match &one.request {
+            Some(request) => KeySource::Elsewhere(request.value.clone()),
+            None if is_kept => KeySource::Kept,
+            None => KeySource::Fresh,
+        },
         profile: layered.profile.as_ref().map(|it| it.value.clone()),
         preferred_chain: layered.preferred_chain.as_ref().map(|it| it.value.clone()),
         solvers: solvers.clone(),
@@ -175,7 +187,8 @@ fn resolve_one(
         verify_names: verify_names.iter().map(|it| it.value.clone()).collect(),
         verify: layered.verify.as_ref().is_none_or(|it| it.value),
         read_group: layered.read_group.as_ref().map(|it| it.value.clone()),
-        placeholder: layered.placeholder.as_ref().is_none_or(|it| it.value),
+        placeholder: one.request.is_none()
+            && layered.placeholder.as_ref().is_none_or(|it| it.value),
         source: item.place.file().to_owned(),
     };
     let shown = |one| lines(layered, one, settings, &solvers);
@@ -321,7 +334,11 @@ fn lines(
     settings: &Settings,
     solvers: &BTreeMap<Identifier, SolverName>,
 ) -> Vec<Line> {
-    let mut lines = RawCertificate { key: one.shown.clone(), ..layered.clone() }.lines();
+    let mut shown = RawCertificate { key: one.shown.clone(), ..layered.clone() };
+    if one.request.is_some() {
+        shown.placeholder = shown.placeholder.map(|it| it.with(false));
+    }
+    let mut lines = shown.lines();
     let derived =
         |key, value: String, place: Place| Line { key, value, place, path: String::new() };
     if layered.name.as_ref().is_none_or(|it| it.value != one.name) {

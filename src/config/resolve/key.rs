@@ -7,13 +7,14 @@
 //! 2. Two kinds of one family are a fault, since a server shows no client but one of them; so are
 //!    more than two.
 //! 3. So is a name that gets too long by the suffix.
+//! 4. A key that is elsewhere (`csr_file`) is one key, of the kind that its request says.
 //!
 //! Not here: that no two certificates have one name ([`super::claims`]).
 
 use crate::config::fault::Fault;
 use crate::config::field::{At, OneOrMany};
 use crate::config::raw::RawCertificate;
-use crate::model::{CertificateName, KeyFamily, KeySource, KeyType, MAX_NAME_LENGTH};
+use crate::model::{CertificateName, CertificateRequest, KeyFamily, KeyType, MAX_NAME_LENGTH};
 
 /// What the name of the RSA one of a pair ends in.
 const RSA_SUFFIX: &str = ".rsa";
@@ -23,7 +24,8 @@ const RSA_SUFFIX: &str = ".rsa";
 pub(super) struct One {
     pub(super) name: CertificateName,
     pub(super) key_type: KeyType,
-    pub(super) source: KeySource,
+    /// The request of its key, where that is elsewhere.
+    pub(super) request: Option<At<CertificateRequest>>,
     /// The other one of the pair.
     pub(super) paired_with: Option<CertificateName>,
     /// What is shown as its `key`.
@@ -41,23 +43,26 @@ impl One {
 pub(super) fn each(
     name: Option<CertificateName>,
     layered: &RawCertificate,
+    request: Option<At<CertificateRequest>>,
     faults: &mut Vec<Fault>,
 ) -> Vec<One> {
-    let pair = pair(layered, faults);
+    let pair = if request.is_none() { pair(layered, faults) } else { None };
     let Some(name) = name else { return Vec::new() };
-    let is_kept = layered.reuse_key.as_ref().is_some_and(|it| it.value);
-    let source = if is_kept { KeySource::Kept } else { KeySource::Fresh };
     let one = |name, key: &At<KeyType>, paired_with| One {
         name,
         key_type: key.value,
-        source: source.clone(),
+        request: request.clone(),
         paired_with,
         shown: Some(key.with(OneOrMany(vec![key.clone()]))),
     };
+    if let Some(request) = &request {
+        return vec![one(name, &request.with(request.value.key_type), None)];
+    }
     let Some([ecdsa, rsa]) = pair else {
         let first = layered.key.as_ref().and_then(|it| it.value.0.first());
         let key_type = first.map_or_else(KeyType::default, |it| it.value);
-        return vec![One { name, key_type, source, paired_with: None, shown: layered.key.clone() }];
+        let shown = layered.key.clone();
+        return vec![One { name, key_type, request, paired_with: None, shown }];
     };
     let Ok(second) = format!("{name}{RSA_SUFFIX}").parse::<CertificateName>() else {
         let longest = MAX_NAME_LENGTH - RSA_SUFFIX.len();

@@ -7,6 +7,7 @@ mod alert;
 mod ca;
 mod certificate;
 mod claims;
+mod csr;
 mod key;
 mod names;
 mod registry;

@@ -160,6 +160,7 @@ proptest! {
             identifiers,
             profile,
             key_type: KeyType::P384,
+            csr: None,
             placed_at: at.unwrap_or(Timestamp::MAX),
             presented,
         };

@@ -93,7 +93,7 @@ fn that_a_certificate_came_from_a_stand_in_is_said_with_the_reason() {
         "\napi: from the stand-in zerossl: letsencrypt failed, and little of the life is left\n";
     let text = table(&status(vec![certificate.clone()]), start(), Look::default());
     assert!(text.ends_with(told), "{text}");
-    let files = Files { current: Path::new("/certs/api/current"), paired: None };
+    let files = Files { current: Path::new("/certs/api/current"), paired: None, has_key: true };
     let text = show(&certificate, files, start(), Look::default());
     assert!(text.contains("zerossl, a stand-in for letsencrypt since "), "{text}");
 }
@@ -199,7 +199,7 @@ Dovecot
 #[test]
 fn one_certificate_is_shown_with_its_files_and_the_lines_for_servers() {
     let current = Path::new("/var/lib/renewd/certs/api/current");
-    let files = Files { current, paired: None };
+    let files = Files { current, paired: None, has_key: true };
     let text = show(&mixed().certificates[0], files, start(), Look::default());
     assert_eq!(text, SHOWN, "\n{text}");
 }
@@ -207,7 +207,8 @@ fn one_certificate_is_shown_with_its_files_and_the_lines_for_servers() {
 #[test]
 fn of_a_pair_servers_are_told_of_both() {
     let name = "api.rsa".parse().unwrap();
-    let files = Files { current: Path::new("/a"), paired: Some((&name, Path::new("/b"))) };
+    let files =
+        Files { current: Path::new("/a"), paired: Some((&name, Path::new("/b"))), has_key: true };
     let text = show(&mixed().certificates[0], files, start(), Look::default());
     for part in [
         "pair        with api.rsa\n",
@@ -226,7 +227,15 @@ fn of_a_pair_servers_are_told_of_both() {
 
 #[test]
 fn what_is_not_there_has_no_files() {
-    let files = Files { current: Path::new("/x"), paired: None };
+    let files = Files { current: Path::new("/x"), paired: None, has_key: true };
     let text = show(&missing("new"), files, start(), Look::default());
     assert!(!text.contains("/x/"), "{text}");
+}
+
+#[test]
+fn where_the_key_is_elsewhere_no_file_of_it_is_named() {
+    let files = Files { current: Path::new("/a"), paired: None, has_key: false };
+    let text = show(&mixed().certificates[0], files, start(), Look::default());
+    assert!(text.contains("/a/chain.pem\n\nThe key is elsewhere"), "{text}");
+    assert!(!text.contains("privkey") && !text.contains("combined"), "{text}");
 }

@@ -56,6 +56,7 @@ pub(in crate::plan) fn held_for(days: u64) -> Held {
         profile: None,
         preferred_chain: None,
         key_type: KeyType::P256,
+        csr: None,
         issued_at: day(0),
         order_url: None,
         test: false,
@@ -499,4 +500,12 @@ proptest! {
         prop_assert!(is_waiting || between >= end, "{:?} at {} before {}", waits, between, end);
         prop_assert_eq!(decided(&world, Asked::ByTime, end), issue(Reason::Missing));
     }
+}
+
+#[test]
+fn a_key_that_is_to_be_elsewhere_or_here_is_another_certificate() {
+    let mut held = held_for(90);
+    held.origin.as_mut().unwrap().csr = Some(Fingerprint::of(b"request"));
+    let decided = decided(&world(Some(held)), Asked::ByTime, day(1));
+    assert_eq!(decided, Renewal::Issue(Reason::RequestChanged));
 }

@@ -1,9 +1,15 @@
 //! What a client gets done by a deployer that has more rights than he has, and what not.
 
 use super::*;
+use crate::model::{CertificateRequest, KeySource, PrivateKey};
 
 /// The world's deployer as it works for a user that it does not trust, who may ask for `names`.
 fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
+    with_key_of(world, user, names, KeySource::Fresh)
+}
+
+/// As [`on_behalf_of`], where the certificate's key comes from `key_source`.
+fn with_key_of(world: &World, user: u32, names: &[&str], key_source: KeySource) -> DirectDeployer {
     let identifiers: Vec<Identifier> = names.iter().map(|it| it.parse().unwrap()).collect();
     let spec = CertificateSpec {
         preferred_chain: None,
@@ -12,7 +18,7 @@ fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
         cas: Vec::new(),
         key_type: KeyType::P256,
         paired_with: None,
-        key_source: crate::model::KeySource::Fresh,
+        key_source,
         profile: None,
         solvers: BTreeMap::new(),
         targets: vec!["web".parse().unwrap()],
@@ -23,6 +29,16 @@ fn on_behalf_of(world: &World, user: u32, names: &[&str]) -> DirectDeployer {
         source: PathBuf::new(),
     };
     world.deployer().on_behalf_of(Client::new(user, &[spec]))
+}
+
+/// That the key of `certified` is elsewhere.
+fn elsewhere(certified: &Certified) -> KeySource {
+    let key = PrivateKey::from_pem(certified.key_pem.as_bytes()).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["example.com".to_owned()]).unwrap();
+    // rcgen's own default is no name that could be certified.
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    let request = parameters.serialize_request(&key.pair().unwrap()).unwrap();
+    KeySource::Elsewhere(CertificateRequest::parse(request.der()).unwrap())
 }
 
 /// Nobody is called so, and nobody trusts him.
@@ -72,6 +88,34 @@ async fn a_clients_certificate_is_for_exactly_the_names_of_the_configuration() {
         assert!(chain_text(&error).contains("exactly the names"), "{error}");
     }
     install(&["192.0.2.7", "example.com", "*.example.com"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_whose_key_is_elsewhere_is_for_the_key_of_the_request() {
+    let mut world = World::new();
+    let key_file = world.settings.install.pop().unwrap();
+    let certified = Certified::new(&["example.com"]);
+    world.store(1, &certified);
+    fs::remove_file(world.generation(1).join("privkey.pem")).unwrap();
+    let install = async |world: &World, source| {
+        with_key_of(world, own(), &["example.com"], source).install(&request(1)).await
+    };
+    assert_eq!(install(&world, elsewhere(&certified)).await.unwrap(), Installed::Changed);
+    assert_eq!(world.read("etc/site.pem"), certified.certificate_pem);
+    let other = elsewhere(&Certified::new(&["example.com"]));
+    for (source, phrase) in [(other, "not for the key"), (KeySource::Fresh, "cannot open")] {
+        let error = install(&world, source).await.unwrap_err();
+        assert!(chain_text(&error).contains(phrase), "{error}");
+    }
+    assert_eq!(world.deployer().install(&request(1)).await.unwrap(), Installed::Unchanged);
+
+    world.settings.install.push(key_file);
+    for error in [
+        install(&world, elsewhere(&certified)).await.unwrap_err(),
+        world.deployer().install(&request(1)).await.unwrap_err(),
+    ] {
+        assert!(chain_text(&error).contains("there is no private key"), "{error}");
+    }
 }
 
 #[tokio::test]
