@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::plan::Asked;
 use crate::plan::backoff::{Jitter, after_local_failure};
+use crate::sys::process;
 use crate::sys::signals::{Signal, Signals};
 
 use super::entry::{Breakdown, Schedule, Stage};
@@ -82,6 +83,7 @@ pub(super) async fn run(
         scheduler.begin_due();
         scheduler.publish();
         scheduler.attend();
+        process::reap_orphans();
         let sleep = scheduler.sleep();
         tokio::select! {
             () = clock.sleep(sleep) => {}

@@ -138,6 +138,26 @@ fn fill(file: &mut File, path: &Path, content: &[u8], access: Access) -> Result<
     Ok(())
 }
 
+/// Finds out whether `bytes` could be written in `directory` now, by writing and flushing them. What
+/// was written is gone on return.
+///
+/// # Errors
+///
+/// [`WriteError`] names the step that a [`write()`] there would fail at.
+pub fn probe(directory: &Path, bytes: usize) -> Result<(), WriteError> {
+    let failed = |step| move |source| WriteError { step, path: directory.to_owned(), source };
+
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(directory)
+        .map_err(failed("create a file in"))?;
+    // No zeros: some file systems keep those for nothing.
+    file.write_all(&vec![0x5a; bytes]).map_err(failed("write a file in"))?;
+    file.as_file().sync_all().map_err(failed("flush a file in"))?;
+    file.close().map_err(failed("remove a file from"))
+}
+
 /// Makes `path` a link with the relative or absolute `target`, replacing the link that is there.
 ///
 /// Who resolves the link sees the old target or the new one.
@@ -339,6 +359,15 @@ mod tests {
         let error = write(&path, b"x", Access::mode(0o600)).unwrap_err();
         assert!(error.to_string().starts_with("cannot put in place "), "{error}");
         assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing_and_says_where_nothing_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        probe(folder.path(), 100_000).unwrap();
+        assert!(names(folder.path()).is_empty());
+        let error = probe(&folder.path().join("none"), 1).unwrap_err();
+        assert!(error.to_string().starts_with("cannot create a file in "), "{error}");
     }
 
     #[test]

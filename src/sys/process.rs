@@ -4,17 +4,24 @@
 //! A program may hang, fork, ignore signals, or print a gigabyte: none of it stops the agent.
 //! When the limit passes the whole group is told to end (TERM), and killed two seconds later.
 //!
+//! Where we are process 1, as in a container, the system leaves us what others' children leave:
+//! [`reap_orphans`] takes it.
+//!
 //! Not here: which programs, and what their exit means.
 
 #![expect(clippy::disallowed_methods, reason = "this is what starts programs for all others")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
@@ -33,6 +40,10 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// From the polite request to end until the group is killed.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Our own children, whose end somebody here waits for. Locked while one is started, so that none is
+/// taken for somebody else's.
+static AWAITED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// A program to be run.
 #[derive(Clone, Debug)]
@@ -114,6 +125,30 @@ pub enum ProcessError {
     },
 }
 
+/// Where the program `name` is, if there is one that can be run. A name without a slash is looked
+/// for in [`SEARCH_PATH`]. Blocks.
+///
+/// # Errors
+///
+/// [`ProcessError::Start`] if it is not there, or is no program.
+pub fn find(name: &str) -> Result<PathBuf, ProcessError> {
+    let failed = |kind: std::io::ErrorKind| ProcessError::Start {
+        program: name.to_owned(),
+        source: kind.into(),
+    };
+    let path = located(name).ok_or_else(|| failed(std::io::ErrorKind::NotFound))?;
+    let is_program = path.metadata().is_ok_and(|it| it.permissions().mode() & 0o111 != 0);
+    if is_program { Ok(path) } else { Err(failed(std::io::ErrorKind::PermissionDenied)) }
+}
+
+/// Where a file called `name` is.
+fn located(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|it| it.is_file());
+    }
+    SEARCH_PATH.split(':').map(|it| Path::new(it).join(name)).find(|it| it.is_file())
+}
+
 /// Where the program `name` is, if nobody but root and the present user can change
 /// it. A name without a slash is looked for in [`SEARCH_PATH`]. Blocks.
 ///
@@ -121,16 +156,11 @@ pub enum ProcessError {
 ///
 /// [`ProcessError::Start`] if it is not there, [`ProcessError::Untrusted`] if others can change it.
 pub fn find_trusted(name: &str) -> Result<PathBuf, ProcessError> {
-    let found = if name.contains('/') {
-        Some(PathBuf::from(name)).filter(|it| it.is_file())
-    } else {
-        SEARCH_PATH.split(':').map(|it| Path::new(it).join(name)).find(|it| it.is_file())
-    };
     let missing = || ProcessError::Start {
         program: name.to_owned(),
         source: std::io::ErrorKind::NotFound.into(),
     };
-    let path = found.ok_or_else(missing)?;
+    let path = located(name).ok_or_else(missing)?;
     trust::check(&path)
         .map_err(|source| ProcessError::Untrusted { program: name.to_owned(), source })?;
     // The name it was called by stays: some programs are what they are called.
@@ -210,7 +240,8 @@ pub struct Companion {
 /// If it could not be started.
 pub fn accompany(arguments: &[OsString]) -> Result<Companion, ProcessError> {
     let (name, rest) = arguments.split_first().ok_or(ProcessError::Nothing)?;
-    let spawned = Command::new(name)
+    let mut command = Command::new(name);
+    command
         .args(rest)
         .env_clear()
         .env("PATH", SEARCH_PATH)
@@ -219,8 +250,8 @@ pub fn accompany(arguments: &[OsString]) -> Result<Companion, ProcessError> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         // The terminal's interrupt is for us: it ends when we have done with it.
-        .process_group(0)
-        .spawn();
+        .process_group(0);
+    let spawned = spawn(&mut command);
     let program = || name.to_string_lossy().into_owned();
     let mut child = spawned.map_err(|source| ProcessError::Start { program: program(), source })?;
     let input = child.stdin.take();
@@ -243,7 +274,8 @@ impl Companion {
 
 fn start(program: &Program) -> std::io::Result<Child> {
     let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::NotFound)?;
-    Command::new(name)
+    let mut command = Command::new(name);
+    command
         .args(arguments)
         .env_clear()
         .env("PATH", SEARCH_PATH)
@@ -254,8 +286,49 @@ fn start(program: &Program) -> std::io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    spawn(&mut command)
+}
+
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let mut awaited = awaited();
+    let child = command.spawn()?;
+    awaited.extend(child.id());
+    Ok(child)
+}
+
+fn awaited() -> MutexGuard<'static, BTreeSet<u32>> {
+    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the exit states of processes that the system made children of ours because their parents
+/// are gone, and that have ended: nobody else will. Only process 1 is left such; for all others
+/// nothing happens. Blocks for no longer than it takes to look through `/proc`.
+pub fn reap_orphans() {
+    if std::process::id() != 1 {
+        return;
+    }
+    let awaited = awaited();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|it| it.parse::<u32>().ok());
+        let Some(number) = number.filter(|it| !awaited.contains(it)) else { continue };
+        let status = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if is_ended_child_of(&status, 1)
+            && let Some(id) = Pid::from_raw(number.cast_signed())
+        {
+            // Gone already is as good.
+            waitpid(Some(id), WaitOptions::NOHANG).unwrap_or_default();
+        }
+    }
+}
+
+/// Whether `status`, as `/proc/PID/stat` has it, is of a child of `parent` that has ended and was
+/// not waited for.
+fn is_ended_child_of(status: &str, parent: u32) -> bool {
+    // Names may hold anything, closing brackets too: the last one ends the name.
+    let Some((_, rest)) = status.rsplit_once(')') else { return false };
+    let mut fields = rest.split_whitespace();
+    fields.next() == Some("Z") && fields.next() == Some(parent.to_string().as_str())
 }
 
 /// A program's process group, which is ended when its work is given up, however that comes.
@@ -276,6 +349,7 @@ impl Group {
         signal_group(group, Signal::KILL);
         drop(child.wait().await);
         self.0 = None;
+        forget(group);
     }
 }
 
@@ -283,8 +357,14 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             signal_group(group, Signal::KILL);
+            forget(group);
         }
     }
+}
+
+/// Nobody waits any more for the child whose group is `group`.
+fn forget(group: Pid) {
+    awaited().remove(&group.as_raw_nonzero().get().cast_unsigned());
 }
 
 fn signal_group(group: Pid, signal: Signal) {
@@ -408,6 +488,28 @@ mod tests {
     async fn a_grandchild_that_holds_the_pipes_does_not_hold_us() {
         let finished = run(&shell("sleep 300 & echo done", LONG)).await.unwrap();
         assert_eq!(finished.output, "done\n");
+    }
+
+    #[test]
+    fn only_what_has_ended_and_was_left_to_us_is_an_orphan() {
+        assert!(is_ended_child_of("17 (sh) Z 1 17 17 0 -1", 1));
+        assert!(is_ended_child_of("17 (a) b (c) Z 1 17", 1));
+        assert!(!is_ended_child_of("17 (sh) S 1 17", 1));
+        assert!(!is_ended_child_of("17 (sh) Z 12 17", 1));
+        assert!(!is_ended_child_of("17 (sh", 1));
+        assert!(!is_ended_child_of("", 1));
+    }
+
+    /// P05: what never ends, in one line, with bytes that are no text and would steer a terminal.
+    #[tokio::test]
+    async fn what_is_printed_without_end_is_read_until_the_limit_and_kept_in_part() {
+        let script = "printf 'begin\\377\\000\\033]0;title\\007'; exec cat /dev/zero";
+        let error = run(&shell(script, Duration::from_secs(2))).await.unwrap_err();
+        let ProcessError::TimedOut { output, .. } = error else { panic!("{error}") };
+        assert!(output.starts_with("begin"), "{}", &output[..20]);
+        let is_plain = |it: char| it == '\n' || !it.is_control();
+        assert!(output.chars().all(is_plain), "{}", &output[..80]);
+        assert!((MAX_OUTPUT / 4..=MAX_OUTPUT).contains(&output.len()), "{}", output.len());
     }
 
     #[tokio::test]
