@@ -210,11 +210,11 @@ fn refused(error: &OpenError) -> Ended {
             ("another renewd writes there: wait for it, or raise --wait".to_owned(), Exit::Waited)
         }
         OpenError::TooNew { .. } => (error.hint().unwrap_or_default(), Exit::State),
-        OpenError::Unusable { .. } => (
-            "run as root or as the owner of the state directory, and see that it is writable"
-                .to_owned(),
-            Exit::State,
-        ),
+        OpenError::Unusable { .. } => {
+            let usual =
+                "run as root or as the owner of the state directory, and see that it is writable";
+            (error.hint().unwrap_or_else(|| usual.to_owned()), Exit::State)
+        }
     };
     output::problem(&chain_text(error), Some(&hint));
     Ended(exit)

@@ -1,7 +1,5 @@
 //! The only place that prints. Standard output is data, standard error is talk.
 
-#![expect(clippy::print_stderr, reason = "this is where commands print")]
-
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -26,19 +24,19 @@ pub(super) fn json(value: &impl Serialize) {
     }
 }
 
-/// Tells what is going on.
+/// Tells what is going on. Where nothing can be told, as on a full disk, the work goes on.
 pub(super) fn talk(text: &str) {
-    eprintln!("{text}");
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// Tells what is wrong, and what to do.
 pub(super) fn problem(message: &str, hint: Option<&str>) {
     for (index, line) in message.lines().enumerate() {
         let prefix = if index == 0 { "error: " } else { "" };
-        eprintln!("{prefix}{}", escaped(line));
+        talk(&format!("{prefix}{}", escaped(line)));
     }
     if let Some(hint) = hint {
-        eprintln!("  hint: {}", escaped(hint));
+        talk(&format!("  hint: {}", escaped(hint)));
     }
 }
 
