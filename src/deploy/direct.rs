@@ -174,6 +174,23 @@ impl Deployer for DirectDeployer {
         result
     }
 
+    async fn check(
+        &self,
+        certificate: &CertificateName,
+        target: &TargetName,
+    ) -> Result<(), DeployError> {
+        let Some(found) = self.targets.get(target) else {
+            return Err(DeployError::UnknownTarget { target: target.clone() });
+        };
+        let (settings, certificate) = (found.settings.clone(), certificate.clone());
+        let checked = spawn_blocking(move || check(&settings, &certificate)).await;
+        let broken_off = |it| DeployError::Install {
+            target: target.clone(),
+            source: InstallError::BrokenOff(it),
+        };
+        checked.unwrap_or_else(|it| Err(broken_off(it)))
+    }
+
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
         let target = self.target(request)?;
         if target.settings.install.is_empty() {
@@ -289,6 +306,23 @@ async fn blocking<T: Send + 'static>(
 
 fn install_failed(request: &DeployRequest, source: InstallError) -> DeployError {
     DeployError::Install { target: request.target.clone(), source }
+}
+
+/// Whether a target with `settings` could be handed a new `certificate`. Blocks.
+fn check(settings: &TargetSettings, certificate: &CertificateName) -> Result<(), DeployError> {
+    let target = || settings.name.clone();
+    install::check_writable(&settings.install, certificate)
+        .map_err(|source| DeployError::Install { target: target(), source })?;
+    if let Some(test) = &settings.test {
+        programs::check(test).map_err(|source| DeployError::Test {
+            target: target(),
+            command: programs::command_line(test),
+            source,
+        })?;
+    }
+    let Some(reload) = &settings.reload else { return Ok(()) };
+    programs::check_reload(reload)
+        .map_err(|error| DeployError::Reload { target: target(), source: Arc::new(error) })
 }
 
 fn repair_all(previous_dir: &Path, target: &TargetName) -> Result<(), InstallError> {

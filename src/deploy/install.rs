@@ -16,9 +16,13 @@ use crate::sys::atomic::{self, Access, WriteError};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::trust::{self, DistrustError, Stranger};
 use crate::sys::user::{UserError, first_group_of, group_id, user_id};
+use crate::sys::volume::{self, Room};
 
 /// Temporary files of ours that are older were left by a crash.
 const LEFT_BY_A_CRASH: Duration = Duration::from_secs(3600);
+
+/// What is to be left where files are installed, before anything is ordered.
+const NEEDED: Room = Room { bytes: 256 << 10, files: 8 };
 
 /// A file could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,15 @@ pub enum InstallError {
     NoFolder {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Nothing can be put into the folder.
+    #[error("nothing can be written into the folder {}", folder.display())]
+    Unwritable {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// Something else stands in its place.
     #[error("{} {what}, and is not replaced", path.display())]
@@ -92,21 +105,48 @@ impl InstallError {
                 Some(format!("move {} away, or install to another path", path.display()))
             }
             Self::User(error) => error.hint(),
-            Self::Write(error) => match error.io_error().kind() {
-                io::ErrorKind::PermissionDenied => Some(
-                    "only root may write there or give files away: use the deployer \
-                     (deployer = \"socket\"), or leave out owner and group"
-                        .into(),
-                ),
-                io::ErrorKind::StorageFull => Some("make room on that disk".into()),
-                _ => None,
-            },
+            Self::Write(error) => hint_for_system(error.io_error()),
+            Self::Unwritable { source, .. } => hint_for_system(source),
             Self::Untrusted(_) => Some(
                 "install to a folder that the daemon's user can't change, nor any above it".into(),
             ),
             Self::Read { .. } | Self::Remove { .. } | Self::Source(_) | Self::BrokenOff(_) => None,
         }
     }
+}
+
+fn hint_for_system(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "only root may write there or give files away: use the deployer \
+             (deployer = \"socket\"), or leave out owner and group"
+        }
+        io::ErrorKind::StorageFull => "make room on that disk",
+        io::ErrorKind::ReadOnlyFilesystem => "make that file system writable",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Whether the files of `settings` could be put in place, as far as that can be told without doing
+/// it: their folders are there and may be written to, their owners are known. Blocks.
+///
+/// # Errors
+///
+/// [`InstallError`] says what stands in the way.
+pub(super) fn check_writable(
+    settings: &[InstallSettings],
+    certificate: &CertificateName,
+) -> Result<(), InstallError> {
+    for file in settings {
+        let path = destination(&file.path, certificate)?;
+        let folder = path.parent().unwrap_or(&path);
+        volume::check_writable(folder)
+            .and_then(|()| volume::check_room(folder, NEEDED))
+            .map_err(|source| InstallError::Unwritable { folder: folder.to_owned(), source })?;
+        access(file)?;
+    }
+    Ok(())
 }
 
 /// Puts the files of `settings` in place with the content of `material`. Blocks.

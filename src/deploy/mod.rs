@@ -89,6 +89,15 @@ pub trait Deployer: Send + Sync {
     /// an install that is under way must not run beside it.
     async fn repair(&self) -> Result<(), DeployError>;
 
+    /// Finds out, before anything is ordered, whether `target` could be handed a new `certificate`:
+    /// its folders are there and can be written to, its programs are there. Changes nothing, and
+    /// says only what is sure: what can't be told before is seen when it is done.
+    async fn check(
+        &self,
+        certificate: &CertificateName,
+        target: &TargetName,
+    ) -> Result<(), DeployError>;
+
     /// Puts the target's files in place: all of them or, after an error, none.
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError>;
 

@@ -177,6 +177,32 @@ fn check_argument(argument: &str, stranger: &Stranger) -> Result<(), ProcessErro
     }
 }
 
+/// Whether the program of `settings` is there. Blocks.
+///
+/// # Errors
+///
+/// [`ProcessError`] if it is not, or can't be run.
+pub(super) fn check(settings: &ProgramSettings) -> Result<(), ProcessError> {
+    let name = settings.arguments.first().ok_or(ProcessError::Nothing)?;
+    process::find(name).map(drop)
+}
+
+/// Whether what reloads a server as `settings` say is there. A server that does not run, whose pid
+/// file is missing, may run by then. Blocks.
+///
+/// # Errors
+///
+/// [`ReloadError`] if it is not.
+pub(super) fn check_reload(settings: &ReloadSettings) -> Result<(), ReloadError> {
+    match settings {
+        ReloadSettings::Systemd { unit, .. } => process::find("systemctl")
+            .map(drop)
+            .map_err(|source| ReloadError::Unit { unit: unit.clone(), source }),
+        ReloadSettings::Signal { .. } => Ok(()),
+        ReloadSettings::Command(settings) => Ok(check(settings)?),
+    }
+}
+
 /// Runs a test of a server's configuration for `request`.
 ///
 /// A test that complains of a mismatch is repeated once: a server that opens key and certificate

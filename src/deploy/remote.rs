@@ -19,7 +19,7 @@ use super::{
     DeployError, DeployRequest, Deployer, Installed, ProgramSettings, ReloadSettings,
     TargetSettings,
 };
-use crate::model::{Explain, Retry, TargetName};
+use crate::model::{CertificateName, Explain, Retry, TargetName};
 
 /// How long the deployer may take to take a request.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -176,6 +176,12 @@ impl Deployer for SocketDeployer {
     /// Nothing: the deployer repairs what a crash of its own left before its first request, and a
     /// restart of ours is no reason to touch an install that it may be in the middle of.
     async fn repair(&self) -> Result<(), DeployError> {
+        Ok(())
+    }
+
+    /// Nothing is said: this process sees neither the folders nor the programs as the deployer does,
+    /// and the deployer is asked for nothing but its verbs.
+    async fn check(&self, _: &CertificateName, _: &TargetName) -> Result<(), DeployError> {
         Ok(())
     }
 

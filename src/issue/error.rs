@@ -1,5 +1,7 @@
 //! Why an order did not end in a certificate.
 
+use std::error::Error;
+
 use crate::acme::AcmeError;
 use crate::local_ca::LocalCaError;
 use crate::model::{
@@ -40,6 +42,18 @@ pub enum IssueError {
         /// Why.
         #[source]
         source: Box<SolverError>,
+    },
+    /// What would be issued could not be kept; asked before the order, so nothing is spent.
+    #[error("the store can't take a certificate, so nothing was ordered")]
+    StoreNotReady(#[source] StorageError),
+    /// What would be issued could be handed to nobody; asked before the order, so nothing is spent.
+    #[error("no target can take the certificate, so nothing was ordered")]
+    TargetNotReady {
+        /// What can be done about the first of them.
+        hint: Option<String>,
+        /// Why the first of them can't.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The solver could not show a proof.
     #[error("the solver {solver} could not show the proof for {identifier}")]
@@ -112,6 +126,8 @@ impl IssueError {
     pub const fn side(&self) -> Side {
         match self {
             Self::SolverNotReady { .. }
+            | Self::StoreNotReady(_)
+            | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
             | Self::Storage(_)
             | Self::Key(_)
@@ -136,6 +152,8 @@ impl IssueError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::SolverNotReady { .. }
+            | Self::StoreNotReady(_)
+            | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
             | Self::Storage(_)
             | Self::Key(_)
@@ -166,6 +184,8 @@ impl Explain for IssueError {
             Self::SolverNotReady { source, .. } | Self::NotPresented { source, .. } => {
                 source.code()
             }
+            Self::StoreNotReady(_) => "store.not_ready",
+            Self::TargetNotReady { .. } => "deploy.not_ready",
             Self::NoChallenge { .. } => "issue.no_challenge",
             Self::NoRevocation(_) => "issue.no_revocation",
             Self::Acme(source) => source.code(),
@@ -201,6 +221,8 @@ impl Explain for IssueError {
             Self::SolverNotReady { source, .. } | Self::NotPresented { source, .. } => {
                 source.hint()
             }
+            Self::StoreNotReady(source) => source.hint(),
+            Self::TargetNotReady { hint, .. } => hint.clone(),
             Self::Acme(source) => source.hint(),
             Self::Local(source) => source.hint(),
             Self::NotAsOrdered(source) => source.hint(),

@@ -13,6 +13,7 @@ mod deployment;
 mod facts;
 mod fitness;
 mod key;
+mod preflight;
 mod rehearsal;
 mod revocation;
 mod revocation_list;
@@ -345,6 +346,7 @@ impl Lifecycle {
         ca: &CaName,
         replaces: Option<&CertificateId>,
     ) -> Result<Held, IssueError> {
+        self.check_ready(spec, facts).await?;
         let reused = self.reused_key(spec, facts).await?;
         let issued = Box::pin(self.issuer.issue(spec, ca, replaces, reused.as_ref())).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;

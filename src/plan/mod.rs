@@ -27,7 +27,7 @@ pub use deployment::{
 pub use key::{KeyChoice, NotReused, decide as decide_key};
 pub use renewal::{
     Asked, HeldChain, Holding, Observed, Reason, Renewal, WantedCa, Withdrawn, choose,
-    decide as decide_renewal,
+    decide as decide_renewal, is_in_reserve,
 };
 
 use crate::model::{TargetName, Timestamp};

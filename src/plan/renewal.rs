@@ -348,6 +348,12 @@ fn due_at(leaf: &Leaf, selected: Option<Timestamp>) -> (Timestamp, Reason) {
     }
 }
 
+/// Whether no more than the last sixth of the life of `leaf` is left at `now`.
+#[must_use]
+pub fn is_in_reserve(leaf: &Leaf, now: Timestamp) -> bool {
+    now >= reserve_at(leaf.validity)
+}
+
 /// Where the last sixth of a life begins.
 pub(super) fn reserve_at(validity: Validity) -> Timestamp {
     validity.not_after.saturating_sub(validity.lifetime() / RESERVE_PARTS)

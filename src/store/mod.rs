@@ -20,6 +20,7 @@ mod key;
 mod lineage;
 mod opening;
 mod ports;
+mod preflight;
 mod pulse;
 mod repair;
 mod revocation_lists;

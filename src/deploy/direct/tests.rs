@@ -11,6 +11,7 @@ use crate::model::{CertificateSpec, Explain, Generation, Identifier, KeyType, ch
 use crate::probe::test_server::Certified;
 use crate::sys::atomic::{self, Access};
 
+mod check;
 mod client;
 
 /// A store with generations of `site`, a server's folder `etc`, and a target `web`.

@@ -1,0 +1,48 @@
+//! What has to be so before an order is placed: what comes of it can be kept, and handed to
+//! somebody. Whether it can be proven is for [`crate::issue`] to ask.
+//!
+//! # Rules
+//!
+//! 1. Without a store that can be written and has room nothing is asked of a CA, nor is an order
+//!    gone on with.
+//! 2. If none of its targets could take a certificate, no order is placed for it. One that can is
+//!    enough: the others fail by themselves, and are told of.
+//! 3. The last sixth of a life overrules rule 2, as it does the CA's advice: what servers read from
+//!    the store is worth more then than one order in vain.
+//! 4. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
+//!    short ladder.
+
+use super::Lifecycle;
+use super::facts::Facts;
+use crate::issue::IssueError;
+use crate::model::{CertificateSpec, Explain};
+use crate::plan::is_in_reserve;
+
+impl Lifecycle {
+    /// Finds out whether a certificate for `spec` could be kept and handed over now.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::StoreNotReady`] or [`IssueError::TargetNotReady`].
+    pub(super) async fn check_ready(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+    ) -> Result<(), IssueError> {
+        self.store.check_room(&spec.name).await.map_err(IssueError::StoreNotReady)?;
+        let held = facts.held().filter(|it| !it.is_placeholder());
+        let is_urgent = held.is_some_and(|it| is_in_reserve(&it.leaf, self.clock.now()));
+        if facts.order_at.is_some() || is_urgent {
+            return Ok(());
+        }
+        let mut first = None;
+        for target in &spec.targets {
+            match self.deployer.check(&spec.name, target).await {
+                Ok(()) => return Ok(()),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        let Some(error) = first else { return Ok(()) };
+        Err(IssueError::TargetNotReady { hint: error.hint(), source: Box::new(error) })
+    }
+}
