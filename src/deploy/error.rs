@@ -93,6 +93,21 @@ pub enum DeployError {
         #[source]
         source: Box<EndpointFault>,
     },
+    /// An endpoint serves a certificate that is newer than the one we hold, which is not handed over.
+    #[error(
+        "{address} serves a newer certificate for {name} than the one that is held \
+         (serial {serial}), and keeps it"
+    )]
+    ServesNewer {
+        /// The certificate that is held.
+        certificate: CertificateName,
+        /// The endpoint, as configured.
+        address: String,
+        /// The name it was asked for.
+        name: Identifier,
+        /// The serial number of what it serves.
+        serial: String,
+    },
     /// No endpoint was ever seen to serve the certificate, and none of them has to.
     #[error("no endpoint of target {target} was ever seen to serve {name}")]
     Unproven {
@@ -124,6 +139,7 @@ impl Explain for DeployError {
             Self::Test { .. } => "deploy.test",
             Self::Reload { .. } => "deploy.reload",
             Self::NotServed { .. } => "deploy.not_served",
+            Self::ServesNewer { .. } => "deploy.serves_newer",
             Self::Unproven { .. } | Self::NoName { .. } => "deploy.unproven",
         }
     }
@@ -142,6 +158,7 @@ impl Explain for DeployError {
             | Self::Test { .. }
             | Self::Reload { .. }
             | Self::NotServed { .. }
+            | Self::ServesNewer { .. }
             | Self::Unproven { .. } => Retry::BackOff,
         }
     }
@@ -180,6 +197,11 @@ impl Explain for DeployError {
             Self::Unproven { target, source, .. } if source.lacks_family() => {
                 source.hint(target.as_str())
             }
+            Self::ServesNewer { certificate, .. } => format!(
+                "was the state directory put back from a backup? The next renewal replaces both; \
+                 `renewd renew --force {certificate}` does so now, `renewd deploy {certificate}` \
+                 hands over the held one all the same"
+            ),
             Self::Unproven { target, .. } => format!(
                 "say in [target.{target}] where its server listens: \
                  verify = [{{ address = \"host:port\" }}]"

@@ -107,7 +107,7 @@ pub async fn verify(
         let passed = clock.monotonic().saturating_sub(began);
         let left = target.verify_timeout.saturating_sub(passed);
         if left.is_zero() || is_settled(&questions, passed) {
-            return verified(target, questions);
+            return verified(target, wanted.leaf, questions);
         }
         clock.sleep(pause.min(left)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -125,7 +125,7 @@ pub async fn look(
     let mut questions = questions(target, wanted, before);
     let inquiry = Inquiry { wanted: wanted.leaf, only: wanted.only, times: 1, clock };
     ask_round(&mut questions, inquiry).await;
-    verified(target, questions)
+    verified(target, wanted.leaf, questions)
 }
 
 /// One endpoint, one name, and the last answer.
@@ -157,14 +157,18 @@ impl Question<'_> {
         }
     }
 
-    fn endpoint_state(&self) -> Option<EndpointState> {
+    fn endpoint_state(&self, wanted: &Leaf) -> Option<EndpointState> {
         let (answer, checked_at) = self.answer.as_ref()?;
+        let served = answer.served.as_ref();
+        let suffices = |it: &Leaf| wanted.identifiers.is_subset(&it.identifiers);
         Some(EndpointState {
             address: self.endpoint.address.clone(),
             name: self.name.clone(),
             state: self.state(),
             served_serial: answer.serial(),
-            served_sha256: answer.served.as_ref().map(|it| it.sha256),
+            served_sha256: served.map(|it| it.sha256),
+            served_validity: served.map(|it| it.validity),
+            served_suffices: served.is_some_and(suffices),
             checked_at: *checked_at,
             ever_served: self.ever_served || self.is_served(),
             last_error: answer.fault.as_ref().map(|it| chain_text(it)),
@@ -235,8 +239,8 @@ fn is_settled(questions: &[Question<'_>], passed: Duration) -> bool {
     })
 }
 
-fn verified(target: &TargetSettings, questions: Vec<Question<'_>>) -> Verified {
-    let endpoints: Vec<_> = questions.iter().filter_map(Question::endpoint_state).collect();
+fn verified(target: &TargetSettings, wanted: &Leaf, questions: Vec<Question<'_>>) -> Verified {
+    let endpoints: Vec<_> = questions.iter().filter_map(|it| it.endpoint_state(wanted)).collect();
     let none = |state| Verified { state, endpoints: Vec::new(), error: None };
     if target.verify.is_empty() {
         return none(EndpointCondition::Installed);

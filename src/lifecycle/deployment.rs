@@ -8,7 +8,10 @@ use crate::model::{
     TargetState,
 };
 use crate::plan::backoff::after_local_failure;
-use crate::plan::{Asked, DeployReason, Deployment, Verified as Proof, is_told_again};
+use crate::plan::{
+    Asked, DeployReason, Deployment, Verified as Proof, is_looked_at_first, is_told_again,
+    serves_newer,
+};
 use crate::sys::crash;
 
 use super::Lifecycle;
@@ -31,13 +34,15 @@ impl Lifecycle {
             let deployment = facts.deployment(spec, Some(target), state, asked, now);
             if matches!(deployment, Deployment::Deploy(_) | Deployment::Look) {
                 due.push(index);
-                let look_first = match deployment {
-                    Deployment::Look => true,
+                let first = match deployment {
+                    Deployment::Look => First::Look,
                     // It was told: perhaps it only took its time, or the operator helped it.
-                    Deployment::Deploy(DeployReason::NotServed) => asked == Asked::ByTime,
-                    _ => false,
+                    Deployment::Deploy(DeployReason::NotServed) if asked == Asked::ByTime => {
+                        First::Look
+                    }
+                    _ if asked.redeploys() => First::Insist,
+                    _ => First::HandOver,
                 };
-                let first = if look_first { First::Look } else { First::HandOver };
                 under_way.push(self.serve(spec, &held, target, first, state.clone()));
             }
         }
@@ -79,28 +84,9 @@ impl Lifecycle {
             state.attempts.begin_anew();
             state.attempted = Some(held.fingerprint());
         }
-        let was_fine =
-            state.served == Some(held.fingerprint()) || verified(spec, target) == Proof::NotAtAll;
-        let looked = match first {
-            First::Look if self.still_installed(spec, held, target).await => {
-                Some(self.look_twice(spec, held, target, &mut state).await)
-            }
-            First::Look => {
-                // A kill before the reload must not make it be forgotten.
-                state.reloaded = None;
-                self.store.save_target_state(&target.name, &spec.name, &state).await?;
-                None
-            }
-            First::HandOver => None,
-        };
-        let result = match looked {
-            Some(Ok(_)) if was_fine => {
-                self.store.save_target_state(&target.name, &spec.name, &state).await?;
-                return Ok(state);
-            }
-            Some(Err(error)) if !is_told_again(&state) => Err(error),
-            Some(Ok(event)) => Ok(event),
-            Some(Err(_)) | None => self.hand_over(spec, held, target, &mut state).await?,
+        let Some(result) = self.attempt(spec, held, target, first, &mut state).await? else {
+            self.store.save_target_state(&target.name, &spec.name, &state).await?;
+            return Ok(state);
         };
         match result {
             Ok(event) => {
@@ -126,6 +112,73 @@ impl Lifecycle {
         }
         self.store.save_target_state(&target.name, &spec.name, &state).await?;
         Ok(state)
+    }
+
+    /// Makes one target serve `held`, beginning with `first`; `None` if it did already, as was known.
+    async fn attempt(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+        first: First,
+        state: &mut TargetState,
+    ) -> Result<Option<Result<Event, DeployError>>, StorageError> {
+        let was_fine =
+            state.served == Some(held.fingerprint()) || verified(spec, target) == Proof::NotAtAll;
+        let is_looked_at = match first {
+            First::Look => true,
+            First::HandOver => is_looked_at_first(held, self.clock.now()),
+            First::Insist => false,
+        };
+        let seen = if is_looked_at {
+            Some(self.look_twice(spec, held, target, state).await)
+        } else {
+            None
+        };
+        if let Some(Err(_)) = seen
+            && let Some(error) = self.newer_served(spec, held, state).await?
+        {
+            return Ok(Some(Err(error)));
+        }
+        if let (First::Look, Some(seen)) = (first, seen) {
+            if self.still_installed(spec, held, target).await {
+                match seen {
+                    Ok(_) if was_fine => return Ok(None),
+                    Err(error) if !is_told_again(state) => return Ok(Some(Err(error))),
+                    Ok(event) => return Ok(Some(Ok(event))),
+                    Err(_) => {}
+                }
+            } else {
+                // A kill before the reload must not make it be forgotten.
+                state.reloaded = None;
+                self.store.save_target_state(&target.name, &spec.name, state).await?;
+            }
+        }
+        self.hand_over(spec, held, target, state).await.map(Some)
+    }
+
+    /// Why `held` is not handed over, if by `state` a newer certificate is served that we do not
+    /// keep: what was restored from a backup must not take its place.
+    async fn newer_served(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        state: &TargetState,
+    ) -> Result<Option<DeployError>, StorageError> {
+        let now = self.clock.now();
+        let newer = || state.endpoints.iter().filter(|it| serves_newer(it, held, now));
+        if newer().next().is_none() {
+            return Ok(None);
+        }
+        let kept: Vec<_> =
+            self.store.generations(&spec.name).await?.into_iter().map(|(_, it)| Some(it)).collect();
+        let found = newer().find(|it| !kept.contains(&it.served_sha256));
+        Ok(found.map(|endpoint| DeployError::ServesNewer {
+            certificate: spec.name.clone(),
+            address: endpoint.address.clone(),
+            name: endpoint.name.clone(),
+            serial: endpoint.served_serial.clone().unwrap_or_default(),
+        }))
     }
 
     /// Whether the files that were installed for `target` are as they were put there. What somebody
@@ -187,6 +240,8 @@ impl Lifecycle {
         }
         crash::point("deploy.installed");
         state.installed = Some(held.fingerprint());
+        // Also where it was told before, and is told again by hand: what fails now is tried again.
+        state.reloaded = None;
         self.store.save_target_state(&target.name, &spec.name, state).await?;
 
         crash::point("deploy.before_reload");
@@ -247,12 +302,14 @@ pub(super) fn request(
 }
 
 /// With what the work on a target begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     /// It may serve the certificate already.
     Look,
-    /// It does not, or is to be told whatever it serves.
+    /// It does not.
     HandOver,
+    /// It is to be told whatever it serves.
+    Insist,
 }
 
 fn served_event(spec: &CertificateSpec, target: &TargetSettings, held: &Held) -> Event {

@@ -3,10 +3,10 @@
 
 use crate::model::{
     Attempts, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
-    EndpointCondition, Health, Held, RecordStatus, RenewalCondition, StandIn, StandInStatus,
-    TargetName, TargetState, Timestamp,
+    EndpointCondition, EndpointState, Health, Held, RecordStatus, RenewalCondition, StandIn,
+    StandInStatus, TargetName, TargetState, Timestamp,
 };
-use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal};
+use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal, serves_newer};
 
 use super::facts::Facts;
 use super::{Lifecycle, TargetStatus};
@@ -267,7 +267,7 @@ fn health(
         Condition::Missing | Condition::Placeholder if facts.state.attempts.failures > 0 => {
             Health::Warning
         }
-        _ if targets.iter().any(|it| serves_a_stranger(it, facts)) => Health::Critical,
+        _ if targets.iter().any(|it| serves_a_stranger(it, facts, now)) => Health::Critical,
         _ if targets.iter().any(|it| it.failures > 0) => Health::Warning,
         _ => Health::Ok,
     };
@@ -287,12 +287,16 @@ fn by_life_left(lifecycle: &Lifecycle, held: &Held, now: Timestamp) -> Health {
 }
 
 /// Whether a failing target has an endpoint that once served ours and now serves nothing, or a
-/// certificate that is none of those we keep. Serving our previous one is only late.
-fn serves_a_stranger(target: &TargetStatus, facts: &Facts) -> bool {
+/// certificate that is none of those we keep. Serving our previous one is only late, and one that is
+/// newer than ours does no harm.
+fn serves_a_stranger(target: &TargetStatus, facts: &Facts, now: Timestamp) -> bool {
+    let is_newer =
+        |it: &EndpointState| facts.held().is_some_and(|held| serves_newer(it, held, now));
     target.failures > 0
         && target.endpoints.iter().any(|endpoint| {
             let known = endpoint.served_sha256.is_some_and(|it| facts.kept.contains(&it));
-            endpoint.state == EndpointCondition::Failed && endpoint.ever_served && !known
+            let is_strange = !known && !is_newer(endpoint);
+            endpoint.state == EndpointCondition::Failed && endpoint.ever_served && is_strange
         })
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attempts, CaName, CaState, Failure, Fault, Fingerprint, Fitness, Identifier, Retry, Revocation,
-    RevocationCheck, StandIn, Suggestion, Timestamp,
+    RevocationCheck, StandIn, Suggestion, Timestamp, Validity,
 };
 
 /// `private/certificates/<name>/state.json`.
@@ -162,6 +162,12 @@ pub struct EndpointState {
     /// The identity of what it served.
     #[serde(default)]
     pub served_sha256: Option<Fingerprint>,
+    /// When what it served is valid.
+    #[serde(default)]
+    pub served_validity: Option<Validity>,
+    /// Whether what it served is for every identifier of the certificate that we hold.
+    #[serde(default)]
+    pub served_suffices: bool,
     /// When it was asked.
     pub checked_at: Timestamp,
     /// Whether it has ever served a certificate of ours for this name.

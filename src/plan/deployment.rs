@@ -9,6 +9,9 @@
 //!    installed for it, which somebody else may have changed
 //! 4. a server that was told and never seen to serve the name is told again three times, and then
 //!    only looked at: telling it for ever may cost it more than the certificate is worth
+//! 5. a server that serves a newer certificate, one that we do not keep and that is as good for every
+//!    identifier, keeps it: the store was put back from a backup, and its key is gone with what came
+//!    after that. The next renewal replaces both
 //!
 //! # Not here
 //!
@@ -25,6 +28,8 @@ const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(300);
 const SHORTEST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A server that was never seen to serve the name is told to load it this often.
 const TELLS_UNPROVEN: u32 = 4;
+/// A certificate that came this long ago may be older than what is served; until then it is not.
+const NEWEST_FOR: Duration = Duration::from_secs(3600);
 /// A life is looked at this many times.
 const LOOKS_A_LIFE: u32 = 20;
 
@@ -112,6 +117,27 @@ pub fn is_told_again(state: &TargetState) -> bool {
     let is_unproven = |it: &EndpointState| it.state == EndpointCondition::Unproven;
     let never_seen = state.endpoints.iter().all(is_unproven);
     !never_seen || state.attempts.failures < TELLS_UNPROVEN
+}
+
+/// Whether what a target serves has to be looked at before it is handed `held`: it may be newer.
+#[must_use]
+pub fn is_looked_at_first(held: &Held, now: Timestamp) -> bool {
+    held.origin.as_ref().is_none_or(|it| now.since(it.issued_at) >= NEWEST_FOR)
+}
+
+/// Whether `endpoint` was seen to serve a certificate that is newer than `held`, valid at `now`, and
+/// for all that `held` is for. Whether it is one of those that we keep is another question.
+#[must_use]
+pub fn serves_newer(endpoint: &EndpointState, held: &Held, now: Timestamp) -> bool {
+    let Some(served) = endpoint.served_validity else { return false };
+    let own = held.leaf.validity;
+    // CAs date back what they issue: ours was there when it came, not when it says.
+    let came_at = held.origin.as_ref().map_or(own.not_before, |it| it.issued_at);
+    endpoint.served_suffices
+        && endpoint.served_sha256 != Some(held.fingerprint())
+        && served.contains(now)
+        && served.not_before > came_at.max(own.not_before)
+        && served.not_after >= own.not_after
 }
 
 /// How a target is known to serve a certificate.
@@ -220,18 +246,61 @@ mod tests {
         check(&state, at(1001), &Deployment::Deploy(DeployReason::NotServed));
     }
 
+    /// S04: only what came after the held one, is for as much and ends no earlier is newer.
     #[test]
-    fn a_server_that_never_served_the_name_is_not_told_for_ever() {
-        let endpoint = |state| EndpointState {
+    fn what_is_served_is_newer_only_if_nothing_is_lost_by_keeping_it() {
+        let mut held = held();
+        held.origin = Some(crate::model::Origin {
+            ca: "ca".parse().unwrap(),
+            directory: String::new(),
+            profile: None,
+            preferred_chain: None,
+            key_type: crate::model::KeyType::P256,
+            issued_at: at(3600),
+            order_url: None,
+            test: false,
+        });
+        assert!(!is_looked_at_first(&held, at(7199)));
+        assert!(is_looked_at_first(&held, at(7200)));
+        let (day, end) = (86_400, 90 * 86_400);
+        let newer = |not_before, not_after, suffices, sha256: &[u8]| {
+            let endpoint = EndpointState {
+                served_sha256: Some(Fingerprint::of(sha256)),
+                served_validity: Some(Validity {
+                    not_before: at(not_before),
+                    not_after: at(not_after),
+                }),
+                served_suffices: suffices,
+                ..endpoint(EndpointCondition::Failed)
+            };
+            serves_newer(&endpoint, &held, at(10 * day))
+        };
+        assert!(newer(3601, end, true, b"other"));
+        assert!(!newer(3600, end, true, b"other"), "not after it came");
+        assert!(!newer(3601, end - 1, true, b"other"), "it ends earlier");
+        assert!(!newer(11 * day, 2 * end, true, b"other"), "it is not valid yet");
+        assert!(!newer(3601, end, false, b"other"), "a name is missing");
+        assert!(!newer(3601, end, true, b"new"), "it is the held one");
+        assert!(!serves_newer(&endpoint(EndpointCondition::Failed), &held, at(10 * day)));
+    }
+
+    fn endpoint(state: EndpointCondition) -> EndpointState {
+        EndpointState {
             address: "127.0.0.1:443".to_owned(),
             name: "example.com".parse().unwrap(),
             state,
             served_serial: None,
             served_sha256: None,
+            served_validity: None,
+            served_suffices: false,
             checked_at: at(0),
             ever_served: false,
             last_error: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_served_the_name_is_not_told_for_ever() {
         let unproven = endpoint(EndpointCondition::Unproven);
         let mut state = TargetState { endpoints: vec![unproven], ..TargetState::default() };
         state.attempts.failures = 3;

@@ -22,7 +22,8 @@ pub mod suggestion;
 
 pub use authority::{Candidate, Choice, PassedBy};
 pub use deployment::{
-    DeployReason, Deployment, Verified, decide as decide_deployment, is_told_again, look_interval,
+    DeployReason, Deployment, Verified, decide as decide_deployment, is_looked_at_first,
+    is_told_again, look_interval, serves_newer,
 };
 pub use key::{KeyChoice, NotReused, decide as decide_key};
 pub use renewal::{

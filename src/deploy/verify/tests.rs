@@ -139,6 +139,8 @@ async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
         state: EndpointCondition::Served,
         served_serial: None,
         served_sha256: Some(Fingerprint::of(b"earlier")),
+        served_validity: None,
+        served_suffices: false,
         checked_at: Timestamp::EPOCH,
         ever_served: true,
         last_error: None,
@@ -146,6 +148,20 @@ async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
     let (failed, _) = prove(vec![guess(server.address)], &new, &[before]).await;
     assert_eq!(failed.state, EndpointCondition::Failed);
     assert!(failed.endpoints[0].ever_served);
+}
+
+#[tokio::test]
+async fn what_is_served_is_told_with_its_validity_and_whether_it_has_all_names() {
+    let wanted = Certified::new(&["example.com", "www.example.com"]);
+    let (more, less) =
+        (Certified::new(&["www.example.com", "example.com", "more.example"]), certified());
+    for (served, suffices) in [(&more, true), (&less, false)] {
+        let server = TestServer::start(served);
+        let (failed, _) = prove(vec![guess(server.address)], &wanted, &[]).await;
+        let endpoint = &failed.endpoints[0];
+        assert_eq!(endpoint.served_validity, Some(served.leaf.validity));
+        assert_eq!(endpoint.served_suffices, suffices);
+    }
 }
 
 #[tokio::test]

@@ -87,7 +87,18 @@ prop_compose! {
     ) -> EndpointState {
         let served_serial = served.map(|it| it.to_string());
         let state = EndpointCondition::Unproven;
-        EndpointState { address, name, state, served_serial, served_sha256: served, checked_at, ever_served, last_error }
+        EndpointState {
+            address,
+            name,
+            state,
+            served_serial,
+            served_sha256: served,
+            served_validity: None,
+            served_suffices: ever_served,
+            checked_at,
+            ever_served,
+            last_error,
+        }
     }
 }
 

@@ -23,6 +23,8 @@ fn mixed() -> StatusDocument {
             state: EndpointCondition::Served,
             served_serial: Some("04:A1".into()),
             served_sha256: None,
+            served_validity: None,
+            served_suffices: false,
             checked_at: start(),
             ever_served: true,
             last_error: None,
