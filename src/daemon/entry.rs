@@ -256,6 +256,24 @@ mod tests {
         assert_eq!(schedule.due(at(100), 9), [name("a")]);
     }
 
+    /// N02: of a thousand that are due at once a few begin, those that end first and what humans wait
+    /// for before all others.
+    #[test]
+    fn of_many_that_are_due_those_begin_that_end_first_after_what_humans_asked_for() {
+        let names: Vec<String> = (0..1000).map(|it| format!("c{it:04}")).collect();
+        let mut schedule = schedule(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for (index, of) in (0..).zip(&names) {
+            let life = Duration::from_secs(1_000_000 - index);
+            let status = crate::observe::alert::testing::served(of, Duration::ZERO, life);
+            schedule.get_mut(&name(of)).unwrap().status = Some(status);
+        }
+        let (reply, _answer) = oneshot::channel();
+        schedule.get_mut(&name("c0000")).unwrap().ask(Asked::ByName, reply);
+        let begun = schedule.due(at(0), 4);
+        assert_eq!(begun, ["c0000", "c0999", "c0998", "c0997"].map(name));
+        assert!(schedule.due(at(0), 0).is_empty());
+    }
+
     #[test]
     fn who_asks_during_a_run_hears_of_the_next_one() {
         let mut schedule = schedule(&["a"]);

@@ -22,6 +22,7 @@ mod damage;
 mod daemon;
 mod deploy;
 mod deployer;
+mod disks;
 mod dns;
 mod dry_run;
 mod expiry;
@@ -33,7 +34,10 @@ mod local_ca;
 mod measure;
 mod one_shot;
 mod peers;
+mod preflight;
+mod processes;
 mod providers;
+mod proxy;
 mod requests;
 mod revocation;
 #[cfg(feature = "crash-points")]

@@ -22,4 +22,4 @@ pub use reconcile::{MAX_SINGLE_MESSAGES, reconcile, renewals};
 pub use trouble::{ACCOUNT_CODES, CA_CODES, Trouble, troubles};
 
 #[cfg(test)]
-pub(in crate::observe) mod testing;
+pub(crate) mod testing;

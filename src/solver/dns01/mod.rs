@@ -319,4 +319,6 @@ fn values_of(name: &Name, value: &str) -> Values {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

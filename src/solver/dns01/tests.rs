@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use super::*;
-use crate::model::{Explain, Secret};
+use crate::model::{Explain, Retry, Secret};
 
 /// `given` as a provider's settings: words that are no secrets' keys are values.
 fn settings(name: &str, given: &[(&str, &str)]) -> ProviderSettings {
@@ -124,6 +124,39 @@ async fn httpreq_asks_as_lego_does() {
     let error = DnsError::Change { action: "add", name: record().name, source };
     assert!(chain_text(&error).ends_with("it answered 403 Forbidden"), "{}", chain_text(&error));
     assert!(error.hint().unwrap().contains("credentials of httpreq"));
+}
+
+/// N08: whatever a provider answers, what is to be done follows from it: only what a human has to
+/// mend waits for him.
+#[tokio::test]
+async fn a_provider_that_refuses_limits_or_breaks_is_told_as_such_and_asked_again() {
+    for (status, words, retry) in [
+        (StatusCode::UNAUTHORIZED, "401", Retry::AfterChange),
+        (StatusCode::TOO_MANY_REQUESTS, "429", Retry::BackOff),
+        (StatusCode::INTERNAL_SERVER_ERROR, "500", Retry::BackOff),
+        (StatusCode::SERVICE_UNAVAILABLE, "503", Retry::BackOff),
+    ] {
+        let (url, asked) = server(status).await;
+        let given = [("url", url.as_str()), ("user", "u"), ("password", "canary")];
+        let provider = built(&settings("httpreq", &given)).unwrap();
+        let source = provider.add(&record()).await.unwrap_err();
+        let error = DnsError::Change { action: "add", name: record().name, source };
+        let text = chain_text(&error);
+        assert!(text.contains(words) && !text.contains("canary"), "{text}");
+        assert_eq!(error.retry(), retry, "{status}");
+        assert_eq!(asked.lock().unwrap().len(), 1, "one change is one request");
+    }
+    // It may have been heard, though nothing came back.
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            drop(tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await);
+        }
+    });
+    let provider = built(&settings("httpreq", &[("url", &url)])).unwrap();
+    let source = provider.add(&record()).await.unwrap_err();
+    assert!(!source.is_refusal(), "{source}");
 }
 
 #[tokio::test]

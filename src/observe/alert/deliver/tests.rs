@@ -282,6 +282,49 @@ async fn a_receiver_that_is_down_three_times_gets_its_message_once_under_one_id(
     assert_ne!(received[3].headers["webhook-timestamp"], received[0].headers["webhook-timestamp"]);
 }
 
+/// W01: a day of silence is some thirty tries, and then the message comes, once; what came meanwhile
+/// comes after it.
+#[tokio::test]
+async fn a_receiver_that_is_down_for_a_day_costs_few_tries_and_misses_nothing() {
+    let hook = Receiver::answering(&[503; 64]).await;
+    let outbox = Arc::new(Memory::default());
+    let world = world(vec![receiver("hook", hook.webhook())], Arc::clone(&outbox));
+    world.alerts.pass(&in_trouble(&["a"])).await;
+    for minute in 0..24 * 60 {
+        if minute == 600 {
+            world.alerts.pass(&in_trouble(&["a", "b"])).await;
+        }
+        world.alerts.deliver().await;
+        world.clock.advance(Duration::from_secs(60));
+    }
+    let tries = hook.received().len();
+    assert!((24..40).contains(&tries), "{tries} tries in a day");
+
+    let back = Receiver::answering(&[]).await;
+    world.alerts.reconfigure(settings(vec![receiver("hook", back.webhook())]));
+    for _ in 0..70 {
+        world.clock.advance(Duration::from_secs(60));
+        world.alerts.deliver().await;
+    }
+    let sent: Vec<_> =
+        back.received().iter().map(|it| it.json()["data"]["certificate"].clone()).collect();
+    assert_eq!(sent, ["a", "b"]);
+}
+
+/// W02: who limits us is left alone by the ladder, as who is down.
+#[tokio::test]
+async fn a_receiver_that_limits_us_is_left_alone_for_a_while() {
+    let hook = Receiver::answering(&[429, 429]).await;
+    let world = world(vec![receiver("hook", hook.webhook())], Arc::default());
+    world.alerts.pass(&in_trouble(&["a"])).await;
+    for (pause, expected) in [(4, 1), (1, 2), (29, 2), (1, 3), (3600, 3)] {
+        world.alerts.deliver().await;
+        world.clock.advance(Duration::from_secs(pause));
+        world.alerts.deliver().await;
+        assert_eq!(hook.received().len(), expected, "after {pause} s more");
+    }
+}
+
 #[tokio::test]
 async fn a_restart_neither_forgets_nor_repeats() {
     let hook = Receiver::answering(&[500]).await;

@@ -1,0 +1,134 @@
+//! An HTTP proxy between renewd and the CA: used, not trusted with more than it needs, and its
+//! password nowhere to be read.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
+use crate::support::{Finished, run};
+
+/// The password; nothing else holds these letters.
+const PASSWORD: &str = "canary-of-the-proxy";
+
+/// A proxy on loopback that opens tunnels for who has the password.
+#[derive(Debug)]
+struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    heads: Mutex<Vec<String>>,
+    tunnels: AtomicUsize,
+    /// Whether each tunnel breaks off after its first bytes.
+    dies: AtomicBool,
+    has_ended: AtomicBool,
+}
+
+impl Proxy {
+    #[track_caller]
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared: Arc<Shared> = Arc::default();
+        let for_thread = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if for_thread.has_ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = Arc::clone(&for_thread);
+                thread::spawn(move || drop(tunnel(stream, &shared)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    fn url(&self, password: &str) -> String {
+        format!("http://agent:{password}@{}", self.address)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn tunnel(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    shared.heads.lock().unwrap().push(head.clone());
+    // "agent:canary-of-the-proxy", as RFC 7617 has it.
+    let login = "Basic YWdlbnQ6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==";
+    if !head.contains(login) {
+        return client.write_all(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\
+              content-length: 0\r\n\r\n",
+        );
+    }
+    let port = head.split_whitespace().nth(1).and_then(|it| it.rsplit_once(':'));
+    let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).unwrap();
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    shared.tunnels.fetch_add(1, Ordering::SeqCst);
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    if shared.dies.load(Ordering::SeqCst) {
+        client.read_exact(&mut byte)?;
+        return client.shutdown(Shutdown::Both);
+    }
+    let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        drop(std::io::copy(&mut from, &mut to));
+        drop(to.shutdown(Shutdown::Write));
+    });
+    std::io::copy(&mut server, &mut client)?;
+    client.shutdown(Shutdown::Both)
+}
+
+/// N10: everything for the CA goes through it; where it refuses or dies, that is a failure like any
+/// other; its password is in no output and no file.
+#[test]
+fn a_proxy_is_used_may_die_and_its_password_is_nowhere_to_be_read() {
+    let site = Site::with(&SiteOptions {
+        tls: Tls::Later,
+        proof: ProofBy::Listener,
+        ..SiteOptions::default()
+    });
+    let proxy = Proxy::start();
+    let mut printed = String::new();
+    let mut renew = |password: &str| -> Finished {
+        let mut command = site.workspace.command(&["renew", NAME, "--log-level", "debug"]);
+        let done = run(command.env("HTTPS_PROXY", proxy.url(password)), LIMIT);
+        printed.push_str(&done.to_string());
+        done
+    };
+    assert_eq!(renew("not-the-canary").code, 1);
+    proxy.shared.dies.store(true, Ordering::SeqCst);
+    let broken = renew(PASSWORD);
+    assert_eq!(broken.code, 1, "{broken}");
+    assert_eq!(site.status()["error_code"], "acme.unreachable");
+    let tunnels = proxy.shared.tunnels.load(Ordering::SeqCst);
+    assert!(tunnels > 0, "{broken}");
+
+    proxy.shared.dies.store(false, Ordering::SeqCst);
+    let renewed = renew(PASSWORD);
+    assert_eq!(renewed.code, 0, "{renewed}");
+    assert!(proxy.shared.tunnels.load(Ordering::SeqCst) > tunnels);
+    let heads = proxy.shared.heads.lock().unwrap().clone();
+    assert!(heads.iter().all(|it| it.starts_with("CONNECT ")), "{heads:?}");
+
+    assert!(!printed.contains("canary"), "{printed}");
+    let state = site.workspace.path().join("state");
+    let mut grep = crate::support::program(&["grep", "-r", "canary", state.to_str().unwrap()]);
+    let found = run(&mut grep, LIMIT);
+    assert_eq!(found.code, 1, "{found}");
+}

@@ -1,0 +1,146 @@
+/* Loaded before the system's library: has one call below a folder fail, and notes all of them.
+ *
+ * FAILING_BELOW   the folder
+ * FAILING_CALL    open, write, fsync, rename, mkdir, symlink or unlink
+ * FAILING_AT      the number of the first of them that fails, from 1
+ * FAILING_UNTIL   the number of the last of them that fails
+ * FAILING_ERRNO   with which number
+ * FAILING_LOG     a file for a line on each call of any of these kinds: call, path, mode, result
+ */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static long counted;
+
+static long number(const char *name) {
+    const char *value = getenv(name);
+    return value ? atol(value) : 0;
+}
+
+static int is_below(const char *path) {
+    const char *folder = getenv("FAILING_BELOW");
+    return folder && path && strncmp(path, folder, strlen(folder)) == 0;
+}
+
+static void note(const char *call, const char *path, unsigned mode, int failed) {
+    const char *log = getenv("FAILING_LOG");
+    char line[PATH_MAX + 64];
+    if (!log) return;
+    int length = snprintf(line, sizeof line, "%s %s %o %d\n", call, path, mode, failed);
+    long file = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (file < 0) return;
+    syscall(SYS_write, file, line, (size_t)length);
+    syscall(SYS_close, file);
+}
+
+/* Whether this call fails; errno is set then. */
+static int fails(const char *call, const char *path, unsigned mode) {
+    if (!is_below(path)) return 0;
+    const char *wanted = getenv("FAILING_CALL");
+    int failed = 0;
+    if (wanted && strcmp(wanted, call) == 0) {
+        long now = __atomic_add_fetch(&counted, 1, __ATOMIC_SEQ_CST);
+        failed = now >= number("FAILING_AT") && now <= number("FAILING_UNTIL");
+    }
+    note(call, path, mode, failed);
+    if (failed) errno = (int)number("FAILING_ERRNO");
+    return failed;
+}
+
+static const char *path_of(int file, char *path) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    long length = syscall(SYS_readlinkat, AT_FDCWD, link, path, PATH_MAX - 1);
+    path[length > 0 ? length : 0] = 0;
+    return path;
+}
+
+#define REAL(result, name, ...)                                     \
+    static result (*real)(__VA_ARGS__);                             \
+    if (!real) real = (result (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+
+static int is_made(int flags) { return (flags & (O_CREAT | __O_TMPFILE)) != 0; }
+
+#define OPENING(name)                                               \
+    int name(const char *path, int flags, ...) {                    \
+        REAL(int, #name, const char *, int, ...);                   \
+        va_list rest;                                               \
+        va_start(rest, flags);                                      \
+        mode_t mode = is_made(flags) ? va_arg(rest, mode_t) : 0;    \
+        va_end(rest);                                               \
+        if (is_made(flags) && fails("open", path, mode)) return -1; \
+        return real(path, flags, mode);                             \
+    }
+OPENING(open)
+OPENING(open64)
+
+#define OPENING_AT(name)                                            \
+    int name(int at, const char *path, int flags, ...) {            \
+        REAL(int, #name, int, const char *, int, ...);              \
+        va_list rest;                                               \
+        va_start(rest, flags);                                      \
+        mode_t mode = is_made(flags) ? va_arg(rest, mode_t) : 0;    \
+        va_end(rest);                                               \
+        if (is_made(flags) && fails("open", path, mode)) return -1; \
+        return real(at, path, flags, mode);                         \
+    }
+OPENING_AT(openat)
+OPENING_AT(openat64)
+
+ssize_t write(int file, const void *bytes, size_t count) {
+    REAL(ssize_t, "write", int, const void *, size_t);
+    char path[PATH_MAX];
+    if (fails("write", path_of(file, path), 0)) return -1;
+    return real(file, bytes, count);
+}
+
+int fsync(int file) {
+    REAL(int, "fsync", int);
+    char path[PATH_MAX];
+    if (fails("fsync", path_of(file, path), 0)) return -1;
+    return real(file);
+}
+
+int fdatasync(int file) {
+    REAL(int, "fdatasync", int);
+    char path[PATH_MAX];
+    if (fails("fsync", path_of(file, path), 0)) return -1;
+    return real(file);
+}
+
+int rename(const char *from, const char *to) {
+    REAL(int, "rename", const char *, const char *);
+    if (fails("rename", from, 0)) return -1;
+    return real(from, to);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    REAL(int, "mkdir", const char *, mode_t);
+    if (fails("mkdir", path, mode)) return -1;
+    return real(path, mode);
+}
+
+int symlink(const char *target, const char *path) {
+    REAL(int, "symlink", const char *, const char *);
+    if (fails("symlink", path, 0)) return -1;
+    return real(target, path);
+}
+
+int unlink(const char *path) {
+    REAL(int, "unlink", const char *);
+    if (fails("unlink", path, 0)) return -1;
+    return real(path);
+}
