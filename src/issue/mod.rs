@@ -43,7 +43,7 @@ use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateId, CertificateName, CertificateSpec, Chain, ChallengeType, Event,
     Identifier, IssuedCertificate, Journal, Observer, OrderRecord, Origin, PresentedRecord,
-    PrivateKey, Proof, SolverName, StorageError,
+    PrivateKey, Proof, SolverName, StorageError, Timestamp,
 };
 use crate::solver::{Presented, Solver, SolverError};
 use crate::sys::clock::Clock;
@@ -267,7 +267,7 @@ impl Issuer {
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
         if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
-                Ok(order) if is_alive(&order, &record) => {
+                Ok(order) if is_alive(&order, &record, self.clock.now()) => {
                     self.observer.observe(&Event::OrderResumed {
                         certificate: spec.name.clone(),
                         order_url,
@@ -471,8 +471,13 @@ fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> 
 }
 
 /// Whether `order` may still lead to what `record` says was ordered.
-fn is_alive(order: &Order, record: &OrderRecord) -> bool {
-    !is_dead(order) && order.check_identifiers(&record.identifiers).is_ok()
+fn is_alive(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
+    // A CA that never gets on with an order may never call it invalid either. What is valid is
+    // downloaded however late, and an end before the beginning says more about a clock.
+    let has_ended = order.expires_at().is_some_and(|end| record.placed_at < end && end <= now);
+    !is_dead(order)
+        && (order.status() == OrderStatus::Valid || !has_ended)
+        && order.check_identifiers(&record.identifiers).is_ok()
 }
 
 /// Whether nothing can come of `order` any more.
