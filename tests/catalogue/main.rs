@@ -17,6 +17,14 @@ pub mod ca;
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod advice;
 mod availability;
+mod certificates;
+mod connection;
+mod control;
 mod honest;
+mod orders;
+mod seasons;
+#[path = "../bench/soak/mod.rs"]
+mod soak;
 mod world;

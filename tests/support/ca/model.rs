@@ -177,6 +177,7 @@ impl Model {
         let step = self.step(&asked.path);
         let mut validation = None;
         let answered = match (step, asked.method.as_str()) {
+            (Step::Elsewhere, _) => Err(not_found()),
             (Step::Directory, "GET") => Ok(Reply::json(200, &self.directory_value())),
             (Step::NewNonce, "HEAD") => Ok(Reply::empty(200)),
             (Step::NewNonce, "GET") => Ok(Reply::empty(204)),

@@ -1,0 +1,192 @@
+//! Orders that do not go the straight way (A12 to A17).
+
+use std::time::Duration;
+
+use renewd::model::{Event, Timestamp};
+use renewd::plan::Asked;
+use serde_json::json;
+
+use crate::ca::{CaOptions, Fault, How, Step, Times};
+use crate::world::{DAY, HOUR, Setting, World};
+
+/// A12: an order expires while its proofs are looked for, or while nobody goes on with it.
+#[tokio::test]
+async fn an_order_that_expires_between_steps_is_followed_by_a_fresh_one() {
+    let world = World::start().await;
+    let expire = How::after(|ca| {
+        let now = ca.now();
+        ca.orders.values_mut().for_each(|it| it.expires = now);
+    });
+    world.ca.fault(Step::Challenge, expire.clone(), Times::Count(1));
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "acme.order_invalid", "{failure:?}");
+    assert_eq!(world.state()["attempts"]["failures"], 1);
+    world.live(HOUR).await;
+    assert!(world.held().is_some() && world.proofs().is_empty());
+    assert_eq!((world.orders(), world.ca.issued()), (2, 1));
+
+    // Nobody was there for a week: that is no failure more.
+    let world = World::start().await;
+    world.ca.fault(Step::Authorization, How::Silent, Times::Count(1));
+    world.failed().await;
+    let world = world.restart().await;
+    world.clock.advance(8 * DAY);
+    world.renewed().await;
+    assert_eq!((world.orders(), world.ca.issued()), (2, 1));
+}
+
+/// A13: an order stays in processing. It is looked at until it expires, then there is a new one.
+#[tokio::test]
+async fn an_order_that_stays_in_processing_for_ever_is_given_up_at_its_end() {
+    let options =
+        CaOptions { issuing_takes: 10_000 * DAY, order_lifetime: 2 * DAY, ..CaOptions::default() };
+    let world = World::with(Setting { ca: options, ..Setting::default() }).await;
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "acme.still_waiting", "{failure:?}");
+    assert!(failure.message.contains("/order/"), "{failure:?}");
+    world.live(DAY).await;
+    assert_eq!(world.orders(), 1, "it is kept");
+    let looks = world.ca.count(Step::Order);
+    assert!(looks < 200, "{looks}");
+    world.ca.with(|it| it.options.issuing_takes = Duration::ZERO);
+    world.live(3 * DAY).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.count(Step::Finalize)), (2, 2));
+}
+
+/// A14: orderNotReady once, and for ever.
+#[tokio::test]
+async fn an_order_that_is_not_ready_is_finalized_again_and_not_for_ever() {
+    let not_ready = How::problem(403, "orderNotReady");
+    let world = World::start().await;
+    world.ca.fault(Step::Finalize, not_ready.clone(), Times::Count(1));
+    world.renewed().await;
+    assert_eq!((world.ca.count(Step::Finalize), world.ca.issued()), (2, 1));
+
+    let world = World::start().await;
+    world.ca.fault(Step::Finalize, not_ready, Times::Always);
+    world.failed().await;
+    assert_eq!(world.ca.count(Step::Finalize), 3);
+    world.live(DAY).await;
+    assert!(world.ca.count(Step::Finalize) <= 18, "{}", world.ca.count(Step::Finalize));
+}
+
+/// A15: the CA issues, and its answer is lost. Exactly that certificate is used.
+#[tokio::test]
+async fn what_was_issued_without_an_answer_is_downloaded() {
+    for lost in [How::DoneThenSilent, How::DoneThenClosed, How::Cut] {
+        let what = format!("{lost:?}");
+        let world = World::start().await;
+        world.ca.fault(Step::Finalize, lost.clone(), Times::Count(1));
+        world.renewed().await;
+        assert_eq!((world.ca.count(Step::Finalize), world.ca.issued()), (1, 1), "{what}");
+    }
+    // And if the process ends before it could look.
+    let world = World::start().await;
+    let lost = How::after(|ca| {
+        for at in [Step::Order, Step::Certificate] {
+            ca.faults.push(Fault { at: Some(at), how: How::Closed, times: Times::Always });
+        }
+    });
+    world.ca.fault(Step::Finalize, lost, Times::Count(1));
+    world.failed().await;
+    let world = world.restart().await;
+    world.ca.mend();
+    world.live(3 * HOUR).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// A16: orders that are ready at once, or old ones given again.
+#[tokio::test]
+async fn what_is_done_already_is_not_done_again() {
+    let options = CaOptions { reuse_authorizations: 30 * DAY, ..CaOptions::default() };
+    let world = World::with(Setting { ca: options, ..Setting::default() }).await;
+    world.renewed().await;
+    let answered = world.ca.count(Step::Challenge);
+    let forced = world.work_asked(Asked::Forced).await;
+    assert!(forced.renewed && world.ca.issued() == 2);
+    assert_eq!(world.ca.count(Step::Challenge), answered, "valid ones are left alone");
+
+    // The journal is lost, and the CA gives the order that it knows.
+    let options = CaOptions { reuse_orders: true, ..CaOptions::default() };
+    let world = World::with(Setting { ca: options, ..Setting::default() }).await;
+    world.ca.fault(Step::Finalize, How::status(503), Times::Count(1));
+    world.failed().await;
+    std::fs::remove_file(world.path("state/private/certificates/site/order.json")).unwrap();
+    let answered = world.ca.count(Step::Challenge);
+    let world = world.restart().await;
+    world.live(HOUR).await;
+    assert!(world.held().is_some());
+    assert_eq!((world.ca.with(|it| it.orders.len()), world.ca.issued()), (1, 1));
+    assert_eq!(world.ca.count(Step::Challenge), answered);
+}
+
+/// A17: the order in the answer is for other identifiers.
+#[tokio::test]
+async fn an_order_for_others_is_refused_before_anything_is_shown_or_asked() {
+    let evil = json!({ "type": "dns", "value": "evil.example" });
+    let added = {
+        let evil = evil.clone();
+        How::edit(move |it| it["identifiers"].as_array_mut().unwrap().push(evil.clone()))
+    };
+    let removed = How::edit(|it| drop(it["identifiers"].as_array_mut().unwrap().pop()));
+    let changed = How::edit(move |it| it["identifiers"][0] = evil.clone());
+    for how in [added, removed, changed] {
+        let world = World::start().await;
+        world.ca.fault(Step::NewOrder, how, Times::Count(1));
+        let failure = world.failed().await;
+        assert_eq!(failure.code, "acme.identifiers_differ", "{failure:?}");
+        assert!(failure.message.contains("site.example"), "{failure:?}");
+        let touched = [Step::Authorization, Step::Challenge, Step::Finalize];
+        assert!(touched.iter().all(|it| world.ca.count(*it) == 0));
+        world.live(HOUR).await;
+        assert!(world.held().is_some());
+    }
+}
+
+/// A33: the CA is down for a week, around the moment of a renewal. What is held stays and is served;
+/// the CA is asked by the ladder, and afterwards once.
+#[tokio::test]
+async fn a_week_without_the_ca_costs_no_certificate_and_ends_without_a_burst() {
+    let world = World::start().await;
+    world.renewed().await;
+    world.live(58 * DAY).await;
+    let held = world.held();
+    let (from, until) = (world.now(), world.now().saturating_add(7 * DAY));
+    world.ca.fault_everywhere(How::Closed, Times::Between(from, until));
+    let before = world.ca.requests();
+    world.live(7 * DAY).await;
+    assert_eq!(world.held(), held, "the old one stays");
+    let during = world.ca.requests() - before;
+    assert!((3..=100).contains(&during), "{during}");
+    let failed = |it: &Event| matches!(it, Event::RenewalFailed { retry_at: Some(_), .. });
+    assert!(world.told.all().iter().filter(|it| failed(it)).count() >= 3);
+    let status = world.work().await.status;
+    assert!(status.since.is_some_and(|it| it < world.now()), "{status:?}");
+
+    let before = world.ca.requests();
+    world.live(2 * DAY).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    assert_eq!(world.ca.issued(), 2);
+    assert!(world.ca.requests() - before <= 40, "{}", world.ca.requests() - before);
+}
+
+/// A33: with a life of six days a week is too long: it is told as critical, and mended afterwards.
+#[tokio::test]
+async fn a_week_without_the_ca_is_critical_for_a_short_life_and_mended_within_a_day() {
+    let setting = Setting { certificate: "profile = \"short\"\n".into(), ..Setting::default() };
+    let world = World::with(setting).await;
+    world.renewed().await;
+    world.live(2 * DAY).await;
+    let (from, until) = (world.now(), world.now().saturating_add(7 * DAY));
+    world.ca.fault_everywhere(How::status(503), Times::Between(from, until));
+    world.live(7 * DAY).await;
+    let status = world.work().await.status;
+    assert_eq!(status.health, renewd::model::Health::Critical, "{status:?}");
+    assert_eq!(status.condition, renewd::model::Condition::Expired, "{status:?}");
+    world.live(25 * HOUR).await;
+    let status = world.work().await.status;
+    assert!(status.not_after.unwrap_or(Timestamp::EPOCH) > world.now(), "{status:?}");
+    assert_eq!(world.ca.issued(), 2);
+}
