@@ -18,7 +18,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_N
 use crate::challenges::bind_with;
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
 use crate::support::{
-    Bind, Endpoint, HttpRequests, PebbleOptions, Running, curl, eventually, free_port, run, write,
+    Bind, Endpoint, HttpRequests, PebbleOptions, Running, Workspace, curl, eventually, free_port,
+    program, run, write,
 };
 use crate::telling::Receiver;
 
@@ -499,16 +501,61 @@ impl Cage {
     }
 }
 
-/// No image of the memory of `pid` can be written, nor read by anybody but root.
+/// No image of the memory of `pid` is written where the limit is heeded.
 #[track_caller]
 fn check_undumpable(pid: u32) {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|it| it.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-    // What can be dumped belongs to its user in /proc, and to root where it can't; for root's own
-    // there is nothing to see but what the kernel would do.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    if let Some(flag) = status.lines().find_map(|it| it.strip_prefix("CoreDumping:")) {
-        assert_eq!(flag.trim(), "0");
+}
+
+/// Nobody is called so.
+const OWNER: u32 = 54_322;
+
+/// Needs root to become another user, whom the kernel's answer can be seen by.
+#[test]
+fn the_daemon_leaves_no_core_and_no_other_process_of_its_user_reads_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
     }
+    let workspace = Workspace::new();
+    let folder = workspace.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).unwrap();
+    for name in ["state", "run"] {
+        let path = folder.join(name);
+        fs::create_dir(&path).unwrap();
+        chown(&path, Some(OWNER), Some(OWNER)).unwrap();
+    }
+    workspace.write_config(
+        "[ca.own]\ntype = \"local\"\n[[certificate]]\nname = \"inside\"\nca = \"own\"\n\
+         domains = [\"inside.example\"]\n",
+    );
+    // Where the tree lies that user may not go.
+    let copy = folder.join("renewd");
+    fs::copy(env!("CARGO_BIN_EXE_renewd"), &copy).unwrap();
+    let as_owner = |line: &str| {
+        let mut command = program(&["/bin/sh", "-c", line]);
+        command.uid(OWNER).gid(OWNER).current_dir(folder);
+        command
+    };
+    let line = format!(
+        "ulimit -c $(ulimit -H -c); exec {} -c {} run",
+        copy.display(),
+        workspace.config_file().display()
+    );
+    let mut daemon = Running::start("renewd", &mut as_owner(&line), &folder.join("daemon.log"));
+    let socket = folder.join("run/control.sock");
+    eventually(LIMIT, "the daemon listens", || {
+        std::os::unix::net::UnixStream::connect(&socket).map(drop).map_err(|_no| daemon.log())
+    });
+    check_undumpable(daemon.pid());
+    // What can be dumped belongs to its user in /proc, and else to root.
+    let shown = Path::new("/proc").join(daemon.pid().to_string());
+    assert_eq!(shown.join("environ").metadata().unwrap().uid(), 0, "{}", daemon.log());
+    let status = fs::read_to_string(shown.join("status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{OWNER}\t")), "{status}");
+    let read = format!("cat /proc/{}/environ", daemon.pid());
+    let read = run(&mut as_owner(&read), LIMIT);
+    assert_ne!(read.code, 0, "{read}");
+    assert_eq!(daemon.terminate(LIMIT), 0, "{}", daemon.log());
 }
