@@ -258,6 +258,7 @@ mod tests {
             key_type: crate::model::KeyType::P256,
             issued_at: at(3600),
             order_url: None,
+            csr: None,
             test: false,
         });
         assert!(!is_looked_at_first(&held, at(7199)));

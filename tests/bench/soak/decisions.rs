@@ -177,9 +177,9 @@ impl One {
         let learnt = match ca.advice(self, now) {
             Some(info) => {
                 let leaf = &self.held.leaf;
-                suggestion::learn(id.clone(), known, &info, leaf, luck, now).suggestion
+                suggestion::learn(id, known, &info, leaf, luck, now).suggestion
             }
-            None => suggestion::miss(id.clone(), known, &self.held.leaf, true, None, now),
+            None => suggestion::miss(id, known, &self.held.leaf, true, None, now),
         };
         let next = learnt.next_poll_at;
         self.state.suggestion = Some(learnt);
@@ -213,6 +213,7 @@ fn template() -> (CertificateSpec, Vec<WantedCa>, Held) {
         key_type: KeyType::P256,
         issued_at: Timestamp::EPOCH,
         order_url: None,
+        csr: None,
         test: false,
     };
     let held = Held {

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use renewd::assemble::{self, Base};
+use renewd::assemble::{self, Agent, Base};
 use renewd::config::{self, Environment};
 use renewd::model::{Event, Observer, Timestamp};
 use renewd::plan::Asked;
@@ -83,32 +84,13 @@ pub(crate) async fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Fig
         ..CaOptions::default()
     })
     .await;
-    write(&folder.path().join("renewd.toml"), configuration(&ca, fate.certificates));
-    write(&folder.path().join("root.pem"), ca.root_pem());
-    let config = config::load(&folder.path().join("renewd.toml"), &Environment::default());
-    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
-    let (turned, specs) = (ca.clock(), config.certificates.clone());
-    let clock: Arc<dyn Clock> = ca.clock();
-    let store = Store::open(&config.store, clock.clone(), DAY).await.unwrap();
-    let base = Base {
-        store: Arc::new(store),
-        clock,
-        observer: Arc::new(Nobody),
-        host: "host.example".into(),
-        handed: HandedSockets::default(),
-    };
-    let agent = assemble::build(config, &base, None).unwrap();
+    let agent = agent(&ca, folder.path(), fate.certificates).await;
+    let (turned, specs) = (ca.clock(), agent.config.certificates.clone());
 
     let started: Timestamp = STARTED.parse().unwrap();
     let on = |day: u32| started.saturating_add(DAY * day);
     let (gone, incident) = (on(fate.outage), on(fate.incident));
-    ca.fault_everywhere(How::Closed, Times::Between(gone, gone.saturating_add(OUTAGE)));
-    for (at, how, share) in misfortunes() {
-        match at {
-            Some(at) => ca.fault(at, how, Times::Share(share)),
-            None => ca.fault_everywhere(how, Times::Share(share)),
-        }
-    }
+    trouble(&ca, gone);
     let mut figures = Figures::default();
     let mut wakes: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
     // As at a first start, but over an hour: so many at once are another test's matter.
@@ -135,13 +117,7 @@ pub(crate) async fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Fig
         }
         if !had_incident && turned.now() >= incident {
             had_incident = true;
-            let now = turned.now();
-            let over = Advice::between(now.saturating_sub(DAY * 2), now.saturating_sub(DAY));
-            ca.with(|it| {
-                let ids: Vec<String> =
-                    it.certificates.values().step_by(3).map(|it| it.id.clone()).collect();
-                it.advice.extend(ids.into_iter().map(|id| (id, over.clone())));
-            });
+            advise_at_once(&ca, turned.now());
         }
         let before = ca.count(Step::NewOrder);
         let outcome = agent.lifecycle.work(&specs[index], Asked::ByTime).await.unwrap();
@@ -170,15 +146,51 @@ pub(crate) async fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Fig
         let soon = now.saturating_add(Duration::from_secs(1));
         wakes.push(Reverse((outcome.plan.wake_at().max(soon), index)));
     }
-    for (index, (_, end)) in &lives {
-        if *end < turned.now() {
-            figures.lost.push(format!("c{index} at {end}, for good"));
-        }
-    }
+    let lost = lives.iter().filter(|(_, (_, end))| *end < turned.now());
+    figures.lost.extend(lost.map(|(index, (_, end))| format!("c{index} at {end}, for good")));
     assert_eq!(lives.len(), specs.len(), "each has one");
     figures.issued = ca.issued();
     figures.orders = ca.count(Step::NewOrder);
     figures.polls = ca.count(Step::RenewalInfo);
     figures.limited = ca.with(|it| it.buckets.refused.values().sum());
     figures
+}
+
+/// The whole of renewd for `certificates` of `ca`, below `folder`, with nobody to watch it.
+async fn agent(ca: &ScriptedCa, folder: &Path, certificates: usize) -> Agent {
+    write(&folder.join("renewd.toml"), configuration(ca, certificates));
+    write(&folder.join("root.pem"), ca.root_pem());
+    let config = config::load(&folder.join("renewd.toml"), &Environment::default());
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    let clock: Arc<dyn Clock> = ca.clock();
+    let store = Store::open(&config.store, clock.clone(), DAY).await.unwrap();
+    let base = Base {
+        store: Arc::new(store),
+        clock,
+        observer: Arc::new(Nobody),
+        host: "host.example".into(),
+        handed: HandedSockets::default(),
+    };
+    assemble::build(config, &base, None).unwrap()
+}
+
+/// Faults of all kinds at `ca`, and none of it to be reached for a while from `gone` on.
+fn trouble(ca: &ScriptedCa, gone: Timestamp) {
+    ca.fault_everywhere(How::Closed, Times::Between(gone, gone.saturating_add(OUTAGE)));
+    for (at, how, share) in misfortunes() {
+        match at {
+            Some(at) => ca.fault(at, how, Times::Share(share)),
+            None => ca.fault_everywhere(how, Times::Share(share)),
+        }
+    }
+}
+
+/// Has `ca` advise to renew a third of all its certificates at once.
+fn advise_at_once(ca: &ScriptedCa, now: Timestamp) {
+    let over = Advice::between(now.saturating_sub(DAY * 2), now.saturating_sub(DAY));
+    ca.with(|it| {
+        let ids: Vec<String> =
+            it.certificates.values().step_by(3).map(|it| it.id.clone()).collect();
+        it.advice.extend(ids.into_iter().map(|id| (id, over.clone())));
+    });
 }
