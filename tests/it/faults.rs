@@ -43,7 +43,7 @@ fn is_time(word: &str) -> bool {
 }
 
 const SIX_FAULTS: &str = "\
-conf.d/tenant.toml:3: certificate.csr_file: comes with a later version
+conf.d/tenant.toml:3: certificate.window: comes with a later version
   hint: take it out; this version would not heed it
 conf.d/tenant.toml:5: solver.own: there is no `webroot` and no `listen`
   hint: write webroot = \"/var/www/html\" or listen = \"127.0.0.1:8402\"
@@ -67,7 +67,7 @@ fn six_faults_in_two_files_are_told_at_once_by_every_command() {
     );
     workspace.write(
         "conf.d/tenant.toml",
-        "[[certificate]]\ndomains = [\"b.example\"]\ncsr_file = \"b.csr\"\n\n\
+        "[[certificate]]\ndomains = [\"b.example\"]\nwindow = \"x\"\n\n\
          [solver.own]\ntype = \"http-01\"\nwebrot = \"/srv\"\n",
     );
     let folder = format!("{}/", workspace.path().display());
