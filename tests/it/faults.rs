@@ -214,6 +214,7 @@ fn check_show(site: &Site) {
             "domains",
             "error_code",
             "explanation_url",
+            "failing_ca",
             "failures",
             "generation",
             "health",
@@ -226,11 +227,14 @@ fn check_show(site: &Site) {
             "not_after",
             "not_before",
             "reason",
+            "records",
             "renew_at",
             "renewal",
             "serial",
             "sha256",
             "since",
+            "stand_in",
+            "stand_ins",
             "targets"
         ]
     );
