@@ -98,7 +98,8 @@ fn nothing_is_ordered_while_the_disk_is_full_and_all_goes_well_once_it_has_room(
         assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 0, "{refused}");
         if !code.is_empty() {
             let shown = inside(&mounts, &site, &["status", "--json"]).stdout;
-            assert!(shown.contains(code) && shown.contains("backing_off"), "{shown}");
+            // On a slow machine the pause of five seconds may be over by now.
+            assert!(shown.contains(code) && shown.contains("\"failures\": 1"), "{shown}");
             assert!(refused.stderr.contains("so nothing was ordered"), "{refused}");
         }
     }

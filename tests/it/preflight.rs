@@ -40,9 +40,12 @@ fn what_no_target_could_take_is_not_ordered_and_costs_the_ca_nothing() {
     check_nothing_was_asked(&site);
 
     let status = site.status();
-    let shown = ["error_code", "renewal", "failures"].map(|it| status[it].clone());
-    let expected: [Value; 3] = ["deploy.not_ready".into(), "backing_off".into(), 1.into()];
+    let shown = ["error_code", "failures"].map(|it| status[it].clone());
+    let expected: [Value; 2] = ["deploy.not_ready".into(), 1.into()];
     assert_eq!(shown, expected, "{status:#}");
+    // On a slow machine the pause of five seconds may be over by now.
+    let renewal = status["renewal"].as_str().unwrap_or_default();
+    assert!(["backing_off", "due"].contains(&renewal), "{status:#}");
     let plan = site.renewd(&["plan"]);
     assert!(plan.stdout.contains(NAME), "{plan}");
 
