@@ -86,7 +86,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteErr
 /// Writes `content` to `path`, where nothing may be, with `access`: a file that waits, under a name
 /// that is on record, until [`rename`] puts it in place.
 ///
-/// On return the bytes and the name are on disk. Unlike [`write`] it leaves nothing whose name its
+/// On return the bytes and the name are on disk. Unlike [`write()`] it leaves nothing whose name its
 /// caller does not know, wherever it is cut off; in return the file may be incomplete then.
 ///
 /// # Errors
