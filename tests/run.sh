@@ -14,6 +14,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 1
 step_limit=1800
 tool_folder=target/tools
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+# Most tests wait for another program or for time: more of them than there are cores keep these busy.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 3))}
 log=target/tests.log
 failed=()
 warned=()

@@ -27,13 +27,13 @@ use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
+use crate::alert_delivery::Receiver;
 use crate::challenges::bind_with;
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
 use crate::support::{
     Bind, Endpoint, HttpRequests, PebbleOptions, Running, Workspace, curl, eventually, free_port,
     program, run, write,
 };
-use crate::telling::Receiver;
 
 /// One thing that nobody may see.
 struct Canary {

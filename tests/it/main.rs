@@ -11,6 +11,7 @@
 pub mod support;
 
 mod accounts;
+mod alert_delivery;
 mod alerts;
 mod ari;
 mod canary;
@@ -46,5 +47,4 @@ mod site;
 mod standing;
 mod standins;
 mod supervision;
-mod telling;
 mod truths;
