@@ -140,7 +140,10 @@ impl IssueError {
             | Self::UnknownCa(_)
             | Self::NoRevocation(_)
             | Self::UnknownSolver(_)
-            | Self::NoSolver(_) => Side::Local,
+            | Self::NoSolver(_)
+            | Self::Acme(AcmeError::Storage { .. } | AcmeError::KeyGeneration { .. }) => {
+                Side::Local
+            }
             Self::NoChallenge { .. } | Self::Acme(_) | Self::Chain(_) | Self::NotAsOrdered(_) => {
                 Side::Ca
             }
@@ -211,6 +214,9 @@ impl Explain for IssueError {
             | Self::RequestCompromised
             | Self::UnknownSolver(_)
             | Self::NoSolver(_) => Retry::AfterChange,
+            Self::SolverNotReady { source, .. } | Self::NotPresented { source, .. } => {
+                source.retry()
+            }
             Self::NotAsOrdered(source) => source.retry(),
             _ => Retry::BackOff,
         }
