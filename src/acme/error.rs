@@ -367,7 +367,7 @@ impl AcmeError {
         if let Self::Refused { place, .. } = self {
             // The CA does not know it, or it is another account's; or it does not take our CSR.
             let steps = [Step::FetchOrder, Step::FetchAuthorization, Step::Finalize];
-            return steps.contains(&place.step);
+            return steps.contains(&place.step) && !self.is_unexplained();
         }
         matches!(
             self,
@@ -376,6 +376,17 @@ impl AcmeError {
                 | Self::AuthorizationLost { .. }
                 | Self::OrderInvalid { .. }
         )
+    }
+
+    /// Whether the answer holds no word of ACME, as the page of a proxy in between: it says nothing
+    /// of what was asked for.
+    #[must_use]
+    pub fn is_unexplained(&self) -> bool {
+        match self {
+            Self::Malformed { .. } => true,
+            Self::Refused { problem, .. } => !problem.is_of_acme(),
+            _ => false,
+        }
     }
 
     /// Whether the CA understood the request and said no to it.

@@ -6,8 +6,8 @@
 //! - No challenge is shown or answered for an identifier that was not asked for.
 //! - Only pending challenges are answered, and a valid order is never finalized again.
 //! - After a finalize without an answer, the order is looked at before anything else.
-//! - While the order is waited for, trouble that passes (no answer, 5xx) is waited for too; every
-//!   wait ends.
+//! - While the order is waited for, trouble that passes (no answer, 5xx, a page in place of the
+//!   order) is waited for too; every wait ends.
 //!
 //! Not here: who shows what proves control ([`crate::solver`]), the key and the CSR, whether the
 //! certificate is the right one ([`crate::issue`]).
@@ -35,6 +35,9 @@ const MAX_ALTERNATES: usize = 8;
 
 /// How long [`Order::finalize`] waits for an order that the CA calls not ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long [`Order::respond`] tries.
+const RESPOND_LIMIT: Duration = Duration::from_secs(300);
 
 /// An order at a CA.
 pub struct Order {
@@ -181,7 +184,8 @@ impl Order {
         self.tap.wire().directory().await.ok()?.meta.account_hash_prefix.clone()
     }
 
-    /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending.
+    /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending; again, if that fails
+    /// in a way that passes: its authorization is not to be spent on that.
     ///
     /// # Errors
     ///
@@ -190,6 +194,24 @@ impl Order {
         if challenge.status != ChallengeStatus::Pending {
             return Ok(());
         }
+        let mut watch = self.watch(RESPOND_LIMIT);
+        let mut is_first = true;
+        loop {
+            match self.answer(challenge).await {
+                Ok(()) => return Ok(()),
+                // The CA may have taken note although we did not hear it say so, and refuses to do
+                // so twice: the order tells.
+                Err(error) if !is_first && error.is_refusal() => return Ok(()),
+                Err(error) => {
+                    self.tolerate(error, &mut watch)?;
+                    self.pause(&mut watch).await?;
+                }
+            }
+            is_first = false;
+        }
+    }
+
+    async fn answer(&mut self, challenge: &Challenge) -> Result<(), AcmeError> {
         let mut told = Err("a challenge of another order".into());
         let mut authorizations = self.theirs.authorizations();
         while let Some(next) = authorizations.next().await {

@@ -146,6 +146,11 @@ impl Problem {
         Self { status: Some(status.as_u16()), ..problem }
     }
 
+    /// Whether it is a document with a type of ACME, and not what a web server says by itself.
+    pub(super) fn is_of_acme(&self) -> bool {
+        !matches!(&self.kind, ProblemKind::Unknown(kind) if !kind.starts_with(PREFIX))
+    }
+
     /// The problem document `value`; `None` if it has neither type nor detail.
     pub(super) fn of_value(value: &Value) -> Option<Self> {
         let text = |key: &str| value.get(key).and_then(Value::as_str);

@@ -22,6 +22,7 @@ mod local;
 mod placeholder;
 mod revoke;
 mod standing;
+mod stuck;
 mod subject_key;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +122,7 @@ impl Issuer {
 
         if let Some(mut resumed) = self.resume(spec, client, journalled).await? {
             let issued = self.carry_out(spec, client, &mut resumed).await;
-            if !is_over(&issued, &resumed.order) {
+            if !self.is_at_its_end(spec, &mut resumed, &issued).await? {
                 return issued;
             }
             // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
@@ -131,7 +132,7 @@ impl Issuer {
         }
         let mut placed = self.place(spec, client, replaces, reused).await?;
         let issued = self.carry_out(spec, client, &mut placed).await;
-        if is_over(&issued, &placed.order) {
+        if self.is_at_its_end(spec, &mut placed, &issued).await? {
             self.close(spec).await?;
         }
         issued
@@ -263,7 +264,7 @@ impl Issuer {
         client: &AcmeClient,
         journalled: Option<(OrderRecord, Option<PrivateKey>)>,
     ) -> Result<Option<Work>, IssueError> {
-        let Some((record, key)) = journalled else { return Ok(None) };
+        let Some((mut record, key)) = journalled else { return Ok(None) };
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
         if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
@@ -276,6 +277,11 @@ impl Issuer {
                 }
                 Ok(_) => {}
                 Err(error) if error.is_end_of_order() => {}
+                Err(error) if error.is_unexplained() => {
+                    if !self.is_given_up(&spec.name, &mut record, &error).await? {
+                        return Err(error.into());
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -309,6 +315,7 @@ impl Issuer {
             key_type: spec.key_type,
             csr: spec.request().map(|it| it.sha256),
             placed_at: self.clock.now(),
+            stuck_since: None,
             presented: Vec::new(),
         };
         let request = OrderRequest {
@@ -335,6 +342,7 @@ impl Issuer {
         self.note_standing(spec, client.settings(), &authorizations).await?;
         let tasks = self.tasks(spec, &authorizations)?;
         // What a run that died had shown stays visible: the CA may be looking for it just now.
+        let mut records = Vec::new();
         for (solver, challenge) in &tasks {
             let proof = proof_of(challenge);
             let record = self.solver(solver)?.locate(&proof).await;
@@ -345,14 +353,15 @@ impl Issuer {
                 token: proof.token,
             };
             if !work.record.presented.contains(&presented) {
-                work.record.presented.push(presented);
+                work.record.presented.push(presented.clone());
             }
+            records.push(presented);
         }
         self.journal.save_order(&spec.name, &work.record).await?;
 
         let mut shown = Vec::new();
         let proven = async {
-            self.present(&tasks, &mut shown).await?;
+            self.present(&tasks, &records, &mut shown).await?;
             crash::point("issue.presented");
             for (_, challenge) in &tasks {
                 work.order.respond(challenge).await?;
@@ -363,11 +372,7 @@ impl Issuer {
         };
         let proven: Result<(), IssueError> = proven.await;
         crash::point("issue.proven");
-        for proof in shown {
-            // What could not be taken away is in the journal, and tried again below.
-            drop(proof.clean_up().await);
-        }
-        self.clean_up_leftovers(&work.record).await;
+        self.take_away(shown, &work.record).await;
         if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
             work.order.abandon().await;
         }
@@ -406,17 +411,20 @@ impl Issuer {
         Ok(tasks)
     }
 
-    /// Shows all proofs, and adds to `shown` what is to be taken away again, also after an error.
+    /// Shows all proofs, which are journalled as `records`, and adds to `shown` what is to be taken
+    /// away again, also after an error.
     async fn present(
         &self,
         tasks: &[(SolverName, Challenge)],
-        shown: &mut Vec<Presented>,
+        records: &[PresentedRecord],
+        shown: &mut Vec<(PresentedRecord, Presented)>,
     ) -> Result<(), IssueError> {
         let mut by_solver: BTreeMap<&SolverName, Vec<Proof>> = BTreeMap::new();
-        for (name, challenge) in tasks {
+        for ((name, challenge), record) in tasks.iter().zip(records) {
             let proof = proof_of(challenge);
             let presented = self.solver(name)?.present(&proof).await;
-            shown.push(presented.map_err(|source| not_presented(name, &proof, source))?);
+            let presented = presented.map_err(|source| not_presented(name, &proof, source))?;
+            shown.push((record.clone(), presented));
             crash::point("issue.shown");
             by_solver.entry(name).or_default().push(proof);
         }
@@ -500,7 +508,7 @@ fn is_passing(result: &Result<(), IssueError>) -> bool {
         Err(IssueError::Acme(AcmeError::StillWaiting { .. } | AcmeError::RateLimited { .. })) => {
             true
         }
-        Err(IssueError::Acme(error)) => error.is_transient(),
+        Err(IssueError::Acme(error)) => error.is_transient() || error.is_unexplained(),
         Err(IssueError::NotPresented { .. } | IssueError::Storage(_)) | Ok(()) => true,
         Err(_) => false,
     }

@@ -124,6 +124,9 @@ pub struct OrderRecord {
     pub csr: Option<Fingerprint>,
     /// When it was placed.
     pub placed_at: Timestamp,
+    /// Since when it is held up by answers that do not say why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_since: Option<Timestamp>,
     /// Proofs made visible and not yet taken away.
     #[serde(default)]
     pub presented: Vec<PresentedRecord>,

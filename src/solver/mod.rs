@@ -166,6 +166,11 @@ fn suited(proof: &Proof, wanted: ChallengeType) -> Result<(), SolverError> {
 pub struct Presented(Box<dyn CleanUp>);
 
 impl Presented {
+    /// A proof that is visible now, and is taken away by `clean_up`.
+    pub fn new(clean_up: impl CleanUp + 'static) -> Self {
+        Self(Box::new(clean_up))
+    }
+
     /// Takes the proof away. Dropping does so too, but can't say whether it succeeded.
     ///
     /// # Errors
@@ -184,7 +189,12 @@ impl fmt::Debug for Presented {
 
 /// What a solver's `present` leaves behind: takes its proof away when asked to or dropped.
 #[async_trait]
-trait CleanUp: Send + Sync {
+pub trait CleanUp: Send + Sync {
+    /// Takes the proof away.
+    ///
+    /// # Errors
+    ///
+    /// If it stays visible.
     async fn clean_up(self: Box<Self>) -> Result<(), SolverError>;
 }
 

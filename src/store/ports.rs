@@ -361,6 +361,7 @@ mod tests {
             key_type: KeyType::P256,
             csr: None,
             placed_at: Timestamp::EPOCH,
+            stuck_since: None,
             presented: Vec::new(),
         }
     }

@@ -27,4 +27,5 @@ mod orders;
 mod seasons;
 #[path = "../bench/soak/mod.rs"]
 mod soak;
+mod solvers;
 mod world;

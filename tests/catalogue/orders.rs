@@ -97,6 +97,97 @@ async fn what_was_issued_without_an_answer_is_downloaded() {
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
 
+/// A15: what was issued is not there. The order is tried for a day, then there is a new one.
+#[tokio::test]
+async fn a_certificate_that_is_nowhere_is_ordered_anew_once_a_day() {
+    let world = World::start().await;
+    world.ca.fault(Step::Certificate, How::after(|ca| ca.certificates.clear()), Times::Count(1));
+    world.live(23 * HOUR).await;
+    assert_eq!((world.held(), world.orders()), (None, 1));
+    assert!(world.ca.count(Step::Certificate) >= 4, "{}", world.ca.count(Step::Certificate));
+    world.live(2 * DAY).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (2, 2));
+
+    // The same each time; and a certificate that is none, or has no place at all.
+    let no_place = How::edit(|it| drop(it.as_object_mut().unwrap().remove("certificate")));
+    let faults = [
+        (Step::Certificate, How::page(200, "<html>")),
+        (Step::Certificate, How::status(410)),
+        (Step::Order, no_place),
+    ];
+    for (step, how) in faults {
+        let world = World::start().await;
+        world.ca.fault(step, how.clone(), Times::Always);
+        world.ca.with(|it| it.options.issuing_takes = Duration::from_secs(5));
+        world.live(6 * DAY).await;
+        assert!((3..=7).contains(&world.orders()), "{how:?} at {step:?}: {}", world.orders());
+        world.ca.mend();
+        world.live(2 * DAY).await;
+        assert!(world.held().is_some(), "{how:?} at {step:?}");
+    }
+}
+
+/// A15: a CA that is down where it keeps certificates is waited for while the order lives.
+#[tokio::test]
+async fn a_certificate_that_can_not_be_fetched_for_days_is_not_paid_for_twice() {
+    let world = World::start().await;
+    world.ca.fault(Step::Certificate, How::status(503), Times::Always);
+    world.live(4 * DAY).await;
+    world.ca.mend();
+    world.live(2 * DAY).await;
+    assert!(world.held().is_some());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// A08, A15: a page of a proxy says nothing of an order that is filled.
+#[tokio::test]
+async fn a_page_in_place_of_an_order_does_not_end_it() {
+    for status in [403, 404, 408] {
+        let world = World::start().await;
+        world.ca.fault(Step::Certificate, How::Closed, Times::Always);
+        world.failed().await;
+        world.ca.mend();
+        world.ca.fault(Step::Order, How::page(status, "<html>not here"), Times::Count(1));
+        world.live(3 * HOUR).await;
+        assert!(world.held().is_some(), "{status}: {:#?}", world.told.all());
+        assert_eq!((world.orders(), world.ca.issued()), (1, 1), "{status}");
+    }
+    // It is not waited for without end either.
+    let world = World::start().await;
+    world.ca.fault(Step::Order, How::page(404, "<html>not here"), Times::Always);
+    world.live(4 * DAY).await;
+    assert!((2..=5).contains(&world.orders()), "{}", world.orders());
+    world.ca.mend();
+    world.live(2 * DAY).await;
+    assert!(world.held().is_some());
+}
+
+/// A01, A08: a hiccup while proofs are looked for costs neither the proof nor the order.
+#[tokio::test]
+async fn a_hiccup_of_the_ca_spends_no_authorization() {
+    let again = |how: How| {
+        How::after(move |ca| {
+            let (at, how) = (Some(Step::Challenge), how.clone());
+            ca.faults.push(Fault { at, how, times: Times::Count(1) });
+        })
+    };
+    for how in [How::status(503), How::DoneThenClosed] {
+        // At the second challenge.
+        let world = World::start().await;
+        world.ca.fault(Step::Challenge, again(how.clone()), Times::Count(1));
+        world.renewed().await;
+        assert_eq!((world.orders(), world.ca.count(Step::Challenge)), (1, 3), "{how:?}");
+    }
+    for how in [How::page(200, "<html>"), How::page(404, "<html>"), How::body("[]")] {
+        let world = World::start().await;
+        world.ca.with(|it| it.options.validation_takes = Duration::from_secs(5));
+        world.ca.fault(Step::Order, how.clone(), Times::Count(1));
+        world.renewed().await;
+        assert_eq!(world.orders(), 1, "{how:?}");
+    }
+}
+
 /// A16: orders that are ready at once, or old ones given again.
 #[tokio::test]
 async fn what_is_done_already_is_not_done_again() {

@@ -11,7 +11,7 @@ use renewd::model::{
     CertificateSpec, Chain, Event, Failure, Fingerprint, Observer, PrivateKey, Timestamp,
 };
 use renewd::plan::Asked;
-use renewd::solver::HandedSockets;
+use renewd::solver::{HandedSockets, Solver};
 use renewd::store::Store;
 use renewd::sys::clock::Clock;
 use tempfile::TempDir;
@@ -115,6 +115,13 @@ impl World {
         let base = open(folder.path(), &clock, &told).await;
         let agent = assemble::build(loaded(folder.path()), &base, None).unwrap();
         Self { ca, clock, agent, base, told, folder }
+    }
+
+    /// Has proofs shown in another way, made from the one that is configured.
+    pub(crate) fn show_by(&mut self, way: impl Fn(Arc<dyn Solver>) -> Arc<dyn Solver>) {
+        let lifecycle = Arc::get_mut(&mut self.agent.lifecycle).unwrap();
+        let issuer = Arc::get_mut(&mut lifecycle.issuer).unwrap();
+        issuer.solvers.values_mut().for_each(|it| *it = way(it.clone()));
     }
 
     /// A path in the world's folder.

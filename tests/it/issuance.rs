@@ -128,6 +128,7 @@ fn reopen_order(site: &Site) {
         key_type: origin.key_type,
         csr: None,
         placed_at: origin.issued_at,
+        stuck_since: None,
         presented: Vec::new(),
     };
     let [state_dir, run_dir] = ["state", "run"].map(|it| site.workspace.path().join(it));

@@ -45,6 +45,10 @@ impl Order {
                 watch.trouble = None;
                 Ok(())
             }
+            Err(error) if error.is_unexplained() => {
+                self.note(error, watch);
+                Ok(())
+            }
             Err(error) => self.tolerate(error, watch),
         }
     }
@@ -69,10 +73,14 @@ impl Order {
         if !error.is_transient() {
             return Err(error);
         }
+        self.note(error, watch);
+        Ok(())
+    }
+
+    fn note(&mut self, error: AcmeError, watch: &mut Watch) {
         let now = self.tap.wire().clock().now();
         self.retry_after = error.retry_at().map(|moment| moment.since(now));
         watch.trouble = Some(error);
-        Ok(())
     }
 
     pub(super) fn watch(&self, limit: Duration) -> Watch {

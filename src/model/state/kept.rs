@@ -173,6 +173,7 @@ proptest! {
             key_type: KeyType::P384,
             csr: None,
             placed_at: at.unwrap_or(Timestamp::MAX),
+            stuck_since: None,
             presented,
         };
         assert_kept(&order);

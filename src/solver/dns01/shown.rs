@@ -63,7 +63,11 @@ impl Changer {
     /// If it can't be added.
     pub(super) async fn show(&self, record: TxtRecord) -> Result<Shown, DnsError> {
         let zone = zone(&record);
-        let mut needed = zone.lock().await;
+        // Whoever removes something there may be at it for long where the provider is broken.
+        let Ok(mut needed) = timeout(CHANGE_LIMIT, zone.lock()).await else {
+            let timed_out = ProviderError::TimedOut { limit: CHANGE_LIMIT };
+            return Err(changed(&record, "add", timed_out));
+        };
         let holders = needed.entry(record.clone()).or_default();
         *holders += 1;
         let is_first = *holders == 1;

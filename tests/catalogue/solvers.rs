@@ -1,0 +1,177 @@
+//! Proofs that can't be shown or taken away: a provider that is broken, or does not know us.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use renewd::model::{
+    ChallengeType, Health, Identifier, Journal, Proof, RenewalCondition, Token, TxtRecord,
+};
+use renewd::solver::dns01::{DnsError, Failure, ProviderError};
+use renewd::solver::{CleanUp, Presented, Solver, SolverError};
+
+use crate::ca::VirtualClock;
+use crate::world::{MINUTE, Setting, World};
+
+/// Shows proofs as the solver behind it does, unless it is made to fail.
+#[derive(Debug)]
+struct Provider {
+    behind: Arc<dyn Solver>,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    clock: Arc<VirtualClock>,
+    refuses: AtomicBool,
+    hangs: AtomicBool,
+    shown: AtomicUsize,
+    removed: Mutex<Vec<String>>,
+}
+
+impl State {
+    /// One removal; it does not end while the provider hangs.
+    async fn remove(&self, what: String) {
+        self.removed.lock().unwrap().push(what);
+        while self.hangs.load(Ordering::Relaxed) {
+            self.clock.let_pass(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn refusal(&self) -> Result<(), SolverError> {
+        if !self.refuses.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let source = ProviderError::Api {
+            provider: "lab".into(),
+            zone: "example.".into(),
+            failure: Failure::Unauthorized,
+            message: "it answered 401".into(),
+        };
+        Err(DnsError::Change { action: "add", name: "site.example".into(), source }.into())
+    }
+}
+
+struct Shown {
+    behind: Presented,
+    what: String,
+    state: Arc<State>,
+}
+
+#[async_trait]
+impl CleanUp for Shown {
+    async fn clean_up(self: Box<Self>) -> Result<(), SolverError> {
+        self.state.remove(self.what).await;
+        self.behind.clean_up().await
+    }
+}
+
+#[async_trait]
+impl Solver for Provider {
+    fn challenge_type(&self) -> ChallengeType {
+        self.behind.challenge_type()
+    }
+
+    async fn check(&self) -> Result<(), SolverError> {
+        Ok(())
+    }
+
+    async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
+        self.state.refusal()?;
+        self.state.shown.fetch_add(1, Ordering::Relaxed);
+        let (what, state) = (proof.identifier.to_string(), self.state.clone());
+        Ok(Presented::new(Shown { behind: self.behind.present(proof).await?, what, state }))
+    }
+
+    async fn clean_up_record(&self, record: &TxtRecord) -> Result<(), SolverError> {
+        self.behind.clean_up_record(record).await
+    }
+
+    async fn clean_up_leftover(
+        &self,
+        identifier: &Identifier,
+        token: &Token,
+    ) -> Result<(), SolverError> {
+        self.state.remove(identifier.to_string()).await;
+        self.behind.clean_up_leftover(identifier, token).await
+    }
+}
+
+/// A world whose proofs are shown by a provider.
+async fn world(names: usize) -> (World, Arc<State>) {
+    let names = (0..names).map(|it| format!("n{it}.example")).collect();
+    let mut world = World::with(Setting { names, ..Setting::default() }).await;
+    let state = Arc::new(State {
+        clock: world.clock.clone(),
+        refuses: AtomicBool::new(false),
+        hangs: AtomicBool::new(false),
+        shown: AtomicUsize::new(0),
+        removed: Mutex::default(),
+    });
+    world.show_by(|behind| Arc::new(Provider { behind, state: state.clone() }));
+    (world, state)
+}
+
+/// What was shown is taken away with one request for each name.
+#[tokio::test]
+async fn a_provider_is_asked_once_to_take_a_proof_away() {
+    let (world, state) = world(3).await;
+    world.renewed().await;
+    assert_eq!(*state.removed.lock().unwrap(), ["n0.example", "n1.example", "n2.example"]);
+    assert!(world.base.store.leftovers().await.unwrap().is_empty());
+}
+
+/// A provider that breaks after the proof costs minutes; what it shows is taken away when it is well.
+#[tokio::test]
+async fn a_provider_that_hangs_when_proofs_are_to_go_does_not_hold_a_proven_order() {
+    let (world, state) = world(10).await;
+    state.hangs.store(true, Ordering::Relaxed);
+    let began = world.now();
+    world.renewed().await;
+    let took = world.now().since(began);
+    assert!(took <= 4 * MINUTE, "{took:?}");
+    assert_eq!(world.base.store.leftovers().await.unwrap().len(), 10);
+
+    state.hangs.store(false, Ordering::Relaxed);
+    world.agent.lifecycle.sweep().await;
+    assert!(world.base.store.leftovers().await.unwrap().is_empty());
+    assert!(world.proofs().is_empty());
+}
+
+/// A provider that does not know our token: a human is told at once, and what he mends is found soon.
+#[tokio::test]
+async fn a_provider_that_refuses_us_is_told_at_once_and_tried_every_five_minutes() {
+    let (world, state) = world(2).await;
+    state.refuses.store(true, Ordering::Relaxed);
+    for _ in 0..6 {
+        let failure = world.failed().await;
+        assert_eq!(failure.code, "dns.change", "{failure:?}");
+        let status = world.work().await.status;
+        assert_eq!(status.renewal, RenewalCondition::Blocked, "{status:?}");
+        assert_ne!(status.health, Health::Ok, "{status:?}");
+        let next = status.next_attempt_at.unwrap();
+        assert!(next.since(world.now()) <= 6 * MINUTE, "{status:?}");
+        world.clock.advance_to(next);
+    }
+    assert_eq!(world.orders(), 1, "the order is kept");
+    state.refuses.store(false, Ordering::Relaxed);
+    world.renewed().await;
+    assert_eq!((world.orders(), state.shown.load(Ordering::Relaxed)), (1, 2));
+}
+
+/// A disk that does not keep the account is our own trouble: the CA's ladder has no part in it.
+#[tokio::test]
+async fn an_account_that_can_not_be_kept_is_tried_by_the_ladder_of_our_own_side() {
+    let world = World::start().await;
+    let place = world.path("state/private/accounts/lab");
+    crate::support::write(&place, "in the way");
+    for _ in 0..4 {
+        let failure = world.failed().await;
+        assert_eq!(failure.code, "acme.account_not_kept", "{failure:?}");
+        world.clock.advance_to(world.work().await.status.next_attempt_at.unwrap());
+    }
+    std::fs::remove_file(&place).unwrap();
+    world.live(6 * MINUTE).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+}
