@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Explain, Retry};
+use crate::model::{Explain, Retry, escaped};
 
 use super::tree::Place;
 
@@ -65,17 +65,18 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
+    /// What a file says may come from a tenant: none of it can write to a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        write!(f, "{}:", escaped(&self.file.to_string_lossy()))?;
         if let Some(line) = self.line {
             write!(f, "{line}:")?;
         }
         if let Some(key) = &self.key {
-            write!(f, " {key}:")?;
+            write!(f, " {}:", escaped(key))?;
         }
-        write!(f, " {}", self.message)?;
+        write!(f, " {}", escaped(&self.message))?;
         if let Some(hint) = &self.hint {
-            write!(f, "\n  hint: {hint}")?;
+            write!(f, "\n  hint: {}", escaped(hint))?;
         }
         Ok(())
     }

@@ -49,7 +49,8 @@ fn check(documents: Documents) {
     match resolve::resolve(documents, &Environment::default(), Secrets::PassOver) {
         Ok(config) => {
             config.warnings.iter().for_each(check_fault);
-            drop(show(&config, None));
+            let shown = show(&config, None);
+            assert!(!shown.replace('\n', "").contains(char::is_control), "{shown:?}");
             drop(config.credentials());
             for certificate in &config.certificates {
                 assert!(!certificate.identifiers.is_empty(), "{}", certificate.name);
@@ -57,7 +58,7 @@ fn check(documents: Documents) {
         }
         Err(faults) => {
             assert!(!is_included, "what is included stops the main file: {faults}");
-            drop(faults.to_string());
+            faults.iter().for_each(check_fault);
         }
     }
 }

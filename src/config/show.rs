@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::{CaName, CertificateName, SolverName, TargetName};
+use crate::model::{CaName, CertificateName, SolverName, TargetName, escaped};
 
 use super::Config;
 use super::shape::Line;
@@ -77,9 +77,10 @@ fn write_section(text: &mut String, section: &Section) {
         text.push('\n');
     }
     for line in &section.lines {
-        let origin = origin(line);
+        // Keys of a tenant's are among the values, and names of files and groups in the origin.
+        let line = format!("{} = {}  # {}", line.key, line.value, origin(line));
         // Writing to a String never fails.
-        let _written = writeln!(text, "{} = {}  # {origin}", line.key, line.value);
+        let _written = writeln!(text, "{}", escaped(&line));
     }
 }
 

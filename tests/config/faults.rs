@@ -41,6 +41,17 @@ renewd.toml:7: certificate.domains: "exa mple.com" is not a host name: labels ar
     );
 }
 
+/// A key in quotes may hold anything, and so may the name of a file.
+#[test]
+fn nothing_in_an_included_file_can_write_to_the_terminal_of_who_reads_its_faults() {
+    let workspace = Workspace::with(&format!("{TERMS}include = [\"conf.d/*.toml\"]\n{QUIET}"));
+    workspace.write("conf.d/a\u{1b}[2J.toml", "\"x\\u001b[31m\\ny\\u202e\" = 1\n");
+    assert_eq!(
+        workspace.warnings(),
+        "conf.d/a\\u{1b}[2J.toml:1: x\\u{1b}[31m y: there is no such key here\n"
+    );
+}
+
 #[test]
 fn a_tenants_broken_entries_leave_the_others_working() {
     let workspace = Workspace::with(&format!(

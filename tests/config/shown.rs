@@ -54,6 +54,19 @@ solver = "web"  # built-in
 }
 
 #[test]
+fn what_is_shown_of_an_included_file_can_not_write_to_a_terminal() {
+    let workspace = Workspace::with(&format!("{TERMS}include = [\"conf.d/*.toml\"]\n{QUIET}"));
+    workspace.write(
+        "conf.d/dns.toml",
+        "[solver.dns]\ntype = \"dns-01\"\nprovider = \"program\"\nprogram = [\"/bin/true\"]\n\
+         options = { \"A\\u001b[2J\" = \"b\" }\n",
+    );
+    let shown = config::show(&workspace.load(), None);
+    assert!(shown.contains("options = { A\\u{1b}[2J = \"b\" }"), "{shown}");
+    assert!(!shown.replace('\n', "").contains(char::is_control), "{shown:?}");
+}
+
+#[test]
 fn every_example_loads() {
     let mut names = Vec::new();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap() {
