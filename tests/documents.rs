@@ -18,7 +18,7 @@ const NOT_IMPLEMENTED: &str = "not implemented";
 const FAULTS: [(char, usize); 9] =
     [('A', 33), ('N', 10), ('D', 14), ('P', 14), ('T', 8), ('C', 8), ('H', 11), ('W', 6), ('S', 5)];
 /// How many rows of the fault catalogue no test shows whole yet. It may only go down.
-const OPEN_FAULTS: usize = 10;
+const OPEN_FAULTS: usize = 9;
 
 #[test]
 fn each_row_of_the_rfc_map_names_files_and_tests_that_exist() {

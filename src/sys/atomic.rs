@@ -78,7 +78,11 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteErr
         .tempfile_in(parent(path))
         .map_err(failed("create a file beside"))?;
     fill(file.as_file_mut(), path, content, access)?;
-    file.persist(path).map_err(|err| failed("put in place")(err.error))?;
+    // By the library of the system, like all other changes: there tests stand in between.
+    let temporary = file.into_temp_path();
+    fs::rename(&temporary, path).map_err(failed("put in place"))?;
+    // There is nothing left to remove under that name.
+    drop(temporary.keep());
     crash::point_at("atomic.renamed", path);
     flush_directory(parent(path))
 }
@@ -197,7 +201,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
 }
 
 /// Makes the folder `path` and what is missing above it; the last one gets `access`, also if it is
-/// there already.
+/// there already. On return all of them are on disk.
 ///
 /// # Errors
 ///
@@ -206,21 +210,15 @@ pub fn directory(path: &Path, access: Access) -> Result<(), WriteError> {
     let failed = |step| move |source| WriteError { step, path: path.to_owned(), source };
 
     if !path.is_dir() {
-        // Narrow at first, so that nobody gets in between the making and the mode.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent(path))
-            .map_err(failed("make the folders above"))?;
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("make the folder")(source));
-            }
-            _ => {
-                crash::point_at("atomic.folder_made", path);
-                flush_directory(parent(path))?;
-            }
+        let missing = path.ancestors().skip(1).take_while(|it| !it.is_dir());
+        for folder in missing.collect::<Vec<_>>().into_iter().rev() {
+            make(folder, 0o755).map_err(failed("make the folders above"))?;
+            flush_directory(parent(folder))?;
         }
+        // Narrow at first, so that nobody gets in between the making and the mode.
+        make(path, 0o700).map_err(failed("make the folder"))?;
+        crash::point_at("atomic.folder_made", path);
+        flush_directory(parent(path))?;
     }
     let handle = File::open(path).map_err(failed("open the folder"))?;
     let metadata = handle.metadata().map_err(failed("read the mode of"))?;
@@ -234,8 +232,17 @@ pub fn directory(path: &Path, access: Access) -> Result<(), WriteError> {
         handle
             .set_permissions(Permissions::from_mode(access.mode))
             .map_err(failed("set the mode of"))?;
+        handle.sync_all().map_err(failed("flush"))?;
     }
     Ok(())
+}
+
+/// Makes the folder `path`, unless somebody was faster.
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Flushes a folder: a rename is only in its cache until then (fsync(2)).

@@ -1,4 +1,5 @@
-/* Loaded before the system's library: has one call below a folder fail, and notes all of them.
+/* Loaded before the system's library: has one call below a folder fail, and notes all of them; or
+ * records all that is changed there, for a model of what a disk keeps when the power goes.
  *
  * FAILING_BELOW   the folder
  * FAILING_CALL    open, write, fsync, rename, mkdir, symlink or unlink
@@ -6,6 +7,8 @@
  * FAILING_UNTIL   the number of the last of them that fails
  * FAILING_ERRNO   with which number
  * FAILING_LOG     a file for a line on each call of any of these kinds: call, path, mode, result
+ * FAILING_RECORD  a file for what succeeded, in its order; each a line with the call, two lengths and
+ *                 a mode, then as many bytes: the path, and what was written or leads where
  */
 
 #define _GNU_SOURCE
@@ -46,6 +49,24 @@ static void note(const char *call, const char *path, unsigned mode, int failed) 
     syscall(SYS_close, file);
 }
 
+/* Puts what has succeeded on record; what is not there yet when the power goes, was not done. */
+static void record(const char *call, const char *path, const void *more, size_t size, unsigned mode) {
+    const char *log = getenv("FAILING_RECORD");
+    char head[128];
+    if (!log || !is_below(path)) return;
+    int before = errno;
+    size_t path_size = strlen(path);
+    int head_size = snprintf(head, sizeof head, "%s %zu %zu %o\n", call, path_size, size, mode);
+    struct iovec parts[] = {
+        {head, (size_t)head_size}, {(void *)path, path_size}, {(void *)more, size}};
+    long file = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (file >= 0) {
+        syscall(SYS_writev, file, parts, 3);
+        syscall(SYS_close, file);
+    }
+    errno = before;
+}
+
 /* Whether this call fails; errno is set then. */
 static int fails(const char *call, const char *path, unsigned mode) {
     if (!is_below(path)) return 0;
@@ -82,7 +103,9 @@ static int is_made(int flags) { return (flags & (O_CREAT | __O_TMPFILE)) != 0; }
         mode_t mode = is_made(flags) ? va_arg(rest, mode_t) : 0;    \
         va_end(rest);                                               \
         if (is_made(flags) && fails("open", path, mode)) return -1; \
-        return real(path, flags, mode);                             \
+        int file = real(path, flags, mode);                         \
+        if (is_made(flags) && file >= 0) record("open", path, 0, 0, mode); \
+        return file;                                                \
     }
 OPENING(open)
 OPENING(open64)
@@ -95,7 +118,9 @@ OPENING(open64)
         mode_t mode = is_made(flags) ? va_arg(rest, mode_t) : 0;    \
         va_end(rest);                                               \
         if (is_made(flags) && fails("open", path, mode)) return -1; \
-        return real(at, path, flags, mode);                         \
+        int file = real(at, path, flags, mode);                     \
+        if (is_made(flags) && file >= 0) record("open", path, 0, 0, mode); \
+        return file;                                                \
     }
 OPENING_AT(openat)
 OPENING_AT(openat64)
@@ -104,43 +129,87 @@ ssize_t write(int file, const void *bytes, size_t count) {
     REAL(ssize_t, "write", int, const void *, size_t);
     char path[PATH_MAX];
     if (fails("write", path_of(file, path), 0)) return -1;
-    return real(file, bytes, count);
+    ssize_t written = real(file, bytes, count);
+    if (written > 0) record("write", path, bytes, (size_t)written, 0);
+    return written;
 }
 
-int fsync(int file) {
-    REAL(int, "fsync", int);
-    char path[PATH_MAX];
-    if (fails("fsync", path_of(file, path), 0)) return -1;
-    return real(file);
-}
-
-int fdatasync(int file) {
-    REAL(int, "fdatasync", int);
-    char path[PATH_MAX];
-    if (fails("fsync", path_of(file, path), 0)) return -1;
-    return real(file);
-}
+#define FLUSHING(name)                                              \
+    int name(int file) {                                            \
+        REAL(int, #name, int);                                      \
+        char path[PATH_MAX];                                        \
+        if (fails("fsync", path_of(file, path), 0)) return -1;      \
+        int result = real(file);                                    \
+        if (result == 0) record("fsync", path, 0, 0, 0);            \
+        return result;                                              \
+    }
+FLUSHING(fsync)
+FLUSHING(fdatasync)
 
 int rename(const char *from, const char *to) {
     REAL(int, "rename", const char *, const char *);
     if (fails("rename", from, 0)) return -1;
-    return real(from, to);
+    int result = real(from, to);
+    if (result == 0) record("rename", from, to, strlen(to), 0);
+    return result;
 }
 
 int mkdir(const char *path, mode_t mode) {
     REAL(int, "mkdir", const char *, mode_t);
     if (fails("mkdir", path, mode)) return -1;
-    return real(path, mode);
+    int result = real(path, mode);
+    if (result == 0) record("mkdir", path, 0, 0, mode);
+    return result;
 }
 
 int symlink(const char *target, const char *path) {
     REAL(int, "symlink", const char *, const char *);
     if (fails("symlink", path, 0)) return -1;
-    return real(target, path);
+    int result = real(target, path);
+    if (result == 0) record("symlink", path, target, strlen(target), 0);
+    return result;
 }
 
 int unlink(const char *path) {
     REAL(int, "unlink", const char *);
     if (fails("unlink", path, 0)) return -1;
-    return real(path);
+    int result = real(path);
+    if (result == 0) record("unlink", path, 0, 0, 0);
+    return result;
+}
+
+int rmdir(const char *path) {
+    REAL(int, "rmdir", const char *);
+    int result = real(path);
+    if (result == 0) record("unlink", path, 0, 0, 0);
+    return result;
+}
+
+int unlinkat(int at, const char *name, int flags) {
+    REAL(int, "unlinkat", int, const char *, int);
+    char path[PATH_MAX];
+    int result = real(at, name, flags);
+    if (result != 0) return result;
+    if (name[0] == '/') {
+        record("unlink", name, 0, 0, 0);
+    } else if (strlen(path_of(at, path)) + strlen(name) + 2 < sizeof path) {
+        strcat(strcat(path, "/"), name);
+        record("unlink", path, 0, 0, 0);
+    }
+    return result;
+}
+
+int chmod(const char *path, mode_t mode) {
+    REAL(int, "chmod", const char *, mode_t);
+    int result = real(path, mode);
+    if (result == 0) record("chmod", path, 0, 0, mode);
+    return result;
+}
+
+int fchmod(int file, mode_t mode) {
+    REAL(int, "fchmod", int, mode_t);
+    char path[PATH_MAX];
+    int result = real(file, mode);
+    if (result == 0) record("chmod", path_of(file, path), 0, 0, mode);
+    return result;
 }

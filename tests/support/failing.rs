@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::power::Change;
 use super::process::{program, run};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failing.c");
@@ -83,6 +84,19 @@ impl FailingDisk {
         command
     }
 
+    /// Has all that `command` changes below `folder` put on record.
+    pub fn recorded<'a>(&self, command: &'a mut Command, folder: &Path) -> &'a mut Command {
+        std::fs::write(self.record(), "").unwrap();
+        command.env("LD_PRELOAD", self.folder.path().join("failing.so"));
+        command.env("FAILING_BELOW", folder).env("FAILING_RECORD", self.record())
+    }
+
+    /// What the last command of [`FailingDisk::recorded`] changed, in its order.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        Change::read_all(&std::fs::read(self.record()).unwrap())
+    }
+
     /// What the last command of [`FailingDisk::below`] did there.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
@@ -95,6 +109,10 @@ impl FailingDisk {
             Some(Call { call: call.to_owned(), path: path.into(), mode, failed })
         };
         text.lines().filter_map(read).collect()
+    }
+
+    fn record(&self) -> PathBuf {
+        self.folder.path().join("record")
     }
 
     fn log(&self) -> PathBuf {

@@ -4,9 +4,12 @@
 //! The matrix here kills once at each row of [`table`]; the bench `crash_matrix` kills at every
 //! single passing of every point, and at many more random moments.
 //!
-//! Needs the feature `crash-points`. Not here: power cuts, which need a file system that forgets.
+//! Power cuts, which take more than a process, stand in [`power`].
+//!
+//! Needs the feature `crash-points`.
 
 mod paid;
+mod power;
 mod reader;
 mod scene;
 mod table;

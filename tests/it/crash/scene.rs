@@ -42,7 +42,7 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    const fn arguments(self) -> &'static [&'static str] {
+    pub(super) const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::First => &["renew"],
             Self::Renewal => &["renew", "--force", NAME],
@@ -73,7 +73,7 @@ pub(crate) struct Strike {
 /// A site with everything that a kill could tear.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    site: Site,
+    pub(super) site: Site,
     known: Paid,
     serial: Option<String>,
     told: usize,
@@ -185,6 +185,13 @@ impl Scene {
                 !is_over
             }
         };
+        let violations = self.go_on(flow, reader);
+        Strike { was_killed, violations }
+    }
+
+    /// Starts again after a kill during `flow`, and checks everything.
+    #[track_caller]
+    pub(super) fn go_on(&mut self, flow: Flow, reader: Reader) -> Vec<String> {
         let owed = self.owed(flow);
         match flow {
             Flow::First | Flow::Renewal => self.start_again(),
@@ -197,7 +204,7 @@ impl Scene {
             Ok(_) => violations.push("`current` could not be read once".to_owned()),
             Err(fault) => violations.push(fault),
         }
-        Strike { was_killed, violations }
+        violations
     }
 
     /// Asks a daemon to renew, and kills it.
@@ -310,7 +317,7 @@ impl Scene {
     }
 
     /// Takes what is paid and told for what was owed.
-    fn take_stock(&mut self) {
+    pub(super) fn take_stock(&mut self) {
         self.known = self.paid();
         self.told = self.told().values().sum();
         self.serial = self.site.status()["serial"].as_str().map(str::to_owned);
