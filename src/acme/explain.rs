@@ -171,36 +171,12 @@ fn is_closed(step: Step, kind: &ProblemKind) -> bool {
         && matches!(step, Step::Account | Step::FetchAccount | Step::PlaceOrder)
 }
 
-/// What follows from a problem of this kind, wherever it appears.
+/// What follows from a problem of this kind, wherever it appears: what a CA refuses by a rule of its
+/// own it will refuse again.
 const fn after(kind: &ProblemKind) -> Retry {
-    match kind {
-        ProblemKind::AccountDoesNotExist
-        | ProblemKind::BadCsr
-        | ProblemKind::BadPublicKey
-        | ProblemKind::BadSignatureAlgorithm
-        | ProblemKind::Caa
-        | ProblemKind::ExternalAccountRequired
-        | ProblemKind::InvalidContact
-        | ProblemKind::InvalidProfile
-        | ProblemKind::RejectedIdentifier
-        | ProblemKind::UnsupportedContact
-        | ProblemKind::UnsupportedIdentifier
-        | ProblemKind::UserActionRequired => Retry::AfterChange,
-        ProblemKind::AlreadyReplaced
-        | ProblemKind::AlreadyRevoked
-        | ProblemKind::BadNonce
-        | ProblemKind::BadRevocationReason
-        | ProblemKind::Compound
-        | ProblemKind::Connection
-        | ProblemKind::Dns
-        | ProblemKind::IncorrectResponse
-        | ProblemKind::Malformed
-        | ProblemKind::OrderNotReady
-        | ProblemKind::RateLimited
-        | ProblemKind::ServerInternal
-        | ProblemKind::Tls
-        | ProblemKind::Unauthorized
-        | ProblemKind::Unknown(_) => Retry::BackOff,
+    match fault(kind) {
+        Fault::Refusal => Retry::AfterChange,
+        Fault::Ours | Fault::Outage | Fault::Proof => Retry::BackOff,
     }
 }
 
