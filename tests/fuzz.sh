@@ -46,7 +46,7 @@ run() {
     local target=$1 corpus=$folder/corpus/$1 findings=$folder/findings/$1 seeds=("tests/fuzz/seeds/$1")
     [ "$target" != config ] || seeds+=(examples)
     mkdir -p "$corpus" "$findings"
-    RENEWD_FUZZ_TARGET=$target "$program" -max_total_time="$seconds" -max_len=16384 -timeout=10 \
+    RENEWD_FUZZ_TARGET=$target "$program" -max_total_time="$seconds" -max_len=16384 -timeout=60 \
         -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix="$findings/" \
         "$corpus" "${seeds[@]}" 2>&1
 }
