@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What an included file may hold.
 pub(super) const TABLES: [&str; 6] = ["certificate", "target", "solver", "ca", "group", "alert"];
+
+/// What is included where the main file does not say.
+const INCLUDED_BY_DEFAULT: [&str; 2] = ["conf.d/*.toml", "conf.d/*.json"];
 
 const SETTING_HINT: &str = "put it into the main file; an included file holds tables of \
                             certificates, targets, solvers, CAs, groups and alerts";
@@ -58,7 +61,10 @@ pub(super) fn read_all(main_file: &Path) -> Result<Documents, Faults> {
         unreadable: BTreeSet::new(),
         watched: BTreeSet::from([main_file.to_path_buf()]),
     };
-    let patterns = documents.main.include.as_ref().map(|it| it.value.clone()).unwrap_or_default();
+    let patterns = match &documents.main.include {
+        Some(include) => include.value.clone(),
+        None => INCLUDED_BY_DEFAULT.map(|it| included_by_default(&main_file, it)).to_vec(),
+    };
     let mut seen = BTreeSet::from([main_file.to_path_buf()]);
     for pattern in &patterns {
         for file in documents.expand(pattern) {
@@ -68,6 +74,12 @@ pub(super) fn read_all(main_file: &Path) -> Result<Documents, Faults> {
         }
     }
     Ok(documents)
+}
+
+/// `pattern`, as if the first line of `main_file` said it.
+fn included_by_default(main_file: &Arc<Path>, pattern: &str) -> At<String> {
+    let place = Place::File(Arc::clone(main_file), 1);
+    At { value: pattern.to_owned(), place, key: "include".to_owned() }
 }
 
 impl Documents {
@@ -170,7 +182,7 @@ fn take_settings(table: &mut Table, allowed: &[&str]) -> Vec<Fault> {
     settings.iter().map(fault).collect()
 }
 
-/// The text of `file`, which nobody but its owner may write.
+/// The text of `file`, which nobody but its owner may write, and which is root's where root reads it.
 fn read_text(file: &Path) -> Result<String, Fault> {
     let unreadable =
         |error: &std::io::Error| Fault::of_file(file, format!("cannot be read: {error}"));
@@ -185,6 +197,12 @@ fn read_text(file: &Path) -> Result<String, Fault> {
     if mode & 0o022 != 0 {
         let message = format!("can be written by its group or by others (mode {mode:04o})");
         let hint = format!("chmod go-w {}", file.display());
+        return Err(Fault::of_file(file, message).hint(hint));
+    }
+    // Root runs the programs that it names. Others may have to read what their administrator wrote.
+    if rustix::process::geteuid().is_root() && metadata.uid() != 0 {
+        let message = format!("belongs to the user {}, and root runs what it says", metadata.uid());
+        let hint = format!("chown root {}", file.display());
         return Err(Fault::of_file(file, message).hint(hint));
     }
     let mut content = Vec::new();

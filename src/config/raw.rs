@@ -36,7 +36,7 @@ shape! {
         /// it.
         default_ca: CaName = "letsencrypt",
         /// More files, `*.toml` or `*.json`; relative to this one.
-        include: Vec<At<String>> as ["conf.d/*.toml", "conf.d/*.json"],
+        include: Vec<At<String>> = ["conf.d/*.toml", "conf.d/*.json"],
         /// How many certificates are worked on at once.
         parallel: Count = 8,
         /// What holds for every certificate that does not say otherwise.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use renewd::config::Severity;
+use renewd::config::{DeployerChoice, Severity};
 use renewd::observe::Channel;
 
 use crate::{QUIET, TERMS, Workspace, check, loads};
 
+/// C01: slips, unknown keys, keys twice, wrong types and units.
 #[test]
 fn six_faults_in_two_files_are_told_at_once() {
     let workspace = Workspace::with(
@@ -142,6 +143,7 @@ fn a_table_that_stands_twice_is_told_with_both_places() {
     );
 }
 
+/// C08: a configuration of a newer version, a downgrade.
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
     let text = "[ca.inside]\ntype = \"acme\"\ndirectory = \"https://ca.example/\"\n\
@@ -202,9 +204,14 @@ fn a_built_in_ca_and_what_is_asked_of_it_must_fit() {
 }
 
 #[test]
-fn every_way_to_deploy_is_taken_and_no_other() {
-    for way in ["auto", "direct", "socket"] {
-        loads(&format!("deployer = \"{way}\""));
+fn every_way_to_deploy_is_taken() {
+    for (way, choice) in [
+        ("auto", DeployerChoice::Auto),
+        ("direct", DeployerChoice::Direct),
+        ("socket", DeployerChoice::Socket),
+    ] {
+        let config = loads(&format!("deployer = \"{way}\""));
+        assert_eq!(config.deployer, choice);
     }
 }
 
@@ -300,6 +307,7 @@ fn a_key_in_the_form_of_bind_is_read_and_never_shown() {
     assert!(workspace.faults().contains("192.0.2.1 is an address, which solver s cannot prove"));
 }
 
+/// D12: two certificates with one path.
 #[test]
 fn two_certificates_never_share_a_file() {
     let certificates = "[[certificate]]\ndomains = [\"a.example\"]\ntargets = [\"nginx\"]\n\

@@ -25,6 +25,40 @@ fn files_that_others_may_write_are_refused() {
     assert_eq!(workspace.load().rejected_files.len(), 1);
 }
 
+/// C03: root runs the programs that a configuration names, so whose it is matters.
+#[test]
+fn files_of_others_are_refused_where_root_reads_them() {
+    assert!(rustix::process::geteuid().is_root(), "needs root");
+    let workspace = Workspace::with(QUIET);
+    let give = |name: &str| {
+        std::os::unix::fs::chown(workspace.path(name), Some(54_321), None).unwrap();
+    };
+    give("renewd.toml");
+    assert_eq!(
+        workspace.faults(),
+        "renewd.toml: belongs to the user 54321, and root runs what it says\n  \
+         hint: chown root renewd.toml\n"
+    );
+    let workspace = Workspace::with(&format!("{TERMS}{QUIET}"));
+    fs::create_dir(workspace.path("conf.d")).unwrap();
+    workspace.write("conf.d/own.toml", "");
+    assert_eq!((workspace.warnings(), workspace.load().rejected_files.len()), (String::new(), 0));
+    std::os::unix::fs::chown(workspace.path("conf.d/own.toml"), Some(54_321), None).unwrap();
+    assert!(workspace.warnings().starts_with("conf.d/own.toml: belongs to the user 54321"));
+    assert_eq!(workspace.load().rejected_files.len(), 1);
+}
+
+#[test]
+fn what_lies_in_conf_d_is_read_unless_the_main_file_says_otherwise() {
+    let workspace = Workspace::with(&format!("{TERMS}{QUIET}"));
+    fs::create_dir(workspace.path("conf.d")).unwrap();
+    workspace.write("conf.d/one.toml", "[[certificate]]\ndomains = [\"one.example\"]\n");
+    workspace.write("conf.d/two.json", r#"{ "certificate": [{ "domains": ["two.example"] }] }"#);
+    assert_eq!(workspace.load().certificates.len(), 2);
+    workspace.write("renewd.toml", &format!("{TERMS}include = []\n{QUIET}"));
+    assert_eq!(workspace.load().certificates.len(), 0);
+}
+
 #[test]
 fn secrets_that_others_may_read_are_refused_and_credentials_are_not() {
     let mut workspace =
@@ -53,6 +87,7 @@ fn secrets_that_others_may_read_are_refused_and_credentials_are_not() {
     assert!(workspace.load().alerts.heartbeat_url.is_some());
 }
 
+/// C04: a secret that is missing, empty, with a line end or a BOM.
 #[test]
 fn secrets_lose_what_editors_add_and_must_not_be_empty() {
     let workspace = Workspace::with(&format!("{TERMS}[alerts]\nheartbeat_url_file = \"beat\"\n"));
