@@ -94,7 +94,7 @@ free_port() {
 #------------------------------------------------------------------------------- programs
 
 step 'fetching what is missing: pebble, nginx, openssl, curl'
-"$project/tests/peers.sh"
+"$project/tests/peers.sh" pebble pebble-challtestsrv nginx openssl curl
 
 if [ -z "${RENEWD-}" ]; then
     step 'building renewd (some minutes the first time)'

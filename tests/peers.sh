@@ -4,6 +4,10 @@
 # BIND's named, dig and nsupdate, PowerDNS with its LMDB backend, Knot, acme.sh (Debian unstable),
 # and moto from PyPI, which speaks Route 53.
 #
+#   tests/peers.sh [PROGRAM…]
+#
+# With PROGRAMs, by the names that they have in target/peers/bin, only these.
+#
 # Everything is unpacked below target/peers; nothing else on the machine changes, no package is
 # installed, no service is started, and root is not needed. The programs end up in
 # target/peers/bin, one version a line in target/peers/versions. Run it as often as you like: with
@@ -28,6 +32,9 @@ fail() {
 
 # The programs, in the order in which they are looked for.
 programs='pebble pebble-challtestsrv nginx prometheus-alertmanager openssl curl named dig nsupdate pdns_server knotd acme.sh moto_server'
+
+# Those that are asked for.
+wanted=${*:-$programs}
 
 # The release of moto that tests were written for.
 moto=5.2.1
@@ -67,10 +74,16 @@ version_of() {
 # Where the one backend of PowerDNS is that needs no database of its own.
 backend_path() { find "$root/usr/lib" /usr/lib -name liblmdbbackend.so 2>/dev/null | head -n 1; }
 
+# Whether program $1 runs.
+is_there() { [ -x "$bin/$1" ] && [ -n "$(version_of "$1" 2>/dev/null)" ]; }
+
+# Whether what is there was put there by this very script.
+is_ours() { [ -s "$stamp" ] && [ "$(sed -n '1s/^script //p' "$stamp")" = "$(cksum <"$0")" ]; }
+
 all_there() {
-    [ -s "$stamp" ] && [ "$(sed -n '1s/^script //p' "$stamp")" = "$(cksum <"$0")" ] || return 1
-    for program in $programs; do
-        [ -x "$bin/$program" ] && [ -n "$(version_of "$program" 2>/dev/null)" ] || return 1
+    is_ours || return 1
+    for program in $wanted; do
+        is_there "$program" || return 1
     done
 }
 
@@ -277,6 +290,12 @@ SCRIPT
     fi
 }
 
+for program in $wanted; do
+    case " $programs " in
+        *" $program "*) ;;
+        *) fail "there is no program $program" "it is one of: $programs" ;;
+    esac
+done
 for tool in apt-get dpkg-deb ldd flock; do
     command -v "$tool" >/dev/null || fail "$tool is missing" 'the peers come from Debian packages'
 done
@@ -286,16 +305,19 @@ exec 9>"$peers/lock"
 flock -w 900 9 || fail 'another run of this script holds target/peers/lock'
 
 if ! all_there; then
-    # A broken or outdated set is fetched anew as a whole.
-    rm -rf "$root" "$bin" "$peers/deb" "$peers/apt" "$stamp"
+    # What another version of this script put there is fetched anew as a whole.
+    is_ours || rm -rf "$root" "$bin" "$stamp"
+    rm -rf "$peers/deb" "$peers/apt"
     mkdir -p "$root" "$bin" "$peers/deb"
-    for program in $programs; do
-        provide "$program"
+    for program in $wanted; do
+        is_there "$program" || provide "$program"
         [ -n "$(version_of "$program")" ] || fail "$program does not run" "try: $bin/$program --version"
     done
     rm -rf "$peers/deb" "$peers/apt"
     echo "script $(cksum <"$0")" >"$stamp.new"
-    for program in $programs; do echo "$program $(version_of "$program")" >>"$stamp.new"; done
+    for program in $programs; do
+        ! is_there "$program" || echo "$program $(version_of "$program")" >>"$stamp.new"
+    done
     mv "$stamp.new" "$stamp"
 fi
 sed '1d' "$stamp"

@@ -2,8 +2,8 @@
 # Runs every check there is, in the order that fails fastest, and installs what they need below
 # target/ first. `tests/run.sh` on a fresh clone is all that CI does.
 #
-# One step needs root, since it boots a machine (tests/machine.sh): without root it fails and says so.
-# None is left out. What a check prints stays visible; the last lines sum up. A step that fails does
+# It needs root: some tests become other users, mount or leave the network, and tests/machine.sh boots
+# a machine. Without root these fail and say so; none is left out. What a check prints stays visible; the last lines sum up. A step that fails does
 # not hide the ones after it.
 #
 # Not here: benches, fuzzing, and anything that needs a CA or a server outside this machine.
