@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::error::storage;
@@ -45,17 +44,6 @@ impl Store {
         let lineage = self.lineage(name);
         let whole = run(&lineage.clone(), move || lineage.whole()).await?;
         Ok(whole.into_iter().map(|(generation, it)| (generation, it.leaf.sha256)).collect())
-    }
-
-    /// The names of all certificates that have a folder, wanted or not.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`] if the folder of all of them can't be listed.
-    pub async fn certificate_names(&self) -> Result<BTreeSet<CertificateName>, StorageError> {
-        let certs = self.settings.certs_dir();
-        let place = Lineage::new(certs.clone());
-        run(&place, move || names_in(&certs).map_err(storage("list", &certs))).await
     }
 
     /// The generation with the leaf `sha256`, key and origin with it; `None` if there is no such
@@ -220,21 +208,4 @@ async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, StorageError> {
     blocking(work).await.map_err(storage("finish the work on", lineage.root()))?
-}
-
-fn names_in(certs: &Path) -> io::Result<BTreeSet<CertificateName>> {
-    let entries = match std::fs::read_dir(certs) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries?,
-    };
-    let mut names = BTreeSet::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            names.extend(
-                entry.file_name().to_str().and_then(|it| it.parse::<CertificateName>().ok()),
-            );
-        }
-    }
-    Ok(names)
 }
