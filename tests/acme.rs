@@ -21,7 +21,7 @@ use renewd::acme::{
     OrderStatus,
 };
 use renewd::model::{
-    AccountRecord, CaName, ChallengeType, Explain, Identifier, KeyVault, PrivateKey, Secret,
+    AccountRecord, CaName, ChallengeType, Explain, Identifier, KeyVault, Leaf, PrivateKey, Secret,
     SettledKey, StorageError, pem,
 };
 use renewd::sys::clock::SystemClock;
@@ -85,7 +85,15 @@ async fn an_order_of_several_names_and_an_address_is_issued_under_its_profile() 
     let client = world.client();
     let mut request = ordering(&["a.example", "b.a.example", "127.0.0.1"]);
     request.profile = Some("short".into());
-    world.issue_request(&client, &request).await.unwrap();
+    let chain = world.issue_request(&client, &request).await.unwrap();
+    let leaf = Leaf::parse(&pem::parse_certificates(chain.as_bytes()).unwrap()[0]).unwrap();
+    for identifier in &request.identifiers {
+        assert!(leaf.covers(identifier), "{identifier:?} is not in {leaf:?}");
+    }
+    assert!(
+        leaf.validity.not_after.since(leaf.validity.not_before) <= Duration::from_secs(30),
+        "{leaf:?}"
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,7 @@ fn each_fault_of_the_catalogue_has_one_row_with_tests_that_exist_or_says_why_not
         .collect();
     assert_eq!(ids, expected);
 
+    let carried = rows_of_tests();
     let mut open = Vec::new();
     for row in rows {
         let [id, fault, answer, shown] =
@@ -106,6 +107,8 @@ fn each_fault_of_the_catalogue_has_one_row_with_tests_that_exist_or_says_why_not
             open.push(id);
             continue;
         }
+        let carries = |test: &&str| carried.get(*test).is_some_and(|ids| ids.contains(&id));
+        assert!(named.is_empty() || named.iter().any(carries), "{id}: no test begins with its id");
         let reason = shown.strip_prefix("not tested: ").unwrap_or_default();
         assert!(!named.is_empty() || reason.len() > 20, "{id} has no test and no reason");
     }
@@ -379,6 +382,32 @@ fn test_names_in(places: &[&str]) -> BTreeSet<String> {
 }
 
 /// All files below `folder` that end in `extension`, or itself if it is a file.
+/// The rows of the fault catalogue that each test's doc comment begins with: `D01, D03: what …`.
+fn rows_of_tests() -> BTreeMap<String, BTreeSet<String>> {
+    let mut carried: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in ["src", "tests"].iter().flat_map(|it| files(&root().join(it), "rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        let mut comment = Vec::new();
+        for line in text.lines().map(str::trim) {
+            let name = line.trim_start_matches("async ").strip_prefix("fn ");
+            if let Some((name, _)) = name.and_then(|it| it.split_once('(')) {
+                let head = comment.first().and_then(|it: &&str| it.split_once(": "));
+                let ids = head.map(|(ids, _)| ids.split(", ").map(str::to_owned).collect());
+                carried
+                    .entry(name.to_owned())
+                    .or_default()
+                    .extend(ids.unwrap_or_else(BTreeSet::new));
+            }
+            match line.strip_prefix("/// ") {
+                Some(words) => comment.push(words),
+                None if line.starts_with("#[") => {}
+                None => comment.clear(),
+            }
+        }
+    }
+    carried
+}
+
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     if folder.is_file() {
         return vec![folder.to_owned()];

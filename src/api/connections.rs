@@ -233,6 +233,7 @@ mod tests {
     const ASK: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
 
+    /// H03: slow, idle and many connections.
     #[tokio::test]
     async fn silent_connections_never_keep_anybody_out_and_what_is_asked_stays() {
         // Their own deadline must not be what helps.

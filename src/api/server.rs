@@ -297,6 +297,7 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// H01: no credential, a wrong or an old one.
     #[tokio::test]
     async fn only_a_group_that_it_could_be_given_to_is_let_in() {
         let folder = tempfile::tempdir().unwrap();

@@ -30,6 +30,8 @@ struct Counting {
     panics: Mutex<usize>,
     /// Renewals that run now, and the most that ever did.
     at_once: Mutex<(usize, usize)>,
+    /// How often the configuration was read and taken.
+    readings: Mutex<usize>,
     /// If there is one, the next configuration in force holds up whoever tells of it.
     gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
@@ -54,6 +56,7 @@ impl Observer for Counting {
             }
             Event::RenewalFailed { .. } => self.at_once.lock().unwrap().0 -= 1,
             Event::ConfigLoaded { .. } => {
+                *self.readings.lock().unwrap() += 1;
                 let gate = self.gate.lock().unwrap().take();
                 if let Some(gate) = gate {
                     gate.recv().unwrap_err();
@@ -152,6 +155,7 @@ fn failures(status: &StatusDocument, name: &str) -> Option<u32> {
     status.certificates.iter().find(|it| it.name.as_str() == name).map(|it| it.failures)
 }
 
+/// P11: a task that panics, hangs or runs away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_in_ones_work_is_counted_shown_and_tried_again_and_the_others_go_on() {
     let world = World::start(&["bad", "good"]).await;
@@ -201,17 +205,21 @@ async fn what_is_removed_and_added_again_comes_back_and_backoff_outlives_it() {
     assert!(world.observer.started("two") <= begun + 1);
 }
 
+/// H08: a thousand renewals at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_reloads_is_answered_with_few_readings_and_no_more_work_than_slots() {
     let names: Vec<String> = (0..50).map(|it| format!("c{it}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let world = World::start(&names).await;
+    let before = *world.observer.readings.lock().unwrap();
     let storm = (0..200).map(|_| world.handle.reload());
     let answers = timeout(LIMIT, futures_util::future::join_all(storm)).await.unwrap();
     let busy = answers.iter().filter(|it| **it == Err(Refused::Busy)).count();
     let done = answers.iter().filter(|it| **it == in_force(50)).count();
     assert_eq!(busy + done, 200, "{answers:?}");
     assert!(done >= 1);
+    let readings = *world.observer.readings.lock().unwrap() - before;
+    assert!((1..=20).contains(&readings), "{readings} readings");
     let tried = |it: &StatusDocument| it.certificates.iter().filter(|it| it.failures >= 1).count();
     world.until(|it| tried(it) == 50).await;
     let (_, most) = *world.observer.at_once.lock().unwrap();

@@ -141,6 +141,7 @@ mod tests {
         text.parse::<Identifier>().unwrap().to_string()
     }
 
+    /// C07: too many names, long ones, capitals, dots, IPv6.
     #[test]
     fn names_are_normalised() {
         assert_eq!(normal("EXAMPLE.com."), "example.com");

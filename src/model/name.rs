@@ -127,6 +127,7 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// H05: names that are paths.
     #[test]
     fn a_name_can_never_leave_its_folder() {
         for wrong in

@@ -123,6 +123,7 @@ mod tests {
         }
     }
 
+    /// T08: a million failures in a row.
     #[test]
     fn a_million_failures_in_a_row_wait_as_long_as_the_fourth() {
         for jitter in [-1.0, 0.0, 1.0].map(Jitter::new) {

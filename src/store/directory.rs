@@ -368,6 +368,7 @@ mod tests {
         assert!(listed("none/").await.is_empty());
     }
 
+    /// S05: clocks that differ among those who share.
     #[tokio::test]
     async fn a_lease_has_one_holder_and_each_holder_a_higher_number() {
         let World { engine, folder } = world();

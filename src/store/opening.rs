@@ -296,9 +296,12 @@ pub(super) mod tests {
     async fn the_second_to_open_gets_in_as_soon_as_the_first_is_gone() {
         let world = World::new().await;
         let path = world.folder.path().to_owned();
-        let second = tokio::spawn(async move { open(&path, Duration::from_secs(60)).await });
+        let mut second = tokio::spawn(async move { open(&path, Duration::from_secs(60)).await });
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
+        assert!(early.is_err(), "it did not wait: {early:?}");
         drop(world.store);
-        second.await.unwrap().unwrap();
+        let opened = tokio::time::timeout(Duration::from_secs(30), second).await;
+        opened.unwrap().unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -327,6 +327,7 @@ mod tests {
         assert_eq!(names(folder.path()), [".waiting"]);
     }
 
+    /// D07: a hard link to a file of ours.
     #[test]
     fn a_hard_link_to_the_old_file_keeps_the_old_content() {
         let folder = tempfile::tempdir().unwrap();
@@ -337,6 +338,7 @@ mod tests {
         assert_eq!(fs::read(&other).unwrap(), b"old");
     }
 
+    /// D06: links planted at a file, its temporary or its folder.
     #[test]
     fn a_planted_link_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
@@ -377,6 +379,7 @@ mod tests {
         assert!(error.to_string().starts_with("cannot create a file in "), "{error}");
     }
 
+    /// D14: temporary files of a crash.
     #[test]
     fn only_old_temporary_files_of_ours_are_swept() {
         let folder = tempfile::tempdir().unwrap();

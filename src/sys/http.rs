@@ -1,7 +1,8 @@
 //! The one HTTP client: for the CA, for webhooks, for the control socket.
 //!
 //! Whoever is at the other end is not trusted: every request has a deadline, every body a cap,
-//! nothing but https leaves the machine, and no redirect is followed but that of a GET to the same
+//! nothing but https leaves the machine (but for what is signed by itself, where a caller asks for
+//! that), and no redirect is followed but that of a GET to the same
 //! origin. Errors carry no URL, since that of a webhook is a secret; callers name the other end.
 //!
 //! Not here: what a status means; waiting and trying again.
@@ -312,6 +313,7 @@ fn redirected(method: &Method, asked: &Uri, answer: &reqwest::Response) -> Optio
 mod tests {
     use super::*;
 
+    /// H06: URLs that lead into the private network.
     #[test]
     fn a_strangers_url_leads_neither_here_nor_into_a_private_network() {
         for address in [

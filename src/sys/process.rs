@@ -458,6 +458,7 @@ mod tests {
         assert!(matches!(run(&program).await, Err(ProcessError::Nothing)));
     }
 
+    /// P04: a program hangs, forks, ignores TERM, holds the pipe.
     #[tokio::test]
     async fn a_hanging_program_that_ignores_signals_is_killed_with_its_children() {
         let script = "trap '' TERM; (trap '' TERM; sleep 300) & echo $!; sleep 300";

@@ -97,7 +97,7 @@ async fn what_was_issued_without_an_answer_is_downloaded() {
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
 
-/// A15: what was issued is not there. The order is tried for a day, then there is a new one.
+/// A15, A34: what was issued is not there. The order is tried for a day, then there is a new one.
 #[tokio::test]
 async fn a_certificate_that_is_nowhere_is_ordered_anew_once_a_day() {
     let world = World::start().await;

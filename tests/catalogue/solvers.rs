@@ -122,7 +122,8 @@ async fn a_provider_is_asked_once_to_take_a_proof_away() {
     assert!(world.base.store.leftovers().await.unwrap().is_empty());
 }
 
-/// A provider that breaks after the proof costs minutes; what it shows is taken away when it is well.
+/// N11: a provider that breaks after the proof costs minutes; what it shows is taken away when it
+/// is well.
 #[tokio::test]
 async fn a_provider_that_hangs_when_proofs_are_to_go_does_not_hold_a_proven_order() {
     let (world, state) = world(10).await;
@@ -139,7 +140,8 @@ async fn a_provider_that_hangs_when_proofs_are_to_go_does_not_hold_a_proven_orde
     assert!(world.proofs().is_empty());
 }
 
-/// A provider that does not know our token: a human is told at once, and what he mends is found soon.
+/// N12: a provider that does not know our token: a human is told at once, and what he mends is
+/// found soon.
 #[tokio::test]
 async fn a_provider_that_refuses_us_is_told_at_once_and_tried_every_five_minutes() {
     let (world, state) = world(2).await;

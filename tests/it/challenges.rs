@@ -104,6 +104,7 @@ fn several_solvers_prove_one_order_each_what_it_is_for() {
     }
 }
 
+/// P14: port 80 or 443 is taken or not permitted.
 #[test]
 fn a_taken_port_of_tls_alpn_01_costs_no_order() {
     let pebble = faulty();

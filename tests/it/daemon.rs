@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use renewd::sys::clock::{Clock, SystemClock};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -93,6 +94,7 @@ fn nginx_starts_on_the_placeholder_and_gets_the_real_certificate_through_itself(
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
 }
 
+/// P07: the server's configuration is broken by others.
 #[test]
 fn a_broken_nginx_is_not_reloaded_and_served_by_itself_once_repaired() {
     let site = Site::start();
@@ -170,18 +172,22 @@ fn a_faulty_configuration_is_refused_and_the_old_one_stays_in_force() {
     });
 }
 
+/// P01: two agents on one store; a command beside a daemon.
 #[test]
 fn a_second_writer_waits_and_says_so() {
     let site = Site::start();
-    let _daemon = site.daemon();
+    let daemon = site.daemon();
     site.await_condition("served");
-    let mut second = site.workspace.command(&["run"]);
-    second.env("RENEWD_TEST", "second");
-    let refused = crate::support::run(&mut second, LIMIT);
+    let begun = SystemClock::new();
+    let refused = crate::support::run(&mut site.workspace.command(&["run"]), LIMIT);
     assert_eq!(refused.code, 4, "{refused}");
-    assert!(refused.stderr.contains("state"), "{refused}");
+    assert!(begun.monotonic() >= Duration::from_secs(50), "it did not wait: {refused}");
+    let holder = daemon.pid().to_string();
+    let said = &refused.stderr;
+    assert!(said.contains(&holder) && said.contains("hint: "), "{holder}: {refused}");
 }
 
+/// H04, H11: huge bodies, other content types.
 #[test]
 fn the_control_socket_refuses_what_it_does_not_know() {
     let site = Site::start();

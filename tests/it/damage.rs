@@ -24,6 +24,7 @@ const SELDOM: [&str; 8] = [
 const NEWER: &str = r#"{"format":99,"min_reader":1,"attempts":[1],"ca":7,"directory":7,"fencing":"x",
     "open":7,"orders":"x","phase":"later","request":7,"sha256":7,"solver":7,"targets":7,"url":7}"#;
 
+/// D11: a state file that is broken, empty, or of a newer version.
 #[test]
 fn no_damaged_document_makes_us_order_what_is_held() {
     let site = Site::start();

@@ -186,6 +186,7 @@ fn whichever_call_of_the_disk_fails_a_whole_pair_is_held_and_the_next_run_goes_w
     ] {
         let count = calls.iter().filter(|it| it.call == call).count();
         assert!(count > 0, "no {call} was seen: {calls:?}");
+        let mut met = 0;
         for at in tried(count) {
             let before = check_whole(&workspace);
             let until = if lasts { usize::MAX >> 1 } else { at };
@@ -200,11 +201,12 @@ fn whichever_call_of_the_disk_fails_a_whole_pair_is_held_and_the_next_run_goes_w
             let again = workspace.renewd(&["renew", NAME]);
             assert_eq!(again.code, 0, "{failure:?}: {again}");
             assert_eq!(leftovers(&folder), [] as [PathBuf; 0], "{failure:?}");
+            met += usize::from(failed.code != 0);
             writeln!(told, "{call} {at} of {count}: {}", failed.code).unwrap();
         }
+        // A failure that is not told is none that was met.
+        assert!(met > 0, "no failure of {call} was told of:\n{told}");
     }
-    // A failure that is not told is none that was met.
-    assert!(told.lines().filter(|it| it.ends_with(": 1")).count() > 10, "{told}");
 }
 
 /// D01, D03: with a CA that counts: what fails on the way is never paid for a third time, and what
@@ -220,12 +222,14 @@ fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
     let count = |call: &str| calls.iter().filter(|it| it.call == call).count();
     for (call, errno) in [("write", ENOSPC), ("fsync", EIO)] {
         let last = count(call);
+        let mut met = 0;
         for at in [last / 3, last / 2, last * 3 / 5, last * 3 / 4] {
             let seen = |endpoint| site.pebble.requests().count(endpoint);
             let [orders, finalized] = [Endpoint::NewOrder, Endpoint::Finalize].map(seen);
             let failure = Failure { call, at, until: at, errno };
             let mut command = site.workspace.command(&["renew", "--force", NAME]);
             let failed = run(disk.below(&mut command, &folder, Some(failure)), LIMIT);
+            met += usize::from(failed.code != 0);
             check_whole(&site.workspace);
             let again = site.renewd(&["renew", NAME]);
             assert_eq!(again.code, 0, "{failure:?}: {failed}\n{again}");
@@ -233,6 +237,7 @@ fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
             assert!(seen(Endpoint::Finalize) <= finalized + 1, "{failure:?}: {failed}");
             assert_eq!(leftovers(&folder), [] as [PathBuf; 0], "{failure:?}");
         }
+        assert!(met > 0, "no failure of {call} was told of");
     }
 }
 

@@ -74,6 +74,7 @@ fn apex_and_wildcard_are_proven_in_one_order_beside_values_of_others() {
     assert!(bind.values("_acme-challenge.own.site.example").is_empty());
 }
 
+/// N04: a record that some name servers lack.
 #[test]
 fn a_secondary_that_never_has_it_costs_no_attempt_and_leaves_nothing() {
     let bind = bind(Lag::ForEver);
@@ -87,6 +88,7 @@ fn a_secondary_that_never_has_it_costs_no_attempt_and_leaves_nothing() {
     check_only_foreign(&bind, "_acme-challenge.site.example");
 }
 
+/// N06: records that a killed run left; values of others.
 #[cfg(feature = "crash-points")]
 #[test]
 fn after_a_kill_nothing_of_ours_is_left_once_it_has_started_again() {

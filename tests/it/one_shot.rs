@@ -62,9 +62,7 @@ fn a_renewal_beside_a_daemon_is_one_order_of_one_account_and_every_file_keeps_it
 
 #[test]
 fn root_without_a_daemon_acts_as_the_owner_and_servers_are_told_all_the_same() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "needs root");
     let site = Site::with(&lasting());
     // As another user's: the owner gets through to it, and the configuration stays root's.
     let folder = site.workspace.path();
@@ -105,9 +103,7 @@ fn root_without_a_daemon_acts_as_the_owner_and_servers_are_told_all_the_same() {
 
 #[test]
 fn root_changes_nothing_that_the_owner_planted_beside_his_state() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "needs root");
     let site = Site::with(&lasting());
     let folder = site.workspace.path();
     let path = |name: &str| folder.join(name);
@@ -137,9 +133,7 @@ fn root_changes_nothing_that_the_owner_planted_beside_his_state() {
 
 #[test]
 fn a_daemon_that_root_starts_on_another_users_state_is_refused() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "needs root");
     let site = Site::with(&SiteOptions { tls: Tls::Later, ..SiteOptions::default() });
     let state = site.workspace.path().join("state");
     std::fs::create_dir(&state).unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{
     Alertmanager, Endpoint, Nginx, NginxOptions, Pebble, PebbleOptions, Running, TlsServer,
     Workspace, curl, eventually, eventually_async, free_port, program, run, self_signed,
-    served_certificate, served_serial, write,
+    served_certificate, served_serial, txt_values, write,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -88,8 +88,8 @@ fn its_dns_server_serves_what_it_is_told() {
     let pebble = Pebble::start(&PebbleOptions::default());
     let record = json!({ "host": "_acme-challenge.example.com.", "value": "proof" });
     pebble.tell_dns("set-txt", &record);
-    assert!(pebble.dns_server().ip().is_loopback());
-    assert_ne!(pebble.dns_server().port(), 0);
+    let values = txt_values(pebble.dns_server(), "_acme-challenge.example.com");
+    assert!(values.iter().any(|it| it.contains("proof")), "{values:?}");
 }
 
 #[test]

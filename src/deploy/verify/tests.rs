@@ -94,6 +94,7 @@ async fn served_is_three_handshakes_in_a_row() {
     assert!(state.ever_served && state.last_error.is_none() && verified.error.is_none());
 }
 
+/// P08: a reload that changes nothing.
 #[tokio::test]
 async fn a_server_that_keeps_the_old_one_has_failed_and_the_old_one_is_named() {
     let (old, new) = (certified(), certified());

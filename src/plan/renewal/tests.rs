@@ -262,6 +262,7 @@ fn a_certificate_whose_origin_was_lost_is_judged_by_itself() {
     );
 }
 
+/// C05: from a test CA to a real one; another CA or key.
 #[test]
 fn a_test_ca_never_replaces_a_real_certificate() {
     let staging = vec![WantedCa { test: true, name: "staging".parse().unwrap(), ..lab() }];

@@ -154,7 +154,7 @@ async fn aliases_that_do_not_end_are_an_error_after_a_few_questions() {
 
 /// N07: servers that send us to a zone further down, again and again.
 #[tokio::test]
-async fn delegations_that_do_not_end_are_an_error_after_a_few_questions() {
+async fn delegations_that_do_not_end_cost_a_few_questions() {
     let down = |it: &Name, answer: &mut Message| {
         answer.metadata.authoritative = false;
         for labels in 2..=it.num_labels() {
@@ -165,7 +165,8 @@ async fn delegations_that_do_not_end_are_an_error_after_a_few_questions() {
     };
     let server = Server::start(zone("example.", down)).await;
     let deep = format!("_acme-challenge.{}example.", "a.".repeat(40));
-    drop(locate(&server.finder(), &deep).await);
+    // Where it ends there is a zone all the same: its server answers for whatever it is asked.
+    locate(&server.finder(), &deep).await.unwrap();
     let asked = server.asked.lock().unwrap().len();
     assert!(asked < 100, "{asked} questions");
 }
@@ -259,8 +260,8 @@ async fn an_answer_that_is_cut_huge_or_shuffled_is_read_whole() {
     assert_eq!(answer.answers.len(), 250);
 }
 
-/// N05: the record's own name is never asked for at a resolver, which would remember that it is not
-/// there; N03: nor does what the resolver believes count where other servers are named.
+/// N03, N05: the record's own name is never asked for at a resolver, which would remember that it
+/// is not there; nor does what the resolver believes count where other servers are named.
 #[tokio::test]
 async fn a_resolver_is_never_asked_for_the_record_itself() {
     let record = "_acme-challenge.www.example.";

@@ -129,7 +129,7 @@ async fn httpreq_asks_as_lego_does() {
 /// N08: whatever a provider answers, what is to be done follows from it: only what a human has to
 /// mend waits for him.
 #[tokio::test]
-async fn a_provider_that_refuses_limits_or_breaks_is_told_as_such_and_asked_again() {
+async fn what_a_provider_answers_says_whether_a_human_has_to_change_something() {
     for (status, words, retry) in [
         (StatusCode::UNAUTHORIZED, "401", Retry::AfterChange),
         (StatusCode::TOO_MANY_REQUESTS, "429", Retry::BackOff),

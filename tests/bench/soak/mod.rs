@@ -4,7 +4,7 @@
 //!
 //! [`stack`] runs the whole of renewd, with files in memory; [`decisions`] runs what it decides by
 //! (`plan`, the state of each certificate) for fleets that would take too long otherwise. Shared by
-//! the bench, which prints the figures, and by `tests/catalogue/soak.rs`, which holds small ones.
+//! the bench, which prints the figures, and by `tests/catalogue/seasons.rs`, which holds small ones.
 
 pub(crate) mod decisions;
 pub(crate) mod stack;

@@ -87,6 +87,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(Flow::RollOver, "store.removed:lab/next_key.pem"),
     row(Flow::Daemon, "lifecycle.stored"),
     row(Flow::Daemon, "atomic.flushed:status.json"),
+    row(Flow::Daemon, "atomic.renamed:status.json"),
 ];
 
 /// Points of the code that a site at an ACME CA never passes; `killed_while_it_makes_its_own_ca`

@@ -199,6 +199,7 @@ fn in_trouble(names: &[&str]) -> StatusDocument {
     status(names.iter().map(blocked).collect())
 }
 
+/// W06: messages replayed, forged; secrets in them.
 #[tokio::test]
 async fn a_webhook_is_signed_so_that_the_reference_library_verifies_it() {
     let hook = Receiver::answering(&[]).await;
@@ -374,6 +375,7 @@ async fn a_receiver_that_hangs_does_not_keep_the_message_from_another() {
     assert_eq!(world.heard.failures()[0].code, "alert.unreachable");
 }
 
+/// W03: an answer of a gigabyte.
 #[tokio::test]
 async fn a_huge_answer_is_not_read_and_a_slow_one_not_waited_for() {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";

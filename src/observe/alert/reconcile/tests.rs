@@ -87,6 +87,7 @@ fn both_ends_of_a_trouble_carry_the_same_key_also_if_the_machine_is_renamed() {
     assert_ne!(over[0].id, first[0].id);
 }
 
+/// W04: 500 certificates fail at once.
 #[test]
 fn many_at_once_are_twenty_and_a_summary_of_the_rest() {
     let mut book = AlertBook::default();
