@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
-use crate::config::{Ca, Config, DeployerChoice};
+use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
@@ -171,6 +171,7 @@ pub fn build(
         targets: config.targets.clone(),
         cas: wanted_cas(&config),
         digests: digests(&config),
+        knows_all_wanted: config.warnings.iter().all(|it| it.severity != Severity::Rejection),
         warning: config.alerts.warning,
         critical: config.alerts.critical,
         clock: base.clock.clone(),

@@ -52,18 +52,25 @@ pub(super) struct Entry {
     pub(super) wake_at: Option<Timestamp>,
     /// What happens to it now.
     pub(super) stage: Stage,
-    /// What a human asked for and was not begun yet.
-    pub(super) asked: Option<Asked>,
+    /// What humans asked for and was not begun yet; a run each.
+    wishes: Vec<Wish>,
     /// How it stood when last looked at.
     pub(super) status: Option<CertificateStatus>,
     /// What keeps its work from being done at all.
     pub(super) broken: Option<Broken>,
     /// Whether something changed since the present run began, which that run may have missed.
     changed_meanwhile: bool,
-    /// Who waits for the next run to end.
-    waiting: Vec<oneshot::Sender<WorkReport>>,
     /// Who waits for the present run to end.
     served: Vec<oneshot::Sender<WorkReport>>,
+    /// How many runs have ended.
+    ended: u64,
+}
+
+/// What a human asked for, and whoever waits for it.
+#[derive(Debug)]
+struct Wish {
+    asked: Asked,
+    waiting: Vec<oneshot::Sender<WorkReport>>,
 }
 
 /// All certificates of the configuration in force.
@@ -120,12 +127,12 @@ impl Schedule {
         }
         let is_due = |entry: &Entry| {
             entry.stage == Stage::Idle
-                && (entry.asked.is_some() || entry.wake_at.is_some_and(|it| it <= now))
+                && (!entry.wishes.is_empty() || entry.wake_at.is_some_and(|it| it <= now))
         };
         let mut due: Vec<_> = self.entries.iter().filter(|(_, entry)| is_due(entry)).collect();
         due.sort_by_key(|(_, entry)| {
             let not_after = entry.status.as_ref().and_then(|it| it.not_after);
-            (entry.asked.is_none(), not_after.unwrap_or(Timestamp::EPOCH))
+            (entry.wishes.is_empty(), not_after.unwrap_or(Timestamp::EPOCH))
         });
         due.into_iter().take(count).map(|(name, _)| name.clone()).collect()
     }
@@ -157,10 +164,33 @@ impl Entry {
         self.changed_meanwhile = self.is_running();
     }
 
-    /// Has `reply` told of the next run, which is to do what is `asked`; the stronger wish counts.
+    /// Has `reply` told of the first run from now on that does what is `asked`, among other things
+    /// perhaps. What no single run can do takes two.
     pub(super) fn ask(&mut self, asked: Asked, reply: oneshot::Sender<WorkReport>) {
-        self.asked = self.asked.max(Some(asked));
-        self.waiting.push(reply);
+        if let Some(wish) = self.wishes.iter_mut().find(|it| it.asked.covers(asked)) {
+            wish.waiting.push(reply);
+            return;
+        }
+        let mut waiting = Vec::new();
+        for covered in self.wishes.extract_if(.., |it| asked.covers(it.asked)) {
+            waiting.extend(covered.waiting);
+        }
+        waiting.push(reply);
+        self.wishes.push(Wish { asked, waiting });
+    }
+
+    /// How many runs have ended: see [`Self::looked`].
+    pub(super) const fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Takes in what a look found that began when `ended` runs had ended. Where something ran since,
+    /// or runs now, that knows better.
+    pub(super) fn looked(&mut self, ended: u64, status: CertificateStatus, wake_at: Timestamp) {
+        if self.stage == Stage::Idle && self.ended == ended {
+            self.wake_at = Some(self.wake_at.unwrap_or(Timestamp::MAX).min(wake_at));
+            self.status = Some(status);
+        }
     }
 
     /// How it stands, with the renewal that runs now said so.
@@ -177,18 +207,23 @@ impl Entry {
         self.stage = Stage::Entering;
     }
 
-    /// Begins a run: what was asked for, and for whom, is taken.
+    /// Begins a run: the first of what was asked for, and for whom, is taken.
     pub(super) fn begin(&mut self) -> Asked {
         self.stage = Stage::Working;
         self.wake_at = None;
-        self.served.append(&mut self.waiting);
-        self.asked.take().unwrap_or(Asked::ByTime)
+        if self.wishes.is_empty() {
+            return Asked::ByTime;
+        }
+        let wish = self.wishes.remove(0);
+        self.served.extend(wish.waiting);
+        wish.asked
     }
 
     /// Ends what ran: the next look comes at `wake_at`, or at once if something changed meanwhile.
     /// Whoever waited for it is told.
     pub(super) fn end(&mut self, report: &WorkReport, wake_at: Timestamp) {
         self.stage = Stage::Idle;
+        self.ended = self.ended.saturating_add(1);
         let changed = std::mem::take(&mut self.changed_meanwhile);
         self.wake_at = Some(if changed { Timestamp::EPOCH } else { wake_at });
         for reply in self.served.drain(..) {
@@ -210,6 +245,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)
@@ -290,6 +327,57 @@ mod tests {
         assert_eq!(entry.begin(), Asked::Forced, "the stronger wish counts");
         entry.end(&report("a"), at(1000));
         assert_eq!(answer.try_recv().unwrap().name, name("a"));
+    }
+
+    #[test]
+    fn of_wishes_that_no_single_run_can_do_none_is_dropped() {
+        let runs = |wishes: &[Asked]| {
+            let mut entry = Entry::default();
+            let mut answers = Vec::new();
+            for wish in wishes {
+                let (reply, answer) = oneshot::channel();
+                entry.ask(*wish, reply);
+                answers.push(answer);
+            }
+            let mut runs = Vec::new();
+            while !entry.wishes.is_empty() {
+                runs.push(entry.begin());
+                entry.end(&report("a"), at(0));
+            }
+            assert!(answers.iter_mut().all(|it| it.try_recv().is_ok()), "all are told");
+            runs
+        };
+        assert_eq!(runs(&[Asked::ByName, Asked::DeployPending]), [Asked::ByName]);
+        assert_eq!(runs(&[Asked::DeployPending, Asked::ByName]), [Asked::ByName]);
+        for both in [[Asked::ByTime, Asked::DeployPending], [Asked::Redeploy, Asked::ByName]] {
+            assert_eq!(runs(&both), both);
+        }
+        let both = [Asked::Untrusted, Asked::Forced];
+        assert_eq!(runs(&both), both);
+        let all = [Asked::Untrusted, Asked::Redeploy, Asked::ForcedUntrusted, Asked::ByTime];
+        assert_eq!(runs(&all), [Asked::ForcedUntrusted]);
+    }
+
+    #[test]
+    fn a_look_that_began_before_a_run_ended_does_not_undo_what_that_found() {
+        let status = |of| crate::observe::alert::testing::served(of, Duration::ZERO, DAY);
+        let found = |entry: &Entry| entry.status.as_ref().map(|it| it.name.to_string());
+        let mut entry = Entry::default();
+        entry.enter();
+        entry.end(&report("a"), at(0));
+
+        // A run begins and ends while the pass looks; one that began before it is the same.
+        let before = entry.ended();
+        entry.begin();
+        entry.looked(before, status("during"), at(5));
+        assert_eq!(found(&entry), None);
+        entry.status = Some(status("run"));
+        entry.end(&report("a"), at(1000));
+        entry.looked(before, status("before"), at(5));
+        assert_eq!((found(&entry), entry.wake_at), (Some("run".to_owned()), Some(at(1000))));
+
+        entry.looked(entry.ended(), status("after"), at(900));
+        assert_eq!((found(&entry), entry.wake_at), (Some("after".to_owned()), Some(at(900))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The loop that decides when: see the module's header.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
@@ -110,12 +111,15 @@ pub(super) async fn run(
 /// What came of the look at a certificate or the work on it.
 type Worked = (CertificateName, Result<Outcome, StorageError>);
 
+/// What a pass found, under which configuration; with each, how many runs had ended when it began.
+type Passed = (Arc<Agent>, Vec<(u64, Worked)>);
+
 pub(super) struct Scheduler {
     pub(super) daemon: Daemon,
     pub(super) schedule: Schedule,
     work: JoinSet<Worked>,
     at_work: HashMap<Id, (CertificateName, Stage)>,
-    passes: JoinSet<Vec<Worked>>,
+    passes: JoinSet<Passed>,
     sweeps: JoinSet<()>,
     reloads: Reloads,
     rejected: Option<Notice>,
@@ -359,18 +363,21 @@ impl Scheduler {
         }
         self.had_pass = true;
         let agent = self.daemon.agent.clone();
+        let ended: HashMap<_, _> =
+            self.schedule.iter().map(|(name, it)| (name.clone(), it.ended())).collect();
         self.passes.spawn(async move {
             let mut pass = Vec::new();
             for spec in &agent.config.certificates {
                 let looked = agent.lifecycle.look(spec, Asked::ByTime).await;
-                pass.push((spec.name.clone(), looked));
+                let ended = ended.get(&spec.name).copied().unwrap_or_default();
+                pass.push((ended, (spec.name.clone(), looked)));
             }
-            pass
+            (agent, pass)
         });
     }
 
-    fn end_pass(&mut self, pass: Result<Vec<Worked>, JoinError>) {
-        let pass = match pass {
+    fn end_pass(&mut self, pass: Result<Passed, JoinError>) {
+        let (agent, pass) = match pass {
             Ok(pass) => pass,
             Err(error) => {
                 let failure = Failure {
@@ -383,15 +390,13 @@ impl Scheduler {
                 return;
             }
         };
+        let is_in_force = Arc::ptr_eq(&agent, &self.daemon.agent);
         let mut is_whole = true;
-        for (name, looked) in pass {
+        for (ended, (name, looked)) in pass {
             let Some(entry) = self.schedule.get_mut(&name) else { continue };
             match looked {
-                Ok(outcome) if entry.stage == Stage::Idle => {
-                    let earlier =
-                        entry.wake_at.unwrap_or(Timestamp::MAX).min(outcome.plan.wake_at());
-                    entry.wake_at = Some(earlier);
-                    entry.status = Some(outcome.status);
+                Ok(outcome) if is_in_force => {
+                    entry.looked(ended, outcome.status, outcome.plan.wake_at());
                 }
                 Ok(_) => {}
                 Err(_) => is_whole = false,

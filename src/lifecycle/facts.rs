@@ -6,7 +6,7 @@ use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
     CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held,
-    Journal, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, Share,
+    Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, Share,
     StandingWatch, StorageError, TargetName, TargetState, Timestamp, Validity, chain_text,
 };
 use crate::plan::{
@@ -99,11 +99,15 @@ impl Facts {
             (None, Some(request)) => request.public_key == held.leaf.public_key,
             (None, None) => false,
         };
-        match held.origin.as_ref().and_then(|it| it.order_url.as_ref()) {
-            Some(order_url) if record.order_url.as_ref() == Some(order_url) => true,
-            // With `reuse_key` or `csr_file` a new order is for the same key.
-            Some(_) => is_same_key && self.is_compromised(),
-            None => is_same_key,
+        match &held.origin {
+            Some(origin) if origin.order_url.is_some() && origin.order_url == record.order_url => {
+                true
+            }
+            // It is not known which order it came from; each has a key of its own.
+            None if spec.key_source == KeySource::Fresh => is_same_key,
+            // With `reuse_key` or `csr_file` a new order is for the same key. And what came from no
+            // order, as from the built-in CA, ended none.
+            Some(_) | None => is_same_key && self.is_compromised(),
         }
     }
 

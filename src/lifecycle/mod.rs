@@ -57,6 +57,9 @@ pub struct Lifecycle {
     pub cas: BTreeMap<CaName, WantedCa>,
     /// For each certificate a digest of all that its orders depend on: see [`digest`].
     pub digests: BTreeMap<CertificateName, String>,
+    /// Whether [`Self::digests`] has every certificate that is wanted: part of the configuration may
+    /// have been refused.
+    pub knows_all_wanted: bool,
     /// The share of life left under which health is a warning.
     pub warning: Share,
     /// The share of life left under which health is critical.
@@ -246,8 +249,9 @@ impl Lifecycle {
 
     async fn sweep_all(&self) -> Result<(), StorageError> {
         for name in self.store.ordered().await? {
-            // Nobody works on it, so nobody else takes away what a crash left of its order.
-            if !self.digests.contains_key(&name) {
+            // Nobody works on it, so nobody else takes away what a crash left of its order. While
+            // part of the configuration is refused, it may be one that is wanted there.
+            if self.knows_all_wanted && !self.digests.contains_key(&name) {
                 self.issuer.forget(&name).await?;
             }
         }

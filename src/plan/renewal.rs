@@ -107,8 +107,8 @@ pub struct WantedCa {
     pub test: bool,
 }
 
-/// Who asks, and for what; the later in this order is the stronger wish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Who asks, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Time itself.
     ByTime,
@@ -131,6 +131,17 @@ impl Asked {
     #[must_use]
     pub const fn may_renew(self) -> bool {
         !matches!(self, Self::DeployPending | Self::Redeploy)
+    }
+
+    /// Whether whoever does this does all that is asked for by `other`.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        let heeds_pauses = |it| it == Self::ByTime;
+        self.may_renew() >= other.may_renew()
+            && self.is_forced() >= other.is_forced()
+            && self.allows_untrusted() >= other.allows_untrusted()
+            && self.redeploys() >= other.redeploys()
+            && heeds_pauses(self) <= heeds_pauses(other)
     }
 
     /// Whether it is to be renewed, due or not.

@@ -7,6 +7,7 @@ use renewd::plan::Asked;
 use serde_json::json;
 
 use crate::ca::{CaOptions, Fault, How, Step, Times};
+use crate::support::write;
 use crate::world::{DAY, HOUR, Setting, World};
 
 /// A12: an order expires while its proofs are looked for, or while nobody goes on with it.
@@ -52,6 +53,77 @@ async fn an_order_that_stays_in_processing_for_ever_is_given_up_at_its_end() {
     world.live(3 * DAY).await;
     assert!(world.held().is_some(), "{:#?}", world.told.all());
     assert_eq!((world.orders(), world.ca.count(Step::Finalize)), (2, 2));
+}
+
+/// A13: what is held came from no order, and its key stays. The order under way is for that key too,
+/// and goes on all the same.
+#[tokio::test]
+async fn an_order_for_the_key_of_what_the_built_in_ca_signed_is_not_thrown_away() {
+    let world = World::with(Setting {
+        ca: CaOptions { issuing_takes: HOUR, ..CaOptions::default() },
+        certificate: "ca = \"inside\"\nreuse_key = true\n".into(),
+        tables: "[ca.inside]\ntype = \"local\"\n".into(),
+        ..Setting::default()
+    });
+    let world = world.await;
+    world.renewed().await;
+    let held = world.held();
+    let world = world.reconfigured(|it| it.replace("ca = \"inside\"\n", "")).await;
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "acme.still_waiting", "{failure:?}");
+    world.live(3 * HOUR).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// A13: the same, where it is not known any more which order it came from.
+#[tokio::test]
+async fn an_order_for_the_key_of_what_has_no_meta_json_is_not_thrown_away() {
+    let options = CaOptions { issuing_takes: HOUR, ..CaOptions::default() };
+    let setting =
+        Setting { ca: options, certificate: "reuse_key = true\n".into(), ..Setting::default() };
+    let world = World::with(setting).await;
+    world.live(3 * HOUR).await;
+    let held = world.held();
+    assert_eq!((held.is_some(), world.orders()), (true, 1));
+    std::fs::remove_file(world.path("state/certs/site/current/meta.json")).unwrap();
+    world.clock.advance(62 * DAY);
+    world.live(3 * HOUR).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (2, 2));
+}
+
+/// C02: renewd starts while an included file is broken: the order for what stands in it goes on when
+/// it is mended.
+#[tokio::test]
+async fn a_start_beside_a_broken_file_throws_no_order_away() {
+    let options = CaOptions { issuing_takes: HOUR, ..CaOptions::default() };
+    let world = World::with(Setting { ca: options, ..Setting::default() }).await;
+    world.failed().await;
+    let text = std::fs::read_to_string(world.path("renewd.toml")).unwrap();
+    let (main, entry) = text.split_at(text.find("[[certificate]]").unwrap());
+    let included = world.path("conf.d/site.toml");
+    std::fs::create_dir(world.path("conf.d")).unwrap();
+    let mut world = world;
+    for broken in ["[[certificate", "[[certificate]]\nname = 7\n"] {
+        write(&included, broken);
+        world = world.reconfigured(|_| main.to_owned()).await;
+        assert!(world.agent.config.certificates.is_empty());
+        world.agent.lifecycle.sweep().await;
+    }
+    write(&included, entry);
+    let world = world.restart().await;
+    world.live(3 * HOUR).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+
+    // Wanted nowhere any more, it goes.
+    world.clock.advance(62 * DAY);
+    world.failed().await;
+    std::fs::remove_file(included).unwrap();
+    let world = world.restart().await;
+    world.agent.lifecycle.sweep().await;
+    assert!(!world.path("state/private/certificates/site/order.json").exists());
 }
 
 /// A14: orderNotReady once, and for ever.

@@ -124,6 +124,14 @@ impl World {
         issuer.solvers.values_mut().for_each(|it| *it = way(it.clone()));
     }
 
+    /// As after a change of the configuration and a new start.
+    pub(crate) async fn reconfigured(self, edit: impl Fn(&str) -> String) -> Self {
+        let file = self.path("renewd.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        write(&file, edit(&text));
+        self.restart().await
+    }
+
     /// A path in the world's folder.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
