@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -295,6 +296,41 @@ async fn nothing_is_pruned_while_what_is_held_is_in_doubt() {
     world.write("0005/fullchain.pem", "");
     assert_eq!(world.store.prune(&name(), &BTreeSet::new()).await.unwrap(), 0);
     assert_eq!(world.names().len(), 6);
+}
+
+/// D02: a socket can't be opened, whoever asks: the system refuses, and nothing is known.
+#[tokio::test]
+async fn what_the_system_refuses_to_read_now_is_neither_gone_nor_pruned() {
+    let world = World::new().await;
+    let first = world.add(&issued(1)).await.fingerprint();
+    for day in 2..=5 {
+        world.add(&issued(day)).await;
+    }
+    let keep = BTreeSet::from([first]);
+    for file in ["fullchain.pem", "privkey.pem", "meta.json"] {
+        let path = format!("0001/{file}");
+        let content = world.read(&path);
+        fs::remove_file(world.path(&path)).unwrap();
+        let socket = UnixListener::bind(world.path(&path)).unwrap();
+        assert!(world.store.stored(&name(), first).await.is_err(), "{file}");
+        assert!(world.store.key(&name(), first).await.is_err(), "{file}");
+        world.store.prune(&name(), &keep).await.unwrap();
+        assert_eq!(world.names(), ["0001", "0003", "0004", "0005", "current"], "{file}");
+        drop(socket);
+        fs::remove_file(world.path(&path)).unwrap();
+        world.write(&path, &content);
+        assert!(world.store.stored(&name(), first).await.unwrap().is_some(), "{file}");
+    }
+    // What origin it had is not forgotten for that either.
+    assert!(world.repair().await.is_some(), "the rights of what was written");
+    let content = world.read("0005/meta.json");
+    fs::remove_file(world.path("0005/meta.json")).unwrap();
+    let _socket = UnixListener::bind(world.path("0005/meta.json")).unwrap();
+    assert!(world.store.held(&name()).await.unwrap_err().is_systems_fault());
+    assert_eq!(world.repair().await, None);
+    fs::remove_file(world.path("0005/meta.json")).unwrap();
+    world.write("0005/meta.json", &content);
+    assert!(world.held().await.origin.is_some());
 }
 
 #[tokio::test]

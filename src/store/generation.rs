@@ -10,9 +10,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::HeldError;
 use super::error::{GroupError, MismatchError, storage};
 use super::file::{self, Content};
-use super::{HeldError, ReadError};
 use crate::model::pem::MAX_PEM_BYTES;
 use crate::model::{Chain, Fingerprint, IssuedCertificate, Leaf, Origin, PrivateKey, StorageError};
 use crate::sys::atomic::{self, Access, WriteError};
@@ -206,7 +206,7 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
     let path = directory.join(FULL_CHAIN);
     let pem = file::read(&path, MAX_PEM_BYTES).map_err(HeldError::Read)?;
     let chain = Chain::parse_pem(&pem.bytes).map_err(|source| HeldError::Chain { path, source })?;
-    let meta = read_meta(directory);
+    let meta = read_meta(directory)?;
     if !meta.as_ref().is_some_and(Meta::key_is_elsewhere) {
         let path = directory.join(PRIVATE_KEY);
         let pem = file::read(&path, MAX_PEM_BYTES).map_err(HeldError::Read)?;
@@ -224,26 +224,34 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
     }
 }
 
-/// What is in `directory`, if it can be read and it is known where it came from.
-pub(super) fn stored(directory: &Path) -> Option<IssuedCertificate> {
-    let load = |name: &str| file::read(&directory.join(name), MAX_PEM_BYTES).ok();
-    let chain = Chain::parse_pem(&load(FULL_CHAIN)?.bytes).ok()?;
-    let origin = read_meta(directory)?.origin?;
+/// What is in `directory`; `None` if it is not whole, or not known where it came from.
+pub(super) fn stored(directory: &Path) -> Result<Option<IssuedCertificate>, HeldError> {
+    let pem = read_if_usable(directory, FULL_CHAIN)?;
+    let chain = pem.and_then(|it| Chain::parse_pem(&it.bytes).ok());
+    let origin = read_meta(directory)?.and_then(|it| it.origin);
+    let (Some(chain), Some(origin)) = (chain, origin) else { return Ok(None) };
     if origin.csr.is_some() {
-        return Some(IssuedCertificate { chain, key: None, origin });
+        return Ok(Some(IssuedCertificate { chain, key: None, origin }));
     }
-    let key = key(directory)?;
-    (key.public_key().ok()? == chain.leaf.public_key).then_some(IssuedCertificate {
-        chain,
-        key: Some(key),
-        origin,
-    })
+    let is_its = |it: &PrivateKey| it.public_key().is_ok_and(|it| it == chain.leaf.public_key);
+    let key = key(directory)?.filter(is_its);
+    Ok(key.map(|key| IssuedCertificate { chain, key: Some(key), origin }))
 }
 
-/// The key in `directory`, if it can be read.
-pub(super) fn key(directory: &Path) -> Option<PrivateKey> {
-    let pem = file::read(&directory.join(PRIVATE_KEY), MAX_PEM_BYTES).ok()?;
-    PrivateKey::from_pem(&pem.bytes).ok()
+/// The key in `directory`, if there is one that can be used.
+pub(super) fn key(directory: &Path) -> Result<Option<PrivateKey>, HeldError> {
+    let pem = read_if_usable(directory, PRIVATE_KEY)?;
+    Ok(pem.and_then(|it| PrivateKey::from_pem(&it.bytes).ok()))
+}
+
+/// The file `name` in `directory`; `None` if it is not there, or what is there is no such file. That
+/// the system refuses at this moment to read it is an error, and says nothing of what is there.
+fn read_if_usable(directory: &Path, name: &str) -> Result<Option<Content>, HeldError> {
+    match file::read(&directory.join(name), MAX_PEM_BYTES).map_err(HeldError::Read) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.is_systems_fault() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Makes the generation in `directory` anew from whatever is left of it: certificate and key each
@@ -252,7 +260,7 @@ pub(super) fn key(directory: &Path) -> Option<PrivateKey> {
 pub(super) fn salvage(directory: &Path) -> Option<Rendered> {
     let load =
         |name: &str| -> Option<Content> { file::read(&directory.join(name), MAX_PEM_BYTES).ok() };
-    let meta = read_meta(directory);
+    let meta = read_meta(directory).ok()?;
     let pieces = || {
         let mut pem = load(CERTIFICATE)?.bytes;
         pem.extend_from_slice(&load(CHAIN)?.bytes);
@@ -281,9 +289,10 @@ pub(super) fn salvage(directory: &Path) -> Option<Rendered> {
     None
 }
 
-pub(super) fn read_meta(directory: &Path) -> Option<Meta> {
-    let read: Result<Content, ReadError> = file::read(&directory.join(META), MAX_PEM_BYTES);
-    serde_json::from_slice(&read.ok()?.bytes).ok()
+/// What `meta.json` in `directory` says; `None` if it says nothing that can be understood.
+pub(super) fn read_meta(directory: &Path) -> Result<Option<Meta>, HeldError> {
+    let content = read_if_usable(directory, META)?;
+    Ok(content.and_then(|it| serde_json::from_slice(&it.bytes).ok()))
 }
 
 /// The key of `pem`, without the certificates that may stand around it.

@@ -165,24 +165,35 @@ impl Lineage {
         &self,
         sha256: Fingerprint,
     ) -> Result<Option<IssuedCertificate>, StorageError> {
-        let whole = self.whole()?;
-        let found = whole.iter().find(|(_, it)| it.leaf.sha256 == sha256);
-        Ok(found.and_then(|(it, _)| generation::stored(&self.directory(Slot::Generation(*it)))))
+        self.find(sha256, generation::stored)
     }
 
     /// The key of the generation with the leaf `sha256`.
     pub(super) fn key(&self, sha256: Fingerprint) -> Result<Option<PrivateKey>, StorageError> {
+        self.find(sha256, generation::key)
+    }
+
+    /// What `read` finds in the folder of the generation with the leaf `sha256`. Where the system
+    /// refuses to read one that may be it, nothing is known: that is an error.
+    fn find<T>(
+        &self,
+        sha256: Fingerprint,
+        read: fn(&Path) -> Result<Option<T>, HeldError>,
+    ) -> Result<Option<T>, StorageError> {
         let labels = self.labels().map_err(storage("list", &self.root))?;
+        let mut unknown = None;
         for directory in labels.into_iter().map(|it| self.directory(Slot::Generation(it))) {
             match generation::read(&directory) {
-                Ok(whole) if whole.leaf.sha256 == sha256 => return Ok(generation::key(&directory)),
+                Ok(whole) if whole.leaf.sha256 == sha256 => {
+                    return read(&directory).map_err(storage("read what is in", &directory));
+                }
                 Err(error) if error.is_systems_fault() => {
-                    return Err(storage("read the key in", &directory)(error));
+                    unknown = Some(storage("read what is in", &directory)(error));
                 }
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(None)
+        unknown.map_or(Ok(None), Err)
     }
 
     /// Makes `rendered` the current generation. One that is there already is only pointed to.
@@ -253,9 +264,10 @@ impl Lineage {
         let mut removed = 0;
         for generation in labels.into_iter().rev().skip(KEPT) {
             let directory = self.directory(Slot::Generation(generation));
-            let kept = || {
-                let read = generation::read(&directory);
-                read.is_ok_and(|it| keep.contains(&it.leaf.sha256))
+            let kept = || match generation::read(&directory) {
+                Ok(whole) => keep.contains(&whole.leaf.sha256),
+                // It may be one of them.
+                Err(error) => error.is_systems_fault(),
             };
             if generation != current && !kept() {
                 self.discard(&directory)?;

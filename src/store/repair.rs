@@ -95,7 +95,7 @@ fn repair_files(
                 // version may have written it with more in it.
                 let is_source = match *name {
                     FULL_CHAIN | PRIVATE_KEY => is_whole,
-                    META => generation::read_meta(directory).is_some(),
+                    META => generation::read_meta(directory).is_ok_and(|it| it.is_some()),
                     _ => false,
                 };
                 let as_written = is_source || found.bytes == *content;
