@@ -3,6 +3,8 @@
 //!
 //! Not here: when they are looked at ([`crate::plan::standing`]).
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 
 use super::{IssueError, Issuer};
@@ -61,18 +63,28 @@ impl Issuer {
     }
 
     /// What there is of each of `records`, as `account` needs it; `None` where that can't be found
-    /// out now.
+    /// out now, nor within `limit`.
     pub async fn look_at_records(
         &self,
         spec: &CertificateSpec,
         records: &[WatchedRecord],
         account: &StandingAccount,
+        limit: Duration,
     ) -> Vec<Option<StandingFinding>> {
+        let mut findings = vec![None; records.len()];
         let mut looks = Vec::new();
-        for record in records {
-            looks.push(self.look_at(spec, record, account));
+        for (record, finding) in records.iter().zip(&mut findings) {
+            looks.push(async move { *finding = self.look_at(spec, record, account).await });
         }
-        stream::iter(looks).buffered(LOOKS).collect().await
+        let all = stream::iter(looks).buffer_unordered(LOOKS).collect::<Vec<()>>();
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(
+                certificate = %spec.name,
+                ?limit,
+                "name servers are too slow to look at all standing records"
+            );
+        }
+        findings
     }
 
     async fn look_at(

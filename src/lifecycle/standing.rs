@@ -71,8 +71,7 @@ impl Lifecycle {
         };
         let before = self.records(spec, facts);
         watch.records.retain(|it| self.is_watched(spec, it));
-        let looks = self.issuer.look_at_records(spec, &watch.records, &account);
-        let findings = tokio::time::timeout(LIMIT, looks).await.unwrap_or_default();
+        let findings = self.issuer.look_at_records(spec, &watch.records, &account, LIMIT).await;
         let now = self.clock.now();
         for (index, record) in watch.records.iter_mut().enumerate() {
             if let Some(wanted) = record.terms.record(&record.identifier, &account) {

@@ -42,6 +42,12 @@ pub enum DnsError {
         /// The name.
         name: String,
     },
+    /// Too many servers on the way are silent.
+    #[error("it takes too long to find the name servers of {name}")]
+    TooSlow {
+        /// The name.
+        name: String,
+    },
     /// Aliases lead in a circle.
     #[error("the aliases of {name} lead in a circle")]
     AliasLoop {
@@ -110,7 +116,9 @@ impl Explain for DnsError {
     fn code(&self) -> &'static str {
         match self {
             Self::Unsuited { .. } => "solver.unsuited",
-            Self::NoResolver { .. } | Self::Resolver { .. } => "dns.resolver",
+            Self::NoResolver { .. } | Self::Resolver { .. } | Self::TooSlow { .. } => {
+                "dns.resolver"
+            }
             Self::ZoneNotFound { .. } => "dns.zone",
             Self::AliasLoop { .. } | Self::TooManyAliases { .. } => "dns.alias",
             Self::Change { .. } => "dns.change",
@@ -141,6 +149,9 @@ impl Explain for DnsError {
                 "see `dig SOA` of the names above {name}; where the inner and the outer view \
                  differ, set resolvers = at the solver"
             ),
+            Self::TooSlow { name } => {
+                format!("see by `dig +trace {name}` which servers are silent")
+            }
             Self::AliasLoop { name } | Self::TooManyAliases { name } => {
                 format!("see `dig CNAME {name}`, and mend the alias that leads back")
             }

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::exchange::{ExchangeError, Recursion, ask};
 use super::zone::Finder;
-use super::{DnsError, propagation};
-use crate::model::{Explain, chain_text};
+use super::{DnsError, DnsPersist01, DnsPersist01Settings, propagation};
+use crate::model::{Explain, StandingRecord, StandingState, chain_text};
 use crate::sys::clock::SystemClock;
 
 /// No question takes longer, whoever is asked: two datagrams and a connection, with room for a
@@ -294,4 +294,29 @@ async fn a_resolver_is_never_asked_for_the_record_itself() {
     let nobody = Finder { nameservers: Some(Vec::new()), ..finder };
     let location = nobody.locate(&name(record)).await.unwrap();
     assert!(location.zone.servers.is_empty());
+}
+
+/// N04: of five servers four are silent, and the one that answers lacks a standing record. That is
+/// found out in the time that one silent server takes, not all of them.
+#[tokio::test]
+async fn silent_servers_do_not_hide_that_another_lacks_a_standing_record() {
+    let resolver = Server::start(zone("example.", |_, _| {})).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(UdpSocket::bind(("127.0.0.1", 0)).await.unwrap());
+    }
+    let lacking = Server::start(zone("example.", |_, _| {})).await;
+    let mut nameservers: Vec<_> = silent.iter().map(|it| it.local_addr().unwrap()).collect();
+    nameservers.push(lacking.address);
+    let solver = DnsPersist01::new(&DnsPersist01Settings {
+        resolvers: vec![resolver.address],
+        nameservers: Some(nameservers),
+        ..DnsPersist01Settings::default()
+    });
+    let wanted = StandingRecord::plain(vec!["ca.example".into()], "https://ca.example/1", false);
+    let began = Instant::now();
+    let found = solver.look(&"www.example".parse().unwrap(), &wanted).await.unwrap().unwrap();
+    assert!(began.elapsed() < ONE_QUESTION, "{:?}", began.elapsed());
+    assert_eq!(found.state, StandingState::Missing);
+    assert!(found.servers.contains(&lacking.address.to_string()), "{}", found.servers);
 }

@@ -52,7 +52,8 @@ impl DnsPersist01 {
         Ok(name::text(&name::standing_name(identifier)?))
     }
 
-    /// Asks every authoritative server once what it has for `identifier`; `None` if none answers.
+    /// Asks every authoritative server once, side by side, what it has for `identifier`; `None` if
+    /// none answers.
     ///
     /// # Errors
     ///
@@ -65,8 +66,11 @@ impl DnsPersist01 {
         let location = self.finder.locate(&name::standing_name(identifier)?).await?;
         let now = self.clock.now();
         let mut found: Option<(StandingState, Vec<Server>)> = None;
-        for server in &location.zone.servers {
-            let Some(state) = state_at(server, &location, wanted, now).await else { continue };
+        let servers = &location.zone.servers;
+        let states = servers.iter().map(|it| state_at(it, &location, wanted, now));
+        let states = futures_util::future::join_all(states).await;
+        for (server, state) in servers.iter().zip(states) {
+            let Some(state) = state else { continue };
             match &mut found {
                 Some((worst, servers)) if *worst == state => servers.push(server.clone()),
                 Some((StandingState::Fits(_), _)) | None => {

@@ -17,13 +17,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::DnsError;
 use super::exchange::{ExchangeError, Recursion, ask};
 use super::name::text;
+
+/// How long it may take to find out where a name leads.
+const LOCATE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a server is waited for alone.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 /// How many aliases are followed.
 pub(super) const MAX_ALIASES: usize = 8;
@@ -85,8 +94,14 @@ impl Finder {
     ///
     /// # Errors
     ///
-    /// If no resolver answers, there is no such zone, or aliases do not end.
+    /// If no resolver answers, there is no such zone, aliases do not end, or it takes too long: an
+    /// order waits for it, and each step of a long way may wait for servers that are silent.
     pub(super) async fn locate(&self, name: &Name) -> Result<Location, DnsError> {
+        let located = tokio::time::timeout(LOCATE_LIMIT, self.follow(name)).await;
+        located.unwrap_or_else(|_elapsed| Err(DnsError::TooSlow { name: text(name) }))
+    }
+
+    async fn follow(&self, name: &Name) -> Result<Location, DnsError> {
         let mut seen = BTreeSet::from([name.to_lowercase()]);
         let mut current = name.clone();
         for _ in 0..=MAX_ALIASES {
@@ -211,16 +226,27 @@ impl Finder {
     }
 }
 
-/// What the first of `servers` that answers says of `name`. Asked for as an alias: for it a server
-/// gives the same alias, delegation or denial as for any other type.
+/// What the first of `servers` that answers says of `name`; the next one is asked too where one is
+/// silent for a while. Asked for as an alias: for it a server gives the same alias, delegation or
+/// denial as for any other type.
 async fn first_answer(servers: &[Server], name: &Name) -> Option<Message> {
-    for server in servers {
-        let answer = ask(server.address, name, RecordType::CNAME, Recursion::Off).await;
-        if let Some(answer) = answer.ok().filter(is_answer) {
-            return Some(answer);
+    let mut rest = servers.iter();
+    let mut asked = FuturesUnordered::new();
+    loop {
+        match rest.next() {
+            Some(it) => asked.push(ask(it.address, name, RecordType::CNAME, Recursion::Off)),
+            None if asked.is_empty() => return None,
+            None => {}
+        }
+        tokio::select! {
+            answer = asked.next() => {
+                if let Some(answer) = answer.and_then(Result::ok).filter(is_answer) {
+                    return Some(answer);
+                }
+            }
+            () = tokio::time::sleep(HEAD_START), if rest.len() > 0 => {}
         }
     }
-    None
 }
 
 fn is_answer(answer: &Message) -> bool {
