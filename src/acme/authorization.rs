@@ -4,6 +4,7 @@
 
 use super::object::{AuthorizationObject, AuthorizationStatus, ChallengeObject, ChallengeStatus};
 use super::problem::Problem;
+use super::renewal_info::is_printable;
 use crate::model::{ChallengeType, Identifier, KeyAuthorization, StandingRecord, Token, escaped};
 
 /// The CA's word on one identifier (RFC 8555 §7.1.4).
@@ -132,12 +133,22 @@ fn standing_record(
 ) -> Option<StandingRecord> {
     let Identifier::Dns(name) = &authorization.identifier else { return None };
     let (url, wildcard) = (prover.account_url, authorization.wildcard);
+    // People copy it into their zones: a CA must not write there what it likes.
+    if ![url, prover.account_hash_prefix.unwrap_or_default()].into_iter().all(is_parameter) {
+        return None;
+    }
     if let Some(issuers) = challenge.issuer_domain_names() {
         let prefix = prover.account_hash_prefix?;
         let thumbprint = prover.thumbprint;
         return Some(StandingRecord::hashed(issuers, prefix, name, thumbprint, url, wildcard));
     }
     Some(StandingRecord::plain(challenge.issuer_domain_names_of_old()?, url, wildcard))
+}
+
+/// Whether `url` can be the value of a parameter in a record of dns-persist-01, which are those of
+/// CAA records (RFC 8659 §4.2), and is safe between the quotes of a zone file.
+fn is_parameter(url: &str) -> bool {
+    is_printable(url) && !url.contains(';')
 }
 
 /// What could not be validated, in the order of the identifiers.
@@ -263,5 +274,20 @@ mod tests {
         let hashed = value("issuerDomainNames", hashing).unwrap();
         assert!(hashed.starts_with("ca.example; accounturi=https://ca/hash/sha-256/"), "{hashed}");
         assert_eq!(value("issuerDomainNames", PROVER), None, "nothing to hash below");
+    }
+
+    #[test]
+    fn a_ca_writes_nothing_into_a_zone_but_where_it_knows_accounts() {
+        for wrong in ["\x1b[31m", "\"", "\n", ";", " ", "\\", "é"] {
+            let url = format!("https://ca/hash/{wrong}");
+            for (key, prover) in [
+                ("issuerDomainNames", Prover { account_hash_prefix: Some(&url), ..PROVER }),
+                ("issuer-domain-names", Prover { account_url: &url, ..PROVER }),
+            ] {
+                let challenges = json!([{ "type": "dns-persist-01", "url": "https://ca/c/1", key: ["ca.example"] }]);
+                let read = read(&object("example.com", true, &challenges), &ordered(), prover);
+                assert!(read.unwrap().challenges.is_empty(), "{url:?}");
+            }
+        }
     }
 }

@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
+use super::renewal_info::is_printable;
 use crate::model::{ChallengeType, Identifier, escaped};
 
 macro_rules! status {
@@ -116,7 +117,8 @@ pub(super) struct Directory {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DirectoryMeta {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where they are. What can't be printed safely counts as none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "printable")]
     pub(super) terms_of_service: Option<String>,
     #[serde(default)]
     pub(super) external_account_required: bool,
@@ -128,6 +130,11 @@ pub(super) struct DirectoryMeta {
     /// What accounts are named below in records of dns-persist-01.
     #[serde(default, skip_serializing)]
     pub(super) account_hash_prefix: Option<String>,
+}
+
+fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let url = Value::deserialize(deserializer)?;
+    Ok(url.as_str().filter(|it| is_printable(it)).map(str::to_owned))
 }
 
 /// An order (RFC 8555 §7.1.3).
@@ -327,6 +334,27 @@ mod tests {
         let theirs: instant_acme::OrderState = serde_json::from_slice(&as_shown(&order)).unwrap();
         assert_eq!(theirs.status, instant_acme::OrderStatus::Processing);
         assert!(theirs.error.is_none());
+    }
+
+    #[test]
+    fn terms_of_service_that_could_write_to_a_terminal_are_none() {
+        let terms = |terms: Value| {
+            let object = json!({
+                "newNonce": "https://ca/n", "newAccount": "https://ca/a", "newOrder": "https://ca/o",
+                "meta": { "termsOfService": terms, "externalAccountRequired": true }
+            });
+            let directory: Directory = serde_json::from_value(object).unwrap();
+            assert!(directory.meta.external_account_required);
+            directory.meta.terms_of_service
+        };
+        let fine = "https://ca.example/terms?v=1.2#top";
+        assert_eq!(terms(fine.into()).as_deref(), Some(fine));
+        for wrong in
+            ["https://ca/\x1b[2J", "https://ca/\"", "https://ca/\nrm", "https://ca/ a", "é"]
+        {
+            assert_eq!(terms(wrong.into()), None, "{wrong:?}");
+        }
+        assert_eq!(terms(json!(["https://ca/"])), None);
     }
 
     #[test]

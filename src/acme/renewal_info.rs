@@ -99,11 +99,16 @@ fn moment(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_unix_seconds(moment.unix_timestamp()))
 }
 
-/// Whether `url` is one that operators can be shown: https, printable, nothing that could end a
-/// quotation.
+/// Whether `url` is one that operators can be shown: https and [printable](is_printable).
 fn is_shown(url: &str) -> bool {
+    url.starts_with("https://") && is_printable(url)
+}
+
+/// Whether `url` can be printed: not too long, without control characters, and nothing in it could
+/// end a quotation.
+pub(super) fn is_printable(url: &str) -> bool {
     let fits = |it: u8| it.is_ascii_graphic() && !matches!(it, b'"' | b'\'' | b'<' | b'>' | b'\\');
-    url.len() <= MAX_URL_LENGTH && url.starts_with("https://") && url.bytes().all(fits)
+    url.len() <= MAX_URL_LENGTH && url.bytes().all(fits)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::acme::{AccountAction, AccountReport};
 use crate::api::AccountRequest;
 use crate::config::{Ca, Config};
 use crate::daemon::AccountOutcome;
-use crate::model::{CaName, Explain};
+use crate::model::{CaName, Explain, escaped};
 
 use super::arguments::{AccountCommand, Global, WhichAccount};
 use super::context::{Context, Ended};
@@ -108,7 +108,7 @@ fn chosen(config: &Config, named: Option<CaName>) -> Result<CaName, Ended> {
 }
 
 fn show(report: &AccountReport) {
-    let line = |name: &str, value: &str| output::data(&format!("{name:<12} {value}"));
+    let line = |name: &str, value: &str| output::data(&format!("{name:<12} {}", escaped(value)));
     let some = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             line(name, &value);
@@ -129,9 +129,11 @@ fn show(report: &AccountReport) {
             "{} is not renewed before this record names the account as it is now:",
             record.certificate
         ));
-        output::data(&format!("{}. IN TXT \"{}\"", record.name, record.value));
+        let (name, value) = (escaped(&record.name), escaped(&record.value));
+        output::data(&format!("{name}. IN TXT \"{value}\""));
     }
     if let Some(terms) = &report.changed_terms {
+        let terms = escaped(terms);
         let hint = format!("read them, then run `renewd account update {}`", report.ca);
         output::talk(&format!("the CA has other terms of service now: {terms}; {hint}"));
     }

@@ -10,6 +10,7 @@ use crate::assemble::Agent;
 use crate::config::Ca;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, ChallengeType, Explain, StandingState, chain_text,
+    escaped,
 };
 use crate::solver::{DnsPersist01, DnsPersist01Settings, SolverMethod};
 
@@ -138,7 +139,8 @@ fn tell(global: &Global, ca: &CaName, records: &[Record]) -> Exit {
         output::json(&records);
     } else {
         for record in records {
-            output::data(&format!("{}. IN TXT \"{}\"", record.name, record.value));
+            let (name, value) = (escaped(&record.name), escaped(&record.value));
+            output::data(&format!("{name}. IN TXT \"{value}\""));
             output::talk(&format!("{}: {}", record.identifier, record.found));
         }
     }
