@@ -16,6 +16,11 @@ use http::{Method, Request, Response, StatusCode, Uri, header};
 
 /// How many redirects of a GET are followed.
 const MAX_REDIRECTS: usize = 3;
+/// The variables that name proxies, as the HTTP library reads them.
+const PROXY_VARIABLES: [&str; 6] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+/// How long a name is looked up that a proxy would look up too.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which certificates of the other end are trusted.
 #[derive(Clone, Debug)]
@@ -68,13 +73,21 @@ impl Reach {
     }
 }
 
-impl reqwest::dns::Resolve for Reach {
+/// Looks up the names that a client for strangers' URLs connects to: those of the URLs within
+/// `reach`, and those of `proxies`, which are the operator's, wherever they lead.
+struct Resolver {
+    reach: Reach,
+    proxies: Vec<String>,
+}
+
+impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let reach = *self;
+        let reach = self.reach;
+        let is_proxy = self.proxies.iter().any(|it| it.eq_ignore_ascii_case(name.as_str()));
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             // Looked up here and connected to: no second answer can lead elsewhere.
-            let allowed: Vec<_> = found.filter(|it| reach.allows(it.ip())).collect();
+            let allowed: Vec<_> = found.filter(|it| is_proxy || reach.allows(it.ip())).collect();
             if allowed.is_empty() {
                 return Err("no address that may be asked".into());
             }
@@ -115,6 +128,8 @@ pub struct HttpClient {
     client: reqwest::Client,
     max_body: usize,
     strangers: Option<Reach>,
+    /// Whether there is a proxy, which looks up names by itself.
+    has_proxy: bool,
 }
 
 impl HttpClient {
@@ -130,7 +145,7 @@ impl HttpClient {
             builder = builder.tls_certs_only(roots);
         }
         let client = builder.build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body, strangers: None })
+        Ok(Self { client, max_body: settings.max_body, strangers: None, has_proxy: false })
     }
 
     /// A client that speaks plain HTTP over the Unix socket `path`, whatever host a URL names.
@@ -140,19 +155,33 @@ impl HttpClient {
     /// As [`HttpClient::new`].
     pub fn over_unix_socket(path: &Path, settings: &HttpSettings) -> Result<Self, HttpError> {
         let client = builder(settings).unix_socket(path).build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body, strangers: None })
+        Ok(Self { client, max_body: settings.max_body, strangers: None, has_proxy: false })
     }
 
     /// A client for URLs that a stranger wrote, such as those in a certificate: plain HTTP too, and
-    /// to addresses within `reach` alone, whatever their name resolves to.
+    /// to addresses within `reach` alone, whatever their name resolves to. Behind a proxy a name that
+    /// nobody here knows is the proxy's to judge.
     ///
     /// # Errors
     ///
     /// As [`HttpClient::new`].
     pub fn for_strangers(settings: &HttpSettings, reach: Reach) -> Result<Self, HttpError> {
-        let builder = builder(settings).dns_resolver(std::sync::Arc::new(reach));
+        let proxies = PROXY_VARIABLES.iter().filter_map(|it| std::env::var(it).ok());
+        let proxies = proxies.filter_map(|it| host_of_proxy(&it)).collect();
+        Self::behind(proxies, builder(settings), settings.max_body, reach)
+    }
+
+    /// As [`HttpClient::for_strangers`], where `builder` uses proxies on the hosts `proxies`.
+    fn behind(
+        proxies: Vec<String>,
+        builder: reqwest::ClientBuilder,
+        max_body: usize,
+        reach: Reach,
+    ) -> Result<Self, HttpError> {
+        let has_proxy = !proxies.is_empty();
+        let builder = builder.dns_resolver(std::sync::Arc::new(Resolver { reach, proxies }));
         let client = builder.build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body, strangers: Some(reach) })
+        Ok(Self { client, max_body, strangers: Some(reach), has_proxy })
     }
 
     /// Sends `request` and reads the whole answer, whatever its status.
@@ -180,7 +209,9 @@ impl HttpClient {
         let mut uri = parts.uri;
         for _ in 0..=MAX_REDIRECTS {
             match self.strangers {
-                Some(reach) if may_be_asked_by_strangers(&uri, reach) => {}
+                Some(reach)
+                    if may_be_asked_by_strangers(&uri, reach)
+                        && !(self.has_proxy && leads_beyond(&uri, reach).await) => {}
                 Some(_) => return Err(HttpError::OutOfReach),
                 None if may_be_asked(&uri) => {}
                 None => return Err(HttpError::NotHttps),
@@ -263,6 +294,25 @@ fn may_be_asked_by_strangers(uri: &Uri, reach: Reach) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     matches!(uri.scheme_str(), Some("http" | "https"))
         && bare.parse::<IpAddr>().map_or(true, |it| reach.allows(it))
+}
+
+/// Whether the name in `uri`, which a proxy would look up, is known here to lead beyond `reach`.
+async fn leads_beyond(uri: &Uri, reach: Reach) -> bool {
+    let host = uri.host().unwrap_or_default();
+    if host.starts_with('[') {
+        return false;
+    }
+    let found = tokio::time::timeout(LOOK_UP_LIMIT, tokio::net::lookup_host((host, 0))).await;
+    match found {
+        Ok(Ok(mut addresses)) => !addresses.all(|it| reach.allows(it.ip())),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// The host in the value of a variable that names a proxy, with or without a scheme.
+fn host_of_proxy(value: &str) -> Option<String> {
+    let uri: Uri = value.trim().trim_end_matches('/').parse().ok()?;
+    uri.host().map(str::to_owned)
 }
 
 /// Whether anybody may reach `address`: none of the special ranges of RFC 6890 and its successors.
@@ -361,6 +411,50 @@ mod tests {
         assert!(matches!(client.send(request).await, Err(HttpError::Connection(_))));
         let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
         assert!(accepted.is_err(), "nobody connected");
+    }
+
+    /// A proxy that answers one request, and returns its first line.
+    async fn proxy(listener: tokio::net::TcpListener) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlist").await.unwrap();
+        String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_proxy_may_have_a_name_of_this_machine_and_a_strangers_url_may_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let builder = builder(&HttpSettings::default());
+        let builder = builder.proxy(reqwest::Proxy::all(&url).unwrap());
+        let host = host_of_proxy(&url).unwrap();
+        let client = HttpClient::behind(vec![host], builder, 1024, Reach::Public).unwrap();
+        let get = |url: &str| {
+            let mut request = Request::new(Bytes::new());
+            *request.uri_mut() = url.parse().unwrap();
+            client.send(request)
+        };
+        for inside in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/"] {
+            assert!(matches!(get(inside).await, Err(HttpError::OutOfReach)), "{inside}");
+        }
+        let asked = tokio::spawn(proxy(listener));
+        let answer = get("http://crl.nowhere.invalid/1").await.unwrap();
+        assert_eq!(answer.body().as_ref(), b"list");
+        assert_eq!(asked.await.unwrap(), "GET http://crl.nowhere.invalid/1 HTTP/1.1");
+    }
+
+    #[test]
+    fn a_proxy_is_named_in_many_ways() {
+        let host = |value| host_of_proxy(value).unwrap_or_default();
+        for value in ["http://proxy.lan:3128", "proxy.lan:3128", "http://u:p@proxy.lan:3128/"] {
+            assert_eq!(host(value), "proxy.lan", "{value}");
+        }
+        assert_eq!((host("socks5h://proxy.lan"), host("")), ("proxy.lan".into(), String::new()));
     }
 
     #[test]
