@@ -11,12 +11,12 @@ use std::net::IpAddr;
 
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::X509Certificate;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::chain_order::in_order;
 use super::{Identifier, KeyType, Timestamp, Validity};
 
 /// The SHA-256 of a certificate's DER: its identity, everywhere. Lower-case hex as text.
@@ -306,20 +306,12 @@ impl Chain {
         if pending.is_empty() {
             return Err(ChainError::Pem(super::pem::PemError::Missing("certificate")));
         }
-        let (leaf, der) = pending.remove(0);
-        let mut wanted_issuer = leaf.issuer_der.clone();
-        let mut chain = Self { leaf, certificates: vec![der] };
-        while !pending.is_empty() {
-            let position = chain.certificates.len() + 1;
-            let last = chain.certificates.last().map_or(&[][..], AsRef::as_ref);
-            let next = pending.iter().position(|(read, der)| {
-                read.is_ca && read.subject_der == wanted_issuer && has_signed(der, last)
-            });
-            let (read, der) = pending.remove(next.ok_or(ChainError::Disordered { position })?);
-            wanted_issuer = read.issuer_der;
-            chain.certificates.push(der);
-        }
-        Ok(chain)
+        let order = in_order(&pending)
+            .map_err(|length| ChainError::Disordered { position: length.saturating_add(1) })?;
+        let sorted = order.iter().filter_map(|place| pending.get(*place));
+        let certificates = sorted.map(|(_, der)| der.clone()).collect();
+        let (leaf, _) = pending.swap_remove(0);
+        Ok(Self { leaf, certificates })
     }
 
     /// Whether the leaf names exactly `identifiers`: each of them, and nothing else of any kind
@@ -361,19 +353,6 @@ impl Chain {
     #[must_use]
     pub fn issuers_pem(&self) -> String {
         super::pem::write_certificates(self.certificates.iter().skip(1))
-    }
-}
-
-/// Whether the key of the certificate `issuer` made the signature of `issued`.
-///
-/// A kind of signature that the library does not know counts as made by it: the names fit, and
-/// clients judge for themselves.
-fn has_signed(issuer: &[u8], issued: &[u8]) -> bool {
-    let parsed = |der| x509_parser::parse_x509_certificate(der).map(|(_, certificate)| certificate);
-    let (Ok(issuer), Ok(issued)) = (parsed(issuer), parsed(issued)) else { return false };
-    match issued.verify_signature(Some(issuer.public_key())) {
-        Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => true,
-        Err(_) => false,
     }
 }
 

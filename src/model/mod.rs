@@ -8,6 +8,7 @@
 
 mod ca_state;
 mod caa;
+mod chain_order;
 mod challenge;
 mod crl;
 mod event;
