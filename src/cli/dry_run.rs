@@ -85,6 +85,8 @@ pub(super) async fn dry_run(global: &Global, arguments: RenewArguments) -> Resul
         }
         trials.push(told);
     }
+    // Nobody else knows of what could not be taken away, also by trials before.
+    agent.lifecycle.sweep().await;
     own.end().await;
     deployer.end().await;
     if global.json {

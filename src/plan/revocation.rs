@@ -30,7 +30,10 @@ pub fn next_check_at(
     // A moment in the future is one of a clock that was put right since.
     let last = last.filter(|it| it.certificate == held.fingerprint() && it.checked_at <= now);
     let issued_at = held.origin.as_ref()?.issued_at;
-    let from = last.map_or_else(|| issued_at.min(now), |it| it.checked_at);
+    // What came in the future came by such a clock too. Its own word is the next best: with `now` in
+    // its place the look would be put off for ever.
+    let came_at = if issued_at <= now { issued_at } else { held.leaf.validity.not_before.min(now) };
+    let from = last.map_or(came_at, |it| it.checked_at);
     Some(from.saturating_add(INTERVAL))
 }
 
@@ -93,6 +96,16 @@ mod tests {
         let held = held();
         assert_eq!(next_check_at(&held, Some(&checked(900)), hour(200)), Some(hour(106)));
         assert_eq!(next_check_at(&held, None, hour(50)), Some(hour(56)));
+    }
+
+    #[test]
+    fn what_came_in_the_future_is_looked_up_all_the_same() {
+        let mut held = held();
+        held.leaf.validity.not_before = hour(10);
+        for now in [20, 60, 99] {
+            assert_eq!(next_check_at(&held, None, hour(now)), Some(hour(16)));
+        }
+        assert_eq!(next_check_at(&held, None, hour(100)), Some(hour(106)));
     }
 
     #[test]

@@ -38,6 +38,9 @@ const MAX_VERSION_BYTES: usize = 64 * 1024;
 /// The lease of the one writer.
 const STATE: &str = "state";
 
+/// A status file that is older than this is not being written any more.
+const STATUS_WRITTEN: Duration = Duration::from_secs(60);
+
 /// The folders below `private/`.
 const PRIVATE: [&str; 8] =
     ["accounts", "alerts", "ca", "certificates", "challenges", "dns", "ledger", "targets"];
@@ -205,8 +208,9 @@ fn prepare(settings: &StoreSettings, now: Timestamp) -> Result<(), atomic::Write
     for folder in PRIVATE {
         atomic::directory(&private.join(folder), Access::mode(0o700))?;
     }
-    // Of the folder beside it only what lies in it: the status file, and what it was to become.
-    atomic::sweep(&settings.run_dir, Duration::ZERO, now);
+    // Of the folder beside it only what lies in it: the status file, and what it was to become. A
+    // daemon may write it now, while a trial, which has a state directory of its own, opens that.
+    atomic::sweep(&settings.run_dir, STATUS_WRITTEN, now);
     atomic::sweep(&certs, Duration::ZERO, now);
     for folder in folders_in(&certs) {
         Lineage::new(folder).sweep(now);
