@@ -389,10 +389,16 @@ impl AcmeError {
         }
     }
 
-    /// Whether the CA understood the request and said no to it.
+    /// Whether the CA understood the request and said no to it. A proxy's page is not its word, nor
+    /// is a type that we don't know, nor that nothing is to be found under a URL.
     #[must_use]
-    pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::NotOffered { .. })
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { problem, .. } => {
+                !matches!(problem.kind, ProblemKind::Unknown(_)) && problem.status != Some(404)
+            }
+            _ => matches!(self, Self::NotOffered { .. }),
+        }
     }
 
     /// The type of the problem with which a request was refused.

@@ -63,6 +63,7 @@ pub(super) async fn document(context: Context, probe: bool) -> Result<StatusDocu
                 certificates,
             };
             document.note_unfit_stand_ins();
+            document.note_revocations();
             Ok(document)
         }
         Err(error) => from_file(&config, &error, now),

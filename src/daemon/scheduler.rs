@@ -470,6 +470,7 @@ impl Scheduler {
         certificates.sort_by_key(|(at, _): &(i32, _)| *at);
         document.certificates = certificates.into_iter().map(|(_, status)| status).collect();
         document.note_unfit_stand_ins();
+        document.note_revocations();
         let count = u32::try_from(document.certificates.len()).unwrap_or(u32::MAX);
         self.show_at = now.saturating_add(SHOWING.saturating_mul(count));
         self.supervision.show(&document);

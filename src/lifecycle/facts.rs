@@ -6,8 +6,8 @@ use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
     CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held,
-    Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason, Share,
-    StandingWatch, StorageError, TargetName, TargetState, Timestamp, Validity, chain_text,
+    Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason,
+    Share, StandingWatch, StorageError, TargetName, TargetState, Timestamp, Validity, chain_text,
 };
 use crate::plan::{
     Asked, Candidate, Deployment, HeldChain, Holding, Observed, Plan, Renewal, Verified, WantedCa,
@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) chain: HeldChain,
     /// The revocation that was asked for and is not done yet.
     pub(super) pending: Option<PendingRevocation>,
+    /// Where a request for one lies that can't be understood.
+    pub(super) damaged_revocation: Option<String>,
     /// Whether what is held names no list of revoked certificates.
     pub(super) has_no_list: bool,
     /// The standing records in DNS that it is proven by, as far as they are known.
@@ -73,6 +75,7 @@ impl Facts {
             state,
             targets,
             pending: store.pending_revocation(&spec.name).await?,
+            damaged_revocation: store.damaged_revocation(&spec.name).await?,
             standing: store.load_standing(&spec.name).await?,
             kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
         };

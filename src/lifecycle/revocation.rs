@@ -2,8 +2,12 @@
 //!
 //! # Rules
 //!
-//! - What is asked for is on disk before it is done, and goes away when it is done or the CA refused
-//!   it for good: a kill in between costs nothing, since the CA takes a second request as well.
+//! - What is asked for is on disk before it is done, and goes away when it is done: a kill in between
+//!   costs nothing, since the CA takes a second request as well.
+//! - What the CA refuses to the account is asked for once more with the certificate's own key, which
+//!   needs no account. Refused for good, it is not asked again; but the key stays in other hands, the
+//!   certificate is replaced as it was to be, and it is shown: for as long as it is held, or with its
+//!   key in other hands until its end.
 //! - A key in other hands (keyCompromise): the certificate is revoked first, whatever is served,
 //!   and replaced at once by one with a new key.
 //! - Any other reason, with another certificate wanted: that comes first, and the old one is revoked
@@ -15,8 +19,9 @@
 
 use crate::issue::{IssueError, Side};
 use crate::model::{
-    Attempts, CertificateName, CertificateSpec, Event, Explain, Failure, PendingRevocation, Retry,
-    Revocation, RevocationKey, RevocationRequest, RevokedBy, StorageError, Timestamp,
+    Attempts, CertificateName, CertificateSpec, Event, Explain, Failure, IssuedCertificate,
+    PendingRevocation, Retry, Revocation, RevocationCondition, RevocationKey, RevocationReason,
+    RevocationRequest, RevocationStatus, RevokedBy, StorageError, Timestamp,
 };
 use crate::plan::backoff::{after_ca_failure, after_local_failure};
 use crate::plan::{Asked, Deployment};
@@ -40,6 +45,9 @@ pub enum RevokeError {
     /// It is revoked already.
     #[error("the certificate of {0} is revoked already")]
     AlreadyRevoked(CertificateName),
+    /// It is not stored any more, or not known any more where it came from.
+    #[error("the certificate of {0} that was to be revoked is not there any more")]
+    Gone(CertificateName),
     /// The store can't be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -52,6 +60,7 @@ impl Explain for RevokeError {
             Self::UnknownOrigin(_) => "revoke.unknown_origin",
             Self::KeyElsewhere(_) => "revoke.key_elsewhere",
             Self::AlreadyRevoked(_) => "revoke.already_revoked",
+            Self::Gone(_) => "revoke.gone",
             Self::Storage(_) => "store.failed",
         }
     }
@@ -66,7 +75,7 @@ impl Explain for RevokeError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NothingHeld(_) => Some("see `renewd status`".to_owned()),
-            Self::UnknownOrigin(_) => {
+            Self::UnknownOrigin(_) | Self::Gone(_) => {
                 Some("revoke it by the means of its CA; its meta.json was lost".to_owned())
             }
             Self::KeyElsewhere(_) => {
@@ -109,19 +118,21 @@ impl Lifecycle {
             request,
             asked_at: self.clock.now(),
             attempts: Attempts::default(),
+            refused: None,
         };
         self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
         crash::point("lifecycle.revocation_asked");
         Ok(())
     }
 
-    /// Whether a revocation for `spec` was asked for and is not done yet.
+    /// Whether a revocation for `spec` was asked for, and is still to be done.
     ///
     /// # Errors
     ///
     /// If the store can't be read.
     pub async fn awaits_revocation(&self, spec: &CertificateSpec) -> Result<bool, StorageError> {
-        Ok(self.store.pending_revocation(&spec.name).await?.is_some())
+        let pending = self.store.pending_revocation(&spec.name).await?;
+        Ok(pending.is_some_and(|it| it.refused.is_none()))
     }
 
     /// When the CA is asked again about a revocation; `None` if it is not.
@@ -130,7 +141,7 @@ impl Lifecycle {
         spec: &CertificateSpec,
         facts: &Facts,
     ) -> Option<Timestamp> {
-        let pending = facts.pending.as_ref()?;
+        let pending = facts.pending.as_ref().filter(|it| it.refused.is_none())?;
         let is_time = pending.request.revokes_first() || self.is_replaced(spec, facts, pending);
         is_time.then(|| pending.attempts.next_attempt_at.unwrap_or(Timestamp::EPOCH))
     }
@@ -189,17 +200,32 @@ impl Lifecycle {
         pending: PendingRevocation,
     ) -> Result<Option<Failure>, StorageError> {
         let now = self.clock.now();
+        if pending.refused.is_some() {
+            if self.is_past(spec, facts, &pending).await {
+                self.forget_revocation(spec, facts).await?;
+            }
+            return Ok(None);
+        }
         let attempts = &pending.attempts;
         if attempts.waits_until(now).is_some() || attempts.forbidden_until(now).is_some() {
             return Ok(attempts.last.clone());
         }
-        let Some(old) = self.store.stored(&spec.name, pending.certificate).await? else {
-            // Nobody can revoke what is not there any more.
-            self.store.save_pending_revocation(&spec.name, None).await?;
-            facts.pending = None;
-            return Ok(None);
+        let old = match self.store.stored(&spec.name, pending.certificate).await {
+            Ok(Some(old)) => old,
+            Ok(None) => {
+                // Nobody can revoke what is not there any more.
+                self.forget_revocation(spec, facts).await?;
+                let failure = RevokeError::Gone(spec.name.clone()).failure(now);
+                self.tell_of_failure(spec, &failure, None).await;
+                return Ok(Some(failure));
+            }
+            // What is held is renewed and handed over all the same.
+            Err(error) => {
+                let error = IssueError::Storage(error);
+                return Ok(Some(self.note_failed_revocation(spec, facts, pending, &error).await?));
+            }
         };
-        if let Err(error) = self.issuer.revoke(&old, &pending.request).await {
+        if let Err(error) = self.ask_ca_to_revoke(&old, &pending.request).await {
             return Ok(Some(self.note_failed_revocation(spec, facts, pending, &error).await?));
         }
         crash::point("lifecycle.revocation_done");
@@ -212,9 +238,59 @@ impl Lifecycle {
         };
         self.remember_revocation(spec, facts, revocation, old.chain.leaf.serial_text()).await?;
         crash::point("lifecycle.revocation_noted");
+        self.forget_revocation(spec, facts).await?;
+        Ok(None)
+    }
+
+    /// Has the CA revoke `old` as `request` says, or where it refuses that to the account, which may
+    /// be another by now, by the certificate's own key (RFC 8555 §7.6).
+    async fn ask_ca_to_revoke(
+        &self,
+        old: &IssuedCertificate,
+        request: &RevocationRequest,
+    ) -> Result<(), IssueError> {
+        let refused = match self.issuer.revoke(old, request).await {
+            Err(error) if gives_up(&error) && old.key.is_some() => error,
+            done => return done,
+        };
+        if request.key == RevocationKey::Certificate {
+            return Err(refused);
+        }
+        let by_its_own_key = RevocationRequest { key: RevocationKey::Certificate, ..*request };
+        match self.issuer.revoke(old, &by_its_own_key).await {
+            Err(error) if gives_up(&error) => Err(refused),
+            done => done,
+        }
+    }
+
+    /// Whether nobody has to know any more that the CA refused `pending`.
+    async fn is_past(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+        pending: &PendingRevocation,
+    ) -> bool {
+        if facts.revocation().is_some_and(|it| it.certificate == pending.certificate) {
+            return true;
+        }
+        if pending.request.reason != RevocationReason::KeyCompromise {
+            return facts.held().is_some_and(|it| it.fingerprint() != pending.certificate);
+        }
+        match self.store.stored(&spec.name, pending.certificate).await {
+            Ok(Some(old)) => old.chain.leaf.validity.has_expired(self.clock.now()),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    async fn forget_revocation(
+        &self,
+        spec: &CertificateSpec,
+        facts: &mut Facts,
+    ) -> Result<(), StorageError> {
         self.store.save_pending_revocation(&spec.name, None).await?;
         facts.pending = None;
-        Ok(None)
+        Ok(())
     }
 
     /// Remembers that the CA did not revoke; what it refused for good is not asked again.
@@ -226,8 +302,8 @@ impl Lifecycle {
         error: &IssueError,
     ) -> Result<Failure, StorageError> {
         let failure = error.failure(self.clock.now());
-        facts.pending = if gives_up(error) {
-            None
+        if gives_up(error) {
+            pending.refused = Some(failure.clone());
         } else {
             let rung = pending.attempts.failures.saturating_add(1);
             let jitter = (self.jitter)();
@@ -236,15 +312,24 @@ impl Lifecycle {
                 Side::Local => after_local_failure(rung, jitter),
             };
             pending.attempts.fail(failure.clone(), error.retry(), pause);
-            Some(pending)
-        };
-        self.store.save_pending_revocation(&spec.name, facts.pending.as_ref()).await?;
+        }
+        self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
+        let retry_at = pending.attempts.next_attempt_at.filter(|_| pending.refused.is_none());
+        facts.pending = Some(pending);
+        self.tell_of_failure(spec, &failure, retry_at).await;
+        Ok(failure)
+    }
+
+    async fn tell_of_failure(
+        &self,
+        spec: &CertificateSpec,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+    ) {
         self.write_history(spec, "revocation_failed", &failure.message).await;
         let certificate = spec.name.clone();
-        let retry_at = facts.pending.as_ref().and_then(|it| it.attempts.next_attempt_at);
         let event = Event::RevocationFailed { certificate, failure: failure.clone(), retry_at };
         self.observer.observe(&event);
-        Ok(failure)
     }
 
     pub(super) async fn remember_revocation(
@@ -268,6 +353,47 @@ impl Lifecycle {
         self.observer.observe(&event);
         Ok(())
     }
+}
+
+/// How the revocation stands that was asked for and is not done.
+pub(super) fn status(spec: &CertificateSpec, facts: &Facts) -> Option<RevocationStatus> {
+    let Some(pending) = &facts.pending else {
+        let place = facts.damaged_revocation.clone()?;
+        return Some(RevocationStatus {
+            state: RevocationCondition::Unreadable,
+            sha256: None,
+            reason: None,
+            since: None,
+            failures: 0,
+            next_attempt_at: None,
+            last_error: Some(place),
+            error_code: Some("revoke.unreadable".to_owned()),
+            hint: Some(format!(
+                "look at that file; if it is still wanted, ask again: `renewd revoke {}`; then \
+                 remove the file",
+                spec.name
+            )),
+        });
+    };
+    let last = pending.refused.as_ref().or(pending.attempts.last.as_ref());
+    let (state, hint) = match &pending.refused {
+        Some(_) => (
+            RevocationCondition::Refused,
+            Some("until its end it is valid: ask the CA to revoke it by its own means".to_owned()),
+        ),
+        None => (RevocationCondition::Pending, last.and_then(|it| it.hint.clone())),
+    };
+    Some(RevocationStatus {
+        state,
+        sha256: Some(pending.certificate),
+        reason: Some(pending.request.reason.to_string()),
+        since: Some(pending.asked_at),
+        failures: pending.attempts.failures,
+        next_attempt_at: pending.attempts.next_attempt_at.filter(|_| pending.refused.is_none()),
+        last_error: last.map(|it| it.message.clone()),
+        error_code: last.map(|it| it.code.clone()),
+        hint,
+    })
 }
 
 /// Whether asking again can't help: the CA said no to this request.

@@ -19,8 +19,9 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use super::Lifecycle;
 use super::facts::Facts;
 use crate::model::{
-    CertificateSpec, Event, Failure, Held, IssuedCertificate, KeptList, ListError, Revocation,
-    RevocationCheck, RevokedBy, StorageError, Timestamp, chain_text, look_up, revocation_list_urls,
+    CertificateSpec, Event, Failure, Fingerprint, Held, IssuedCertificate, KeptList, ListError,
+    Revocation, RevocationCheck, RevokedBy, StorageError, Timestamp, chain_text, look_up,
+    revocation_list_urls,
 };
 use crate::plan::revocation::{INTERVAL, next_check_at};
 use crate::sys::http::{HttpClient, HttpSettings, Reach, is_loopback_url};
@@ -132,6 +133,7 @@ impl Lifecycle {
         let meta = KeptList {
             url: url.to_owned(),
             fetched_at: now,
+            sha256: Some(Fingerprint::of(answer.body())),
             etag: text(header::ETAG).map(str::to_owned),
             last_modified: text(header::LAST_MODIFIED).map(str::to_owned),
         };

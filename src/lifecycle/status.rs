@@ -71,6 +71,7 @@ pub(super) fn describe(
         hint: trouble.hint.or_else(|| way_out(spec, &plan.renewal)),
         targets,
         records,
+        revocation: super::revocation::status(spec, facts),
     }
 }
 

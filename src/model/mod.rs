@@ -69,7 +69,7 @@ pub use standing_watch::{
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{
     CertificateStatus, Condition, Health, Notice, RecordCondition, RecordStatus, RenewalCondition,
-    STATUS_FORMAT, StatusDocument, TargetStatus,
+    RevocationCondition, RevocationStatus, STATUS_FORMAT, StatusDocument, TargetStatus,
 };
 pub use suggestion::{CertificateId, RenewalInfo, SuggestedWindow, Suggestion};
 pub use timestamp::{Timestamp, TimestampError};

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempts, Fingerprint, RevocationListError, Timestamp};
+use super::{Attempts, Failure, Fingerprint, RevocationListError, Timestamp};
 
 /// Why a certificate is revoked, as far as its subscriber may say (RFC 5280 §5.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +137,9 @@ pub struct PendingRevocation {
     /// How asking the CA went.
     #[serde(default)]
     pub attempts: Attempts,
+    /// Why the CA is not asked any more: it said no. What else was wanted is done all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Failure>,
 }
 
 /// Who had a certificate revoked.
@@ -185,6 +188,9 @@ pub struct KeptList {
     /// What the server calls this state of it (RFC 9110 §8.8.3).
     #[serde(default)]
     pub etag: Option<String>,
+    /// The SHA-256 of the list, so that one that was damaged is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Fingerprint>,
     /// When it changed last, as the server says (RFC 9110 §8.8.2).
     #[serde(default)]
     pub last_modified: Option<String>,

@@ -56,6 +56,22 @@ impl StatusDocument {
         self.notices.extend(notices);
     }
 
+    /// Adds a notice for each revocation that needs a human.
+    pub fn note_revocations(&mut self) {
+        let notices = self.certificates.iter().filter_map(|it| {
+            let revocation = it.revocation.as_ref()?;
+            Some(Notice {
+                code: "revocation.not_done".to_owned(),
+                health: Health::Warning,
+                message: revocation.trouble(&it.name)?,
+                since: revocation.since.unwrap_or(self.written_at),
+                hint: revocation.hint.clone(),
+            })
+        });
+        let notices: Vec<Notice> = notices.collect();
+        self.notices.extend(notices);
+    }
+
     /// The worst health of all, [`Health::Ok`] where there is nothing.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -193,6 +209,69 @@ pub struct CertificateStatus {
     /// The standing records in DNS that its renewal needs (dns-persist-01).
     #[serde(default)]
     pub records: Vec<RecordStatus>,
+    /// The revocation that was asked for and is not done, if there is one.
+    #[serde(default)]
+    pub revocation: Option<RevocationStatus>,
+}
+
+/// A revocation that was asked for and is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationStatus {
+    /// How it stands.
+    pub state: RevocationCondition,
+    /// Of which certificate, if that is known.
+    pub sha256: Option<Fingerprint>,
+    /// Why, in the RFC's word.
+    pub reason: Option<String>,
+    /// Since when it is wanted, if that is known.
+    pub since: Option<Timestamp>,
+    /// How often the CA was asked in vain.
+    pub failures: u32,
+    /// When it is asked again; `None` if it waits for another certificate, or is not asked any more.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why it is not done.
+    pub last_error: Option<String>,
+    /// A stable word for it.
+    pub error_code: Option<String>,
+    /// What a human can do.
+    pub hint: Option<String>,
+}
+
+impl RevocationStatus {
+    /// What is wrong with that of the certificate `name`, in one line; `None` while there is hope that
+    /// it is done by itself.
+    #[must_use]
+    pub fn trouble(&self, name: &CertificateName) -> Option<String> {
+        let why = self.last_error.as_deref().unwrap_or_default();
+        let sha256 = self.sha256.map(|it| format!(" {it}")).unwrap_or_default();
+        match self.state {
+            RevocationCondition::Pending if self.failures < Self::FAILURES_TOLD => None,
+            RevocationCondition::Pending => {
+                Some(format!("{name}: the certificate{sha256} is still not revoked: {why}"))
+            }
+            RevocationCondition::Refused => {
+                Some(format!("{name}: the CA does not revoke the certificate{sha256}: {why}"))
+            }
+            RevocationCondition::Unreadable => Some(format!(
+                "{name}: it was to be revoked, and what was kept of that can't be read: {why}"
+            )),
+        }
+    }
+
+    /// From so many failures on somebody is told: two may pass by themselves.
+    const FAILURES_TOLD: u32 = 3;
+}
+
+/// How a revocation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationCondition {
+    /// It is done when its time has come, or tried again.
+    Pending,
+    /// The CA said no.
+    Refused,
+    /// What was asked for is not known any more.
+    Unreadable,
 }
 
 /// One standing record in DNS.

@@ -13,8 +13,8 @@ use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use crate::model::{
     CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState,
-    Health, RecordCondition, RecordStatus, RenewalCondition, StatusDocument, TargetStatus,
-    Timestamp, escaped,
+    Health, RecordCondition, RecordStatus, RenewalCondition, RevocationCondition, RevocationStatus,
+    StatusDocument, TargetStatus, Timestamp, escaped,
 };
 
 use super::span;
@@ -157,6 +157,7 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
         ("serial", status.serial.clone()),
         ("sha256", status.sha256.map(|it| it.to_string())),
         ("generation", status.generation.clone()),
+        ("revocation", status.revocation.as_ref().map(revocation_text)),
     ];
     for (label, value) in lines {
         if let Some(value) = value {
@@ -172,6 +173,18 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
     }
     push_files(&mut text, status.condition, files);
     text
+}
+
+/// How far a revocation is.
+fn revocation_text(revocation: &RevocationStatus) -> String {
+    let state = match revocation.state {
+        RevocationCondition::Pending => "asked for",
+        RevocationCondition::Refused => "refused by the CA",
+        RevocationCondition::Unreadable => "what was asked for can't be read",
+    };
+    let reason = revocation.reason.as_deref().map(|it| format!(" ({})", escaped(it)));
+    let error = revocation.last_error.as_deref().map(|it| format!(": {}", escaped(it)));
+    format!("{state}{}{}", reason.unwrap_or_default(), error.unwrap_or_default())
 }
 
 /// Each stand-in, and whether it would issue.

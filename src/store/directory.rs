@@ -210,7 +210,15 @@ impl Folder {
 
     fn list(&self, prefix: &str) -> Result<Vec<Key>, EngineError> {
         let mut keys = BTreeSet::new();
-        let mut pending = vec![(self.root.clone(), String::new())];
+        // Nothing above the folder that all of them are in is looked at: there may be thousands.
+        let above = prefix.rsplit_once('/').map(|(above, _)| above);
+        let above = above.filter(|it| Key::parse(it).is_some()).unwrap_or_default();
+        let from = self.root.join(above);
+        if from.symlink_metadata().is_ok_and(|it| !it.is_dir()) {
+            return Ok(Vec::new());
+        }
+        let above = if above.is_empty() { String::new() } else { format!("{above}/") };
+        let mut pending = vec![(from, above)];
         while let Some((folder, above)) = pending.pop() {
             let entries = match fs::read_dir(&folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

@@ -112,6 +112,21 @@ impl Store {
         }
     }
 
+    /// Where a request for a revocation of the certificate `name` lies that could not be understood.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if that can't be found out.
+    pub async fn damaged_revocation(
+        &self,
+        name: &CertificateName,
+    ) -> Result<Option<String>, StorageError> {
+        let key = Key::certificate(name, REVOCATION);
+        let listed = self.engine.list(&format!("{key}.corrupt-")).await;
+        let listed = listed.map_err(|it| self.failed("look for", &key, it))?;
+        Ok(listed.last().map(|it| self.place(it)))
+    }
+
     /// Adds `line` to the history of the certificate `name`, of which the last thousand lines and
     /// the last MiB are kept. A line larger than that is left out.
     ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::key::REVOCATION_LISTS;
 use super::{Key, Store};
-use crate::model::{KeptList, StorageError};
+use crate::model::{Fingerprint, KeptList, StorageError};
 
 /// The list, in DER.
 const LIST: &str = "list.der";
@@ -20,7 +20,7 @@ const META: &str = "meta.json";
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl Store {
-    /// The kept list of `url`, if there is one.
+    /// The kept list of `url`, if there is one that is as it was when it came.
     ///
     /// # Errors
     ///
@@ -31,7 +31,8 @@ impl Store {
     ) -> Result<Option<(KeptList, Vec<u8>)>, StorageError> {
         let meta: Option<KeptList> = self.load_json(&Key::revocation_list(url, META)).await?;
         let list = self.load_bytes(&Key::revocation_list(url, LIST)).await?;
-        Ok(meta.filter(|it| it.url == url).zip(list.map(|it| it.to_vec())))
+        let kept = meta.filter(|it| it.url == url).zip(list.map(|it| it.to_vec()));
+        Ok(kept.filter(|(meta, list)| meta.sha256.is_none_or(|it| it == Fingerprint::of(list))))
     }
 
     /// Keeps `list`; removes what nobody asked for in a month.
@@ -68,7 +69,8 @@ mod tests {
 
     fn kept(url: &str, day: u64) -> KeptList {
         let fetched_at = Timestamp::EPOCH.saturating_add(Duration::from_secs(day * 86_400));
-        KeptList { url: url.into(), fetched_at, etag: Some("\"1\"".into()), last_modified: None }
+        let etag = Some("\"1\"".into());
+        KeptList { url: url.into(), fetched_at, sha256: None, etag, last_modified: None }
     }
 
     #[tokio::test]
@@ -83,5 +85,17 @@ mod tests {
         world.store.save_revocation_list(&kept("http://b.example/1", 32), b"two").await.unwrap();
         assert_eq!(list("http://a.example/1").await.unwrap(), None);
         assert!(list("http://b.example/1").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_kept_list_that_was_damaged_is_fetched_again() {
+        let world = World::new().await;
+        let url = "http://a.example/1";
+        let meta = KeptList { sha256: Some(Fingerprint::of(b"one")), ..kept(url, 1) };
+        world.store.save_revocation_list(&meta, b"one").await.unwrap();
+        let known = Some((meta.clone(), b"one".to_vec()));
+        assert_eq!(world.store.revocation_list(url).await.unwrap(), known);
+        world.store.save_bytes(&Key::revocation_list(url, LIST), b"o").await.unwrap();
+        assert_eq!(world.store.revocation_list(url).await.unwrap(), None);
     }
 }

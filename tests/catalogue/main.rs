@@ -24,6 +24,7 @@ mod connection;
 mod control;
 mod honest;
 mod orders;
+mod revocation;
 mod seasons;
 #[path = "../bench/soak/mod.rs"]
 mod soak;

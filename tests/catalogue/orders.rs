@@ -107,7 +107,7 @@ async fn a_start_beside_a_broken_file_throws_no_order_away() {
     let mut world = world;
     for broken in ["[[certificate", "[[certificate]]\nname = 7\n"] {
         write(&included, broken);
-        world = world.reconfigured(|_| main.to_owned()).await;
+        world = world.reconfigured(|_| format!("include = [\"conf.d/*\"]\n{main}")).await;
         assert!(world.agent.config.certificates.is_empty());
         world.agent.lifecycle.sweep().await;
     }

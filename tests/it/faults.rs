@@ -230,6 +230,7 @@ fn check_show(site: &Site) {
             "records",
             "renew_at",
             "renewal",
+            "revocation",
             "serial",
             "sha256",
             "since",

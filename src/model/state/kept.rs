@@ -146,7 +146,8 @@ proptest! {
         let revocation_check = Some(RevocationCheck { certificate, checked_at: at });
         assert_kept(&CertificateState { revocation_check, ..CertificateState::default() });
         let request = RevocationRequest { reissue: Some(reissue), ..RevocationRequest::default() };
-        assert_kept(&PendingRevocation { certificate, request, asked_at: at, attempts });
+        let refused = attempts.last.clone();
+        assert_kept(&PendingRevocation { certificate, request, asked_at: at, attempts, refused });
     }
 
     #[test]

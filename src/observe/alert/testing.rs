@@ -56,6 +56,7 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         hint: None,
         targets: Vec::new(),
         records: Vec::new(),
+        revocation: None,
     }
 }
 
