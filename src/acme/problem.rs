@@ -146,9 +146,15 @@ impl Problem {
         Self { status: Some(status.as_u16()), ..problem }
     }
 
-    /// Whether it is a document with a type of ACME, and not what a web server says by itself.
+    /// Whether it is the CA's own word: a document with a type of ACME, and not what a web server
+    /// says by itself. That there is nothing some CAs say with a bare 404, and proxies with a page.
     pub(super) fn is_of_acme(&self) -> bool {
-        !matches!(&self.kind, ProblemKind::Unknown(kind) if !kind.starts_with(PREFIX))
+        match &self.kind {
+            ProblemKind::Unknown(kind) if !kind.starts_with(PREFIX) => {
+                self.status == Some(404) && kind.is_empty() && self.detail.is_empty()
+            }
+            _ => true,
+        }
     }
 
     /// The problem document `value`; `None` if it has neither type nor detail.
@@ -260,6 +266,19 @@ mod tests {
             Problem::of_answer(StatusCode::BAD_GATEWAY, b"").to_string(),
             "no reason given (HTTP 502)"
         );
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_not_the_cas_own_word_and_a_bare_404_is() {
+        let is_of_acme = |status: u16, body: &str| {
+            Problem::of_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes()).is_of_acme()
+        };
+        for body in ["<html>", "not found", r#"{"type":"about:blank","title":"Not Found"}"#] {
+            assert!(!is_of_acme(404, body), "{body}");
+        }
+        assert!(is_of_acme(404, r#"{"type":"urn:ietf:params:acme:error:malformed"}"#));
+        assert!(is_of_acme(404, r#"{"type":"urn:ietf:params:acme:error:fromTheFuture"}"#));
+        assert!(is_of_acme(404, "") && !is_of_acme(403, ""));
     }
 
     #[test]
