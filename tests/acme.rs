@@ -381,6 +381,10 @@ impl KeyVault for MemoryVault {
         Ok(())
     }
 
+    async fn copy_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     // No test here rolls a key over: tests/it/accounts.rs does, on the real store.
     async fn load_next_account_key(
         &self,

@@ -7,10 +7,11 @@
 //! - Nothing is asked of the CA before its terms are agreed to and a binding it requires is there.
 //! - A key whose description was lost is not replaced: the CA is asked for its account.
 //! - An account belongs to one directory: with another one it is set aside, not used.
-//! - An account that the CA denies is looked for by its key, else made anew; then not again for
-//!   three hours, also after a restart: a CA allows few new accounts.
+//! - An account that the CA denies is looked for by its key, else made anew; once that has an answer,
+//!   not again for three hours, also after a restart: a CA allows few new accounts.
 //! - An account that was deactivated is not replaced unasked.
-//! - Where a rollover did not come to its end, the CA is asked which key it knows: [`rollover`].
+//! - Where a rollover or a replacement did not come to its end, the CA is asked which key it knows:
+//!   [`rollover`].
 //!
 //! Not here: the requests themselves ([`super::ext::account`]), what operators do to an account
 //! ([`upkeep`]), and where it is kept ([`crate::store`], behind [`KeyVault`]).
@@ -100,7 +101,7 @@ impl Accounts {
         match self.load().await? {
             Some((record, key)) if record.directory == self.settings.directory => {
                 self.check_is_alive(&record)?;
-                let key = self.settled(&key).await?;
+                let (record, key) = self.settled(record, &key).await?;
                 match record.url.clone() {
                     Some(url) => {
                         self.remember_terms(record.terms.clone());
@@ -145,15 +146,23 @@ impl Accounts {
         {
             return Ok(Arc::clone(current));
         }
+        // Whatever comes of this, who comes next goes on by what is kept then.
+        *slot = None;
         let record = self.load().await?.map(|(record, _)| record).unwrap_or_default();
+        if record.url.is_none() {
+            // Another is on its way already, and only the CA's answer to that is missing.
+            let account = Arc::new(self.load_or_register().await?);
+            *slot = Some(Arc::clone(&account));
+            return Ok(account);
+        }
         let now = self.now();
         // A moment in the future is one of a clock that was put right since.
         let recovered_at = record.recovered_at.filter(|it| *it <= now);
         if recovered_at.is_some_and(|it| now.since(it) < RECOVERY_PAUSE) {
             return Err(self.lost());
         }
+        // Kept with what the CA answers: trouble on the way is none of the account's.
         let record = AccountRecord { recovered_at: Some(now), ..record };
-        self.save(&record, None).await?;
         let account = Arc::new(self.find_or_replace(record, &lost.key).await?);
         *slot = Some(Arc::clone(&account));
         Ok(account)
@@ -179,7 +188,7 @@ impl Accounts {
     /// The URL of the account of `key` (RFC 8555 §7.3.1); `None` if the CA knows none.
     async fn url_of(&self, key: &AccountKey) -> Result<Option<String>, AcmeError> {
         let found = new_account(&self.wire, key, &self.settings, Registration::FindOnly).await;
-        match found.map_err(|fault| self.error(Step::Account, fault)) {
+        match found.map_err(|fault| self.error(Step::FindAccount, fault)) {
             Ok(url) => Ok(Some(url)),
             Err(error) if error.refusal() == Some(&ProblemKind::AccountDoesNotExist) => Ok(None),
             Err(error) => Err(error),
@@ -209,16 +218,25 @@ impl Accounts {
         let url = made.map_err(|fault| self.error(Step::Account, fault))?;
         crash::point("acme.registered");
         tracing::info!(ca = %self.settings.name, account = url, "the account is registered");
+        let record = self.registered(record, &url).await?;
+        self.keep(record, url, &key).await
+    }
+
+    /// `record` with what is known of the account at `url`, which was registered now.
+    async fn registered(
+        &self,
+        record: AccountRecord,
+        url: &str,
+    ) -> Result<AccountRecord, AcmeError> {
         let binding = self.settings.external_account_binding.as_ref();
-        let record = AccountRecord {
-            url: Some(url.clone()),
+        Ok(AccountRecord {
+            url: Some(url.to_owned()),
             contact: self.settings.contact.clone(),
             registered_at: Some(self.now()),
             terms: self.directory().await?.meta.terms_of_service.clone(),
             eab_key_id: binding.map(|it| it.key_id.clone()),
             ..record
-        };
-        self.keep(record, url, &key).await
+        })
     }
 
     async fn keep(
@@ -272,7 +290,8 @@ impl Accounts {
     /// Sees whether the CA's terms of service are still those that were agreed to. Others are told
     /// of, and stop nothing: a CA that wants to be asked anew says so itself (RFC 8555 §7.3.3).
     pub(super) async fn compare_terms(&self) {
-        let Ok(directory) = self.directory().await else { return };
+        // Not worth a request of its own: whoever comes here has just used it.
+        let Some(directory) = self.wire.known_directory().await else { return };
         let Some(current) = directory.meta.terms_of_service.clone() else { return };
         let agreed = self.terms.lock().unwrap_or_else(PoisonError::into_inner).agreed.clone();
         match agreed {

@@ -83,6 +83,9 @@ pub trait KeyVault: Send + Sync {
     /// Moves the account out of the way, keeping it: its directory changed or the CA forgot it.
     async fn set_account_aside(&self, ca: &CaName) -> Result<(), StorageError>;
 
+    /// Keeps a copy of the account out of the way: another one takes its place.
+    async fn copy_account_aside(&self, ca: &CaName) -> Result<(), StorageError>;
+
     /// The key that an unfinished rollover left beside the account's, if there is one.
     async fn load_next_account_key(&self, ca: &CaName) -> Result<Option<PrivateKey>, StorageError>;
 

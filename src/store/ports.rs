@@ -81,22 +81,18 @@ impl KeyVault for Store {
     }
 
     async fn set_account_aside(&self, ca: &CaName) -> Result<(), StorageError> {
-        let mut suffix = format!(".aside-{}", self.moment());
-        // The clock may stand still or go back; what was set aside before stays.
-        while self.load_bytes(&Key::account_aside(ca, &suffix, ACCOUNT_KEY)).await?.is_some() {
-            suffix.push_str("-x");
-        }
         let files = [ACCOUNT_KEY, NEXT_ACCOUNT_KEY, FORMER_ACCOUNT_KEY, ACCOUNT];
-        for file in files {
-            if let Some(content) = self.load_bytes(&Key::account(ca, file)).await? {
-                self.save_bytes(&Key::account_aside(ca, &suffix, file), &content).await?;
-            }
-        }
+        self.copy_aside(ca, &files).await?;
         // The key first: alone it would be taken for that of an account whose description was lost.
         for file in files {
             self.remove(&Key::account(ca, file)).await?;
         }
         Ok(())
+    }
+
+    async fn copy_account_aside(&self, ca: &CaName) -> Result<(), StorageError> {
+        // The next key is that of the other account.
+        self.copy_aside(ca, &[ACCOUNT_KEY, FORMER_ACCOUNT_KEY, ACCOUNT]).await
     }
 
     async fn load_next_account_key(&self, ca: &CaName) -> Result<Option<PrivateKey>, StorageError> {
@@ -138,6 +134,23 @@ impl KeyVault for Store {
             crash::point("store.account_key");
         }
         self.remove(&next).await
+    }
+}
+
+impl Store {
+    /// Copies `files` of the account at `ca` to a folder of their own beside it.
+    async fn copy_aside(&self, ca: &CaName, files: &[&'static str]) -> Result<(), StorageError> {
+        let mut suffix = format!(".aside-{}", self.moment());
+        // The clock may stand still or go back; what was set aside before stays.
+        while self.load_bytes(&Key::account_aside(ca, &suffix, ACCOUNT_KEY)).await?.is_some() {
+            suffix.push_str("-x");
+        }
+        for file in files {
+            if let Some(content) = self.load_bytes(&Key::account(ca, file)).await? {
+                self.save_bytes(&Key::account_aside(ca, &suffix, file), &content).await?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -297,6 +297,10 @@ impl KeyVault for Vault {
         Ok(())
     }
 
+    async fn copy_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     async fn load_next_account_key(
         &self,
         _ca: &CaName,

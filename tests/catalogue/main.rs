@@ -17,6 +17,7 @@ pub mod ca;
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod accounts;
 mod advice;
 mod availability;
 mod certificates;

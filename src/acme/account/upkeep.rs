@@ -36,6 +36,12 @@ pub enum AccountAction {
 }
 
 impl AccountAction {
+    /// Whether an account that the CA did not want may be right after it.
+    #[must_use]
+    pub const fn mends(self) -> bool {
+        !matches!(self, Self::Show | Self::Deactivate)
+    }
+
     /// Whether the account may have another key after it, or be another one.
     #[must_use]
     pub const fn changes_identity(self) -> bool {
@@ -183,7 +189,7 @@ impl Accounts {
             Some((record, key))
                 if record.directory == self.settings.directory && record.url.is_some() =>
             {
-                let key = self.settled(&key).await?;
+                let (record, key) = self.settled(record, &key).await?;
                 self.find_or_replace(record, &key).await?
             }
             _ => self.load_or_register().await?,
@@ -195,7 +201,17 @@ impl Accounts {
     async fn replace(&self) -> Result<(), AcmeError> {
         let _alone = self.in_use.write().await;
         let mut slot = self.slot.lock().await;
-        *slot = Some(Arc::new(self.register_anew(None).await?));
+        let in_use = self.load().await?.filter(|(record, _)| {
+            record.directory == self.settings.directory
+                && record.url.is_some()
+                && record.deactivated_at.is_none()
+        });
+        *slot = None;
+        let account = match in_use {
+            Some((record, key)) => self.supersede(record, &key).await?,
+            None => self.register_anew(None).await?,
+        };
+        *slot = Some(Arc::new(account));
         Ok(())
     }
 }

@@ -347,6 +347,12 @@ impl KeyVault for MemoryVault {
         Ok(())
     }
 
+    async fn copy_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
+        let account = self.kept.lock().unwrap().clone();
+        self.aside.lock().unwrap().extend(account.map(|(record, _)| record));
+        Ok(())
+    }
+
     async fn load_next_account_key(
         &self,
         _ca: &CaName,
