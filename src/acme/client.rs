@@ -192,8 +192,9 @@ impl AcmeClient {
         self.check_profile(request.profile.as_deref()).await?;
         let in_use = self.accounts.in_use().await;
         let account = self.accounts.account().await?;
+        let placed = self.place(&account, &in_use, request).await;
         self.accounts.compare_terms().await;
-        match self.place(&account, &in_use, request).await {
+        match placed {
             Err(error) if error.refusal() == Some(&ProblemKind::AccountDoesNotExist) => {
                 let account = self.accounts.recover(&account).await?;
                 let placed = self.place(&account, &in_use, request).await;

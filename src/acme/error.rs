@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::ext::jws::AccountKeyError;
 use super::object::{AuthorizationStatus, OrderStatus};
@@ -17,6 +18,8 @@ use crate::sys::http::HttpError;
 pub enum Step {
     /// Finding or making the account, with the directory and nonces before it.
     Account,
+    /// Looking for a known account by its key (RFC 8555 §7.3.1).
+    FindAccount,
     /// Looking at the account (RFC 8555 §7.1.2).
     FetchAccount,
     /// Telling the CA new contacts (RFC 8555 §7.3.2).
@@ -47,6 +50,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Account => "find or make the account",
+            Self::FindAccount => "find the account",
             Self::FetchAccount => "look at the account",
             Self::UpdateAccount => "update the account",
             Self::RollOver => "roll the account key over",
@@ -189,7 +193,7 @@ pub enum AcmeError {
         place: Box<Place>,
         /// Why not.
         #[source]
-        source: HttpError,
+        source: Arc<HttpError>,
     },
     /// The CA limits our rate (RFC 8555 §6.6).
     #[error("{place}: the CA limits our rate")]

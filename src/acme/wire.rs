@@ -34,6 +34,10 @@ const TRIES_WITHOUT_PAUSE: u32 = 3;
 /// How long a directory is used before it is fetched again.
 const DIRECTORY_LIFETIME: Duration = Duration::from_hours(24);
 
+/// For how long a directory that could not be had is not asked for again: all that start together, or
+/// wait for each other, need one answer.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(15);
+
 /// A clock that differs by more than this is worth a word.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -45,9 +49,16 @@ pub(super) struct Wire {
     clock: Arc<dyn Clock>,
     nonces: NoncePool,
     // Held while the directory is fetched, on purpose: all that start together need one request.
-    directory: Mutex<Option<CachedDirectory>>,
+    directory: Mutex<Cache>,
     sent: Counters,
     skew_seconds: AtomicU64,
+}
+
+#[derive(Default)]
+struct Cache {
+    directory: Option<CachedDirectory>,
+    /// The last failure to have one, and when that was.
+    failure: Option<(Duration, WireError)>,
 }
 
 struct CachedDirectory {
@@ -111,7 +122,7 @@ impl Answer {
 pub(super) enum WireError {
     /// No answer.
     #[error("no answer from {url}")]
-    Unreachable { url: String, source: HttpError },
+    Unreachable { url: String, source: Arc<HttpError> },
     /// The CA said no.
     #[error("refused at {url}")]
     Refused {
@@ -154,7 +165,7 @@ impl Wire {
             http,
             clock,
             nonces: NoncePool::default(),
-            directory: Mutex::new(None),
+            directory: Mutex::default(),
             sent: Counters::default(),
             skew_seconds: AtomicU64::new(0),
         }
@@ -181,26 +192,47 @@ impl Wire {
     }
 
     /// The directory: fetched at first use, when it is a day old, and after
-    /// [`Wire::forget_directory`].
+    /// [`Wire::forget_directory`]; but not for a moment after that failed.
     pub(super) async fn directory(&self) -> Result<Arc<Directory>, WireError> {
-        let mut cached = self.directory.lock().await;
+        let mut cache = self.directory.lock().await;
         let now = self.clock.monotonic();
-        if let Some(it) = cached.as_ref()
-            && now.saturating_sub(it.fetched_at) < DIRECTORY_LIFETIME
-        {
-            return Ok(Arc::clone(&it.directory));
+        if let Some(directory) = cache.fresh(now) {
+            return Ok(directory);
         }
+        if let Some((failed_at, fault)) = &cache.failure
+            && now.saturating_sub(*failed_at) < FAILURE_LIFETIME
+            && let Some(fault) = fault.again()
+        {
+            return Err(fault);
+        }
+        match self.fetch_directory().await {
+            Ok(directory) => {
+                let kept = CachedDirectory { directory: Arc::clone(&directory), fetched_at: now };
+                *cache = Cache { directory: Some(kept), failure: None };
+                Ok(directory)
+            }
+            Err(fault) => {
+                cache.failure = fault.again().map(|it| (self.clock.monotonic(), it));
+                Err(fault)
+            }
+        }
+    }
+
+    /// The directory, if it is known and no more than a day old. Asks nothing.
+    pub(super) async fn known_directory(&self) -> Option<Arc<Directory>> {
+        self.directory.lock().await.fresh(self.clock.monotonic())
+    }
+
+    async fn fetch_directory(&self) -> Result<Arc<Directory>, WireError> {
         self.sent.directories.fetch_add(1, Ordering::Relaxed);
         let exchange = self.send(Method::GET, &self.directory_url, Bytes::new()).await?;
         let answer = exchange.success()?;
-        let directory: Arc<Directory> = Arc::new(answer.read("is not an ACME directory")?);
-        *cached = Some(CachedDirectory { directory: Arc::clone(&directory), fetched_at: now });
-        Ok(directory)
+        Ok(Arc::new(answer.read("is not an ACME directory")?))
     }
 
     /// Lets the next user of the directory fetch it anew.
     pub(super) async fn forget_directory(&self) {
-        *self.directory.lock().await = None;
+        self.directory.lock().await.directory = None;
     }
 
     /// A nonce that was not used before: a kept one, else a new one of the CA (RFC 8555 §7.2).
@@ -279,7 +311,8 @@ impl Wire {
     }
 
     async fn send(&self, method: Method, url: &str, body: Bytes) -> Result<Exchange, WireError> {
-        let unreachable = |source| WireError::Unreachable { url: url.to_owned(), source };
+        let unreachable =
+            |source| WireError::Unreachable { url: url.to_owned(), source: Arc::new(source) };
         let mut request = Request::new(body);
         *request.uri_mut() = url.parse().map_err(|_no_uri| unreachable(HttpError::NotHttps))?;
         if method == Method::POST {
@@ -312,6 +345,38 @@ impl Wire {
                 %theirs,
                 "our clock and the CA's differ"
             );
+        }
+    }
+}
+
+impl Cache {
+    fn fresh(&self, now: Duration) -> Option<Arc<Directory>> {
+        let known = self.directory.as_ref();
+        let fresh = known.filter(|it| now.saturating_sub(it.fetched_at) < DIRECTORY_LIFETIME);
+        fresh.map(|it| Arc::clone(&it.directory))
+    }
+}
+
+impl WireError {
+    /// The same for somebody else, if it is one that concerns all.
+    fn again(&self) -> Option<Self> {
+        match self {
+            Self::Unreachable { url, source } => {
+                Some(Self::Unreachable { url: url.clone(), source: Arc::clone(source) })
+            }
+            Self::Refused { url, problem, retry_after, terms } => Some(Self::Refused {
+                url: url.clone(),
+                problem: problem.clone(),
+                retry_after: *retry_after,
+                terms: terms.clone(),
+            }),
+            Self::Malformed { url, what, excerpt, .. } => Some(Self::Malformed {
+                url: url.clone(),
+                what,
+                excerpt: excerpt.clone(),
+                source: None,
+            }),
+            Self::NoncesRefused { .. } | Self::Key(_) | Self::Client { .. } => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Nonces, the directory, limits, and answers that are no answers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
@@ -8,6 +9,7 @@ use http::Method;
 use super::scripted::{Reply, ScriptedCa, request};
 use crate::acme::AcmeError;
 use crate::model::{Explain, Retry, Timestamp, chain_text};
+use crate::sys::clock::Clock;
 
 #[tokio::test]
 async fn a_page_instead_of_a_problem_keeps_its_status_and_retry_after() {
@@ -172,4 +174,23 @@ async fn a_clock_that_differs_by_more_than_five_minutes_is_told() {
         client.account_url().await.unwrap_err();
         assert_eq!(client.clock_skew().map(|it| it.as_secs()), seconds, "{date}");
     }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_asked_for_once_by_all_that_need_it() {
+    let ca = ScriptedCa::start().await;
+    ca.on("/dir", [Reply::text(503, "out of order")]);
+    let client = ca.client();
+    for round in 1..=3 {
+        let request = request();
+        let orders = (0..20).map(|_| client.new_order(&request));
+        for placed in join_all(orders).await {
+            let error = placed.unwrap_err();
+            assert!(chain_text(&error).contains("out of order"), "{error}");
+        }
+        assert_eq!(ca.seen("/dir").len(), round);
+        ca.clock.sleep(Duration::from_secs(15)).await;
+    }
+    ca.on("/dir", [Reply::json(200, &ca.directory())]);
+    client.account_url().await.unwrap();
 }
