@@ -1,16 +1,16 @@
 //! `renewd dns persist`: the records that dns-persist-01 wants, and what is there.
 //!
 //! Only a challenge says for certain which record a CA wants, and in the form of which draft: an
-//! order is placed to see its challenges, and given up again.
+//! order is placed to see its challenges, and given up again, unless it is one that is under way.
 
 use serde::Serialize;
 
 use crate::acme::{AcmeError, Authorization, Challenge, OrderRequest};
-use crate::assemble::Agent;
+use crate::assemble::{Agent, Base};
 use crate::config::Ca;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, ChallengeType, Explain, StandingState, chain_text,
-    escaped,
+    CaName, CertificateName, CertificateSpec, ChallengeType, Explain, Journal, StandingState,
+    chain_text, escaped,
 };
 use crate::solver::{DnsPersist01, DnsPersist01Settings, SolverMethod};
 
@@ -37,7 +37,7 @@ pub(super) async fn persist(global: &Global, name: &CertificateName) -> Result<E
     let Some(spec) = spec else { return Err(Ended(Exit::Usage)) };
     let has_daemon = context.daemon().is_some();
     // The account may have to be made, and kept, which a daemon at work does alone.
-    let (_base, agent) = if has_daemon {
+    let (base, agent) = if has_daemon {
         context.open_read_only()?
     } else {
         let (base, agent, deployer) = context.open(None).await?;
@@ -51,7 +51,7 @@ pub(super) async fn persist(global: &Global, name: &CertificateName) -> Result<E
         output::problem(&message, Some("name a certificate whose CA speaks ACME"));
         return Err(Ended(Exit::Usage));
     };
-    let authorizations = match authorizations(&agent, &spec, ca).await {
+    let authorizations = match authorizations(&base, &agent, &spec, ca).await {
         Ok(authorizations) => authorizations,
         Err(error) => {
             output::problem(&chain_text(&error), error.hint().as_deref());
@@ -69,8 +69,10 @@ pub(super) async fn persist(global: &Global, name: &CertificateName) -> Result<E
     Ok(tell(global, ca, &records))
 }
 
-/// The authorizations of an order that is given up at once.
+/// The authorizations of an order that is given up at once, unless it is one that is under way
+/// here: a CA gives the same again while nobody has met its challenges.
 async fn authorizations(
+    base: &Base,
     agent: &Agent,
     spec: &CertificateSpec,
     ca: &CaName,
@@ -83,8 +85,22 @@ async fn authorizations(
     };
     let mut order = client.new_order(&request).await?;
     let authorizations = order.authorizations().await;
-    order.abandon().await;
+    if !is_under_way(base, agent, order.url()).await {
+        order.abandon().await;
+    }
     authorizations
+}
+
+/// Whether the order at `url` is journalled, as far as that can be found out.
+async fn is_under_way(base: &Base, agent: &Agent, url: &str) -> bool {
+    for spec in &agent.config.certificates {
+        match base.store.load_order(&spec.name).await {
+            Ok(Some((record, _))) if record.order_url.as_deref() == Some(url) => return true,
+            Ok(_) => {}
+            Err(_unreadable) => return true,
+        }
+    }
+    false
 }
 
 fn is_persist(method: &SolverMethod) -> bool {
