@@ -39,6 +39,9 @@ impl Explain for AcmeError {
             Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
                 "acme.account_closed"
             }
+            Self::Refused { place, problem, .. } if is_denied(place.step, &problem.kind) => {
+                "acme.account_refused"
+            }
             Self::Refused { problem, .. } => problem.kind.code(),
             Self::NoncesRefused { .. } => ProblemKind::BadNonce.code(),
             Self::Malformed { .. } | Self::Client { .. } => "acme.not_understood",
@@ -67,7 +70,9 @@ impl Explain for AcmeError {
             Self::RateLimited { .. } | Self::Unavailable { .. } | Self::StillWaiting { .. } => {
                 self.retry_at().map_or(Retry::BackOff, Retry::NotBefore)
             }
-            Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
+            Self::Refused { place, problem, .. }
+                if is_closed(place.step, &problem.kind) || is_denied(place.step, &problem.kind) =>
+            {
                 Retry::AfterChange
             }
             Self::Refused { problem, .. } => after(&problem.kind),
@@ -109,7 +114,9 @@ impl AcmeError {
             Self::RateLimited { retry_at: None, problem, .. } if is_paused(problem) => {
                 Fault::Refusal
             }
-            Self::Refused { place, problem, .. } if is_closed(place.step, &problem.kind) => {
+            Self::Refused { place, problem, .. }
+                if is_closed(place.step, &problem.kind) || is_denied(place.step, &problem.kind) =>
+            {
                 Fault::Refusal
             }
             Self::Refused { problem, .. }
@@ -168,7 +175,13 @@ const fn fault(kind: &ProblemKind) -> Fault {
 /// one is lost.
 fn is_closed(step: Step, kind: &ProblemKind) -> bool {
     *kind == ProblemKind::Unauthorized
-        && matches!(step, Step::Account | Step::FetchAccount | Step::PlaceOrder)
+        && matches!(step, Step::FindAccount | Step::FetchAccount | Step::PlaceOrder)
+}
+
+/// Whether a refusal in `step` says that the CA makes no account for us: there is none yet that
+/// could be closed.
+pub(super) fn is_denied(step: Step, kind: &ProblemKind) -> bool {
+    *kind == ProblemKind::Unauthorized && step == Step::Account
 }
 
 /// What follows from a problem of this kind, wherever it appears: what a CA refuses by a rule of its

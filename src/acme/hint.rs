@@ -3,7 +3,7 @@
 //! Not here: the errors ([`super::error`]).
 
 use super::error::AcmeError;
-use super::explain::is_paused;
+use super::explain::{is_denied, is_paused};
 use super::problem::{Problem, ProblemKind};
 
 /// The hint that goes with `error`.
@@ -52,6 +52,7 @@ pub(super) fn hint(error: &AcmeError) -> Option<String> {
         AcmeError::RateLimited { problem, .. } if is_paused(problem) => {
             return Some(address_hint(problem));
         }
+        AcmeError::Refused { place, problem, .. } if is_denied(place.step, &problem.kind) => DENIED,
         AcmeError::Refused { problem, terms, .. } => {
             return refusal_hint(problem, terms.as_deref());
         }
@@ -77,6 +78,10 @@ pub(super) fn hint(error: &AcmeError) -> Option<String> {
 
 const BINDING: &str = "get a key identifier and an HMAC key from the CA and set eab_kid and \
                        eab_hmac_file of this CA";
+
+const DENIED: &str = "see that eab_kid and eab_hmac_file of this CA are what the CA gave, and are not \
+                      used up; where it wants none, ask the CA whether an account of this key was \
+                      closed";
 
 const CAA: &str = "a CAA record of the name, or of a name above it, does not allow this CA: add \
                    one that does, or choose another CA";

@@ -17,8 +17,8 @@ use crate::issue::Issuer;
 use crate::lifecycle::{Lifecycle, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, Health, KeySource, Notice, Observer, SolverName,
-    Timestamp,
+    CaName, CertificateName, CertificateSpec, Fingerprint, Health, KeySource, Notice, Observer,
+    SolverName, Timestamp,
 };
 use crate::observe::Alerts;
 use crate::plan::WantedCa;
@@ -313,6 +313,7 @@ fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
     let of_one = |spec: &CertificateSpec| {
         let mut parts = vec![format!("{:?}", (&spec.identifiers, spec.key_type, &spec.profile))];
         parts.extend(spec.cas.iter().map(|it| format!("{:?}", config.cas.get(it))));
+        parts.extend(spec.cas.iter().filter_map(|it| binding(config.cas.get(it)?)));
         parts.extend(spec.solvers.values().map(|it| format!("{:?}", config.solvers.get(it))));
         // A CA may refuse a key that it has seen.
         parts.extend(spec.request().map(|it| it.sha256.to_string()));
@@ -320,6 +321,13 @@ fn digests(config: &Config) -> BTreeMap<CertificateName, String> {
         (spec.name.clone(), digest(&parts))
     };
     config.certificates.iter().map(of_one).collect()
+}
+
+/// What tells one key of an external account binding from another, and is none itself.
+fn binding(ca: &Ca) -> Option<String> {
+    let Ca::Acme(settings) = ca else { return None };
+    let binding = settings.external_account_binding.as_ref()?;
+    Some(Fingerprint::of(binding.hmac_key.reveal().as_bytes()).to_string())
 }
 
 /// Warnings of the configuration as the status shows them.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::assemble::WorkReport;
-use crate::model::{CertificateName, CertificateStatus, Failure, RenewalCondition, Timestamp};
+use crate::model::{
+    CaName, CertificateName, CertificateStatus, Failure, RenewalCondition, Timestamp,
+};
+use crate::observe::alert::ACCOUNT_CODES;
 use crate::plan::Asked;
 
 /// How far one certificate is in the daemon's hands.
@@ -93,6 +96,20 @@ impl Schedule {
         self.entries.retain(|known, entry| known != name || entry.is_running());
     }
 
+    /// Has all certificates tried at once that wait for the account at `ca`, whatever their pauses.
+    pub(super) fn account_mended(&mut self, ca: &CaName) {
+        for entry in self.entries.values_mut() {
+            let waits = entry.status.as_ref().is_some_and(|it| {
+                let code = it.error_code.as_deref();
+                it.failing_ca.as_ref() == Some(ca)
+                    && code.is_some_and(|it| ACCOUNT_CODES.contains(&it))
+            });
+            if waits {
+                entry.wish(Asked::ByName, None);
+            }
+        }
+    }
+
     /// The entry of `name`.
     pub(super) fn get_mut(&mut self, name: &CertificateName) -> Option<&mut Entry> {
         self.entries.get_mut(name)
@@ -167,15 +184,19 @@ impl Entry {
     /// Has `reply` told of the first run from now on that does what is `asked`, among other things
     /// perhaps. What no single run can do takes two.
     pub(super) fn ask(&mut self, asked: Asked, reply: oneshot::Sender<WorkReport>) {
+        self.wish(asked, Some(reply));
+    }
+
+    fn wish(&mut self, asked: Asked, reply: Option<oneshot::Sender<WorkReport>>) {
         if let Some(wish) = self.wishes.iter_mut().find(|it| it.asked.covers(asked)) {
-            wish.waiting.push(reply);
+            wish.waiting.extend(reply);
             return;
         }
         let mut waiting = Vec::new();
         for covered in self.wishes.extract_if(.., |it| asked.covers(it.asked)) {
             waiting.extend(covered.waiting);
         }
-        waiting.push(reply);
+        waiting.extend(reply);
         self.wishes.push(Wish { asked, waiting });
     }
 
@@ -309,6 +330,30 @@ mod tests {
         let begun = schedule.due(at(0), 4);
         assert_eq!(begun, ["c0000", "c0999", "c0998", "c0997"].map(name));
         assert!(schedule.due(at(0), 0).is_empty());
+    }
+
+    #[test]
+    fn an_account_that_was_put_right_has_those_tried_that_wait_for_it() {
+        let mut schedule = schedule(&["a", "b", "c"]);
+        let lab: CaName = "lab".parse().unwrap();
+        for (of, ca, code) in [
+            ("a", "lab", "acme.account_refused"),
+            ("b", "other", "acme.account_refused"),
+            ("c", "lab", "acme.unavailable"),
+        ] {
+            let life = Duration::from_secs(1_000_000);
+            let mut status = crate::observe::alert::testing::served(of, Duration::ZERO, life);
+            status.failing_ca = Some(ca.parse().unwrap());
+            status.error_code = Some(code.to_owned());
+            let entry = schedule.get_mut(&name(of)).unwrap();
+            entry.begin();
+            entry.end(&report(of), at(1000));
+            entry.status = Some(status);
+        }
+        assert_eq!(schedule.due(at(0), 9), []);
+        schedule.account_mended(&lab);
+        assert_eq!(schedule.due(at(0), 9), [name("a")]);
+        assert_eq!(schedule.get_mut(&name("a")).unwrap().begin(), Asked::ByName);
     }
 
     #[test]

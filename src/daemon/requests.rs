@@ -34,20 +34,23 @@ impl Scheduler {
         });
     }
 
-    /// Has `action` done to the account at `ca`, and `reply` told what came of it.
+    /// Has `action` done to the account at `ca`, and `reply` told what came of it. Where that put it
+    /// right, certificates that wait for it are tried at once.
     pub(super) fn account(
-        &self,
+        &mut self,
         ca: CaName,
         action: AccountAction,
         reply: oneshot::Sender<Result<AccountOutcome, Refused>>,
     ) {
         let (agent, clock) = (self.daemon.agent.clone(), self.daemon.base.clock.clone());
-        tokio::spawn(async move {
+        self.tended.spawn(async move {
             let outcome = match agent.tend_account(&ca, action).await {
                 Some(done) => Ok(done.map_err(|error| error.failure(clock.now()))),
-                None => Err(Refused::UnknownCa(ca)),
+                None => Err(Refused::UnknownCa(ca.clone())),
             };
+            let is_mended = action.mends() && matches!(outcome, Ok(Ok(_)));
             drop(reply.send(outcome));
+            is_mended.then_some(ca)
         });
     }
 

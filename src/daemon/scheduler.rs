@@ -11,7 +11,7 @@ use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::config::Severity;
 use crate::lifecycle::Outcome;
 use crate::model::{
-    CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
+    CaName, CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
     Timestamp, chain_text, escaped,
 };
 use crate::plan::Asked;
@@ -90,6 +90,11 @@ pub(super) async fn run(
             () = clock.sleep(sleep) => {}
             Some(done) = scheduler.work.join_next_with_id() => scheduler.end(done),
             Some(pass) = scheduler.passes.join_next() => scheduler.end_pass(pass),
+            Some(tended) = scheduler.tended.join_next() => {
+                if let Ok(Some(ca)) = tended {
+                    scheduler.schedule.account_mended(&ca);
+                }
+            }
             Some(()) = scheduler.supervision.pulsed() => scheduler.live(),
             Some(loaded) = scheduler.reloads.ended() => scheduler.end_reload(loaded, &watch),
             Some(command) = commands.recv() => scheduler.take(command),
@@ -120,6 +125,8 @@ pub(super) struct Scheduler {
     work: JoinSet<Worked>,
     at_work: HashMap<Id, (CertificateName, Stage)>,
     passes: JoinSet<Passed>,
+    /// What is done to accounts: says whose was put right.
+    pub(super) tended: JoinSet<Option<CaName>>,
     sweeps: JoinSet<()>,
     reloads: Reloads,
     rejected: Option<Notice>,
@@ -144,6 +151,7 @@ impl Scheduler {
             work: JoinSet::new(),
             at_work: HashMap::new(),
             passes: JoinSet::new(),
+            tended: JoinSet::new(),
             sweeps: JoinSet::new(),
             reloads: Reloads::default(),
             rejected: None,

@@ -1,4 +1,4 @@
-//! Accounts that the CA denies, refuses to make, or can't be asked for (A27, A28, A35).
+//! Accounts that the CA denies, refuses to make, or can't be asked for (A27, A36, A37).
 
 use renewd::acme::AccountAction;
 use renewd::plan::Renewal;
@@ -42,7 +42,7 @@ async fn trouble_while_a_forgotten_account_is_made_anew_is_no_verdict_on_it() {
     }
 }
 
-/// A35: a CA that makes no other account leaves us the one that there is.
+/// A36: a CA that makes no other account leaves us the one that there is.
 #[tokio::test]
 async fn an_account_that_is_not_replaced_is_used_on_also_after_a_restart() {
     for how in [How::problem(403, "unauthorized"), How::problem(429, "rateLimited")] {
@@ -63,7 +63,7 @@ async fn an_account_that_is_not_replaced_is_used_on_also_after_a_restart() {
     }
 }
 
-/// A35: where the answer is lost, the CA says which account there is.
+/// A36: where the answer is lost, the CA says which account there is.
 #[tokio::test]
 async fn a_replacement_without_an_answer_is_settled_by_the_key_that_the_ca_knows() {
     for (how, accounts) in
@@ -88,7 +88,7 @@ async fn a_replacement_without_an_answer_is_settled_by_the_key_that_the_ca_knows
     }
 }
 
-/// A28: a wrong key for the external account binding is told as that, and a right one is tried at
+/// A37: a wrong key for the external account binding is told as that, and a right one is tried at
 /// once.
 #[tokio::test]
 async fn a_binding_that_was_put_right_is_tried_at_once() {

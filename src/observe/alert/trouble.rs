@@ -58,6 +58,7 @@ pub const ACCOUNT_CODES: &[&str] = &[
     "acme.account_does_not_exist",
     "acme.account_key",
     "acme.account_lost",
+    "acme.account_refused",
     "acme.external_account_required",
     "acme.invalid_contact",
     "acme.terms_not_agreed",
