@@ -260,6 +260,7 @@ impl World {
             contact: vec!["mailto:ops@example.com".into()],
             terms_of_service_agreed: true,
             external_account_binding: None,
+            limits: renewd::model::Limits::default(),
         }
     }
 

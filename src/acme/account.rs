@@ -97,6 +97,19 @@ impl Accounts {
         Ok(account)
     }
 
+    /// Whether there is one, as far as is known here.
+    pub(super) async fn is_made(&self) -> Result<bool, AcmeError> {
+        let slot = self.slot.lock().await;
+        if slot.is_some() {
+            return Ok(true);
+        }
+        let is_it = |it: &AccountRecord| {
+            it.directory == self.settings.directory
+                && (it.url.is_some() || it.deactivated_at.is_some())
+        };
+        Ok(self.load().await?.is_some_and(|(record, _)| is_it(&record)))
+    }
+
     async fn load_or_register(&self) -> Result<Account, AcmeError> {
         match self.load().await? {
             Some((record, key)) if record.directory == self.settings.directory => {

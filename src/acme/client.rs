@@ -96,6 +96,16 @@ impl AcmeClient {
         self.wire.clock_skew()
     }
 
+    /// What time it is by the CA's clock, asked for now; `None` if it does not say.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer.
+    pub async fn time(&self) -> Result<Option<Timestamp>, AcmeError> {
+        let time = self.wire.time().await;
+        time.map_err(|fault| self.error(Step::Account, &self.settings().directory, fault))
+    }
+
     /// The account URL (RFC 8555 §7.3); finds or makes the account if this process has not yet.
     ///
     /// # Errors
@@ -103,6 +113,16 @@ impl AcmeClient {
     /// If the account can't be kept, or the CA does not give one.
     pub async fn account_url(&self) -> Result<String, AcmeError> {
         Ok(self.accounts.account().await?.url.clone())
+    }
+
+    /// Whether there is an account already, as far as is known here. Asks nothing of the CA; waits
+    /// while one is being made.
+    ///
+    /// # Errors
+    ///
+    /// If what is kept of it can't be read.
+    pub async fn has_account(&self) -> Result<bool, AcmeError> {
+        self.accounts.is_made().await
     }
 
     /// The account as records of dns-persist-01 name it; `None` if there is none yet. Asks nothing.

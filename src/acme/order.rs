@@ -110,6 +110,13 @@ impl Order {
         &self.identifiers
     }
 
+    /// Whether the CA took it as one that replaces a certificate (RFC 9773 §5); not known of one
+    /// that was taken up again.
+    #[must_use]
+    pub const fn is_replacement(&self) -> bool {
+        self.tap.replaces()
+    }
+
     /// When the CA will forget it (RFC 8555 §7.1.3), if it says so.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{CaName, Secret};
+use crate::model::{CaName, Limits, Secret};
 
 /// One CA that speaks ACME, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct CaSettings {
     pub terms_of_service_agreed: bool,
     /// External account binding (RFC 8555 §7.3.4).
     pub external_account_binding: Option<ExternalAccountBinding>,
+    /// How much it allows, as far as that is known; asked about by others, not by its client.
+    pub limits: Limits,
 }
 
 /// Ties an ACME account to one that the operator already has at the CA (RFC 8555 §7.3.4).

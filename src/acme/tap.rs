@@ -46,6 +46,11 @@ impl Tap {
         Self { wire, key, last: Arc::default(), replaces: replaces.map(Arc::from), _in_use: in_use }
     }
 
+    /// Whether its order names a certificate that it replaces.
+    pub(super) const fn replaces(&self) -> bool {
+        self.replaces.is_some()
+    }
+
     pub(super) fn wire(&self) -> &Wire {
         &self.wire
     }

@@ -20,7 +20,7 @@ use super::header as fields;
 use super::nonce::NoncePool;
 use super::object::Directory;
 use super::problem::{Problem, ProblemKind, excerpt};
-use crate::model::CaName;
+use crate::model::{CaName, Timestamp};
 use crate::sys::clock::Clock;
 use crate::sys::http::{HttpClient, HttpError};
 
@@ -189,6 +189,13 @@ impl Wire {
     pub(super) fn clock_skew(&self) -> Option<Duration> {
         let seconds = self.skew_seconds.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// What time it is by the CA's clock, whatever it answers; `None` if it does not say.
+    pub(super) async fn time(&self) -> Result<Option<Timestamp>, WireError> {
+        self.sent.directories.fetch_add(1, Ordering::Relaxed);
+        let exchange = self.send(Method::GET, &self.directory_url, Bytes::new()).await?;
+        Ok(fields::date(&exchange.answer.headers))
     }
 
     /// The directory: fetched at first use, when it is a day old, and after

@@ -17,9 +17,12 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::AccountAction;
-use crate::model::{CaName, CertificateName, Explain, RevocationRequest, Timestamp, chain_text};
+use crate::lifecycle::Outcome;
+use crate::model::{
+    AllowanceStatus, CaName, CertificateName, Explain, RevocationRequest, Timestamp, chain_text,
+};
 use crate::observe::DeliveryError;
-use crate::plan::{Asked, Plan};
+use crate::plan::Asked;
 
 pub use crate::daemon::Reloaded;
 pub use client::{ApiError, Client};
@@ -82,6 +85,9 @@ pub struct PlanEntry {
     pub reason: String,
     /// When it is due, or tried next.
     pub at: Option<Timestamp>,
+    /// What is left for it of what its CA allows, where anything is counted.
+    #[serde(default)]
+    pub allowance: Option<AllowanceStatus>,
     /// What would be done at each target, and why.
     pub targets: Vec<PlanTarget>,
 }
@@ -100,11 +106,12 @@ pub struct PlanTarget {
 }
 
 impl PlanEntry {
-    /// `plan` of `name` in words.
+    /// The plan of `outcome` in words.
     #[must_use]
-    pub fn of(name: &CertificateName, plan: &Plan) -> Self {
+    pub fn of(outcome: &Outcome) -> Self {
         use crate::plan::Renewal;
 
+        let Outcome { plan, status, .. } = outcome;
         let (renewal, reason, at) = match &plan.renewal {
             Renewal::Keep { renew_at, reason } => {
                 ("keep", reason.of_keeping().to_owned(), Some(*renew_at))
@@ -114,7 +121,8 @@ impl PlanEntry {
             Renewal::Blocked { until, reason } => ("blocked", reason.to_string(), *until),
         };
         let targets = plan.deployments.iter().map(|(name, it)| PlanTarget::of(name, it)).collect();
-        Self { name: name.clone(), renewal: renewal.to_owned(), reason, at, targets }
+        let (name, allowance) = (status.name.clone(), status.allowance.clone());
+        Self { name, renewal: renewal.to_owned(), reason, at, allowance, targets }
     }
 }
 

@@ -183,8 +183,7 @@ async fn plan(
     };
     match desk.handle.plan(request.names).await {
         Ok(plans) => {
-            let entries: Vec<_> =
-                plans.iter().map(|(name, plan)| PlanEntry::of(name, plan)).collect();
+            let entries: Vec<_> = plans.iter().map(PlanEntry::of).collect();
             Json(entries).into_response()
         }
         Err(refused) => refused_by_daemon(&refused),

@@ -14,7 +14,7 @@ use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::Issuer;
-use crate::lifecycle::{Lifecycle, digest};
+use crate::lifecycle::{Books, Lifecycle, Timekeeper, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, Fingerprint, Health, KeySource, Notice, Observer,
@@ -123,8 +123,8 @@ impl Agent {
         Some(Ok(report))
     }
 
-    /// What is to be known of the agent itself: what is wrong with its configuration, and CAs whose
-    /// terms of service are others by now than those that were agreed to.
+    /// What is to be known of the agent itself: what is wrong with its configuration or with the
+    /// clock, and CAs whose terms of service are others by now than those that were agreed to.
     #[must_use]
     pub fn all_notices(&self) -> Vec<Notice> {
         let changed = self.lifecycle.issuer.clients.iter().filter_map(|(ca, client)| {
@@ -137,7 +137,8 @@ impl Agent {
                 hint: Some(format!("read them, then run `renewd account update {ca}`")),
             })
         });
-        self.notices.iter().cloned().chain(changed).collect()
+        let clock = self.lifecycle.timekeeper.notice();
+        self.notices.iter().cloned().chain(changed).chain(clock).collect()
     }
 }
 
@@ -155,11 +156,14 @@ pub fn build(
     previous: Option<&Agent>,
 ) -> Result<Agent, AssembleError> {
     let deployed_by = deployed_by(&config);
+    let books = Arc::new(books(&config, base, previous));
     let issuer = Issuer {
         clients: clients(&config, base, previous)?,
         local: local_cas(&config, base),
         solvers: solvers(&config, &base.handed, &deployed_by)?,
         journal: base.store.clone(),
+        books: books.clone(),
+        registering: tokio::sync::Mutex::default(),
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };
@@ -167,6 +171,11 @@ pub fn build(
     let lifecycle = Lifecycle {
         store: base.store.clone(),
         issuer: Arc::new(issuer),
+        books,
+        timekeeper: match previous {
+            Some(previous) => previous.lifecycle.timekeeper.clone(),
+            None => Arc::new(Timekeeper::new(base.store.clone(), base.clock.clone())),
+        },
         deployer,
         targets: config.targets.clone(),
         cas: wanted_cas(&config),
@@ -263,6 +272,19 @@ fn clients(
         clients.insert(name.clone(), client);
     }
     Ok(clients)
+}
+
+/// The books, which go on from `previous`: what was spent stays spent.
+fn books(config: &Config, base: &Base, previous: Option<&Agent>) -> Books {
+    let limits = config.cas.iter().filter_map(|(name, ca)| match ca {
+        Ca::Acme(settings) => Some((name.clone(), settings.limits.clone())),
+        Ca::Local(_) => None,
+    });
+    let limits = limits.collect();
+    match previous {
+        Some(previous) => previous.lifecycle.books.with_limits(limits),
+        None => Books::new(base.store.clone(), limits, base.clock.clone()),
+    }
 }
 
 fn local_cas(config: &Config, base: &Base) -> BTreeMap<CaName, Arc<LocalCa>> {

@@ -85,7 +85,7 @@ async fn dispatch(arguments: Arguments, sockets: &Sockets) -> Result<Exit, Ended
     let global = &arguments.global;
     match arguments.command {
         Command::Run => run::run(global, sockets).await,
-        Command::Renew(arguments) => renew::renew(global, arguments).await,
+        Command::Renew(arguments) => Box::pin(renew::renew(global, arguments)).await,
         Command::Plan { names } => plan::plan(global, names).await,
         Command::Status(arguments) => status::status(global, &arguments).await,
         Command::Show { name } => show::show(global, name).await,

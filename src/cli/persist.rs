@@ -5,9 +5,10 @@
 
 use serde::Serialize;
 
-use crate::acme::{AcmeError, Authorization, Challenge, OrderRequest};
+use crate::acme::{Authorization, Challenge, OrderRequest};
 use crate::assemble::{Agent, Base};
 use crate::config::Ca;
+use crate::issue::{AskError, Bookkeeper, IssueError, Request};
 use crate::model::{
     CaName, CertificateName, CertificateSpec, ChallengeType, Explain, Journal, StandingState,
     chain_text, escaped,
@@ -51,7 +52,7 @@ pub(super) async fn persist(global: &Global, name: &CertificateName) -> Result<E
         output::problem(&message, Some("name a certificate whose CA speaks ACME"));
         return Err(Ended(Exit::Usage));
     };
-    let authorizations = match authorizations(&base, &agent, &spec, ca).await {
+    let authorizations = match authorizations(&base, &agent, &spec, ca, has_daemon).await {
         Ok(authorizations) => authorizations,
         Err(error) => {
             output::problem(&chain_text(&error), error.hint().as_deref());
@@ -76,8 +77,19 @@ async fn authorizations(
     agent: &Agent,
     spec: &CertificateSpec,
     ca: &CaName,
-) -> Result<Vec<Authorization>, AcmeError> {
-    let Some(client) = agent.lifecycle.issuer.clients.get(ca) else { return Ok(Vec::new()) };
+    has_daemon: bool,
+) -> Result<Vec<Authorization>, IssueError> {
+    let lifecycle = &agent.lifecycle;
+    let Some(client) = lifecycle.issuer.clients.get(ca) else { return Ok(Vec::new()) };
+    lifecycle.books.open(ca).await?;
+    match lifecycle.books.ask(ca, Request::Glance).await {
+        // A daemon at work keeps the books; this one order it does not see.
+        Err(AskError::Storage(_)) if has_daemon => {}
+        asked => asked?,
+    }
+    if !has_daemon {
+        lifecycle.issuer.account(spec, client).await?;
+    }
     let request = OrderRequest {
         identifiers: spec.identifiers.clone(),
         profile: spec.profile.clone(),
@@ -88,7 +100,7 @@ async fn authorizations(
     if !is_under_way(base, agent, order.url()).await {
         order.abandon().await;
     }
-    authorizations
+    Ok(authorizations?)
 }
 
 /// Whether the order at `url` is journalled, as far as that can be found out.

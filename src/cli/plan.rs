@@ -2,6 +2,7 @@
 
 use crate::api::{PlanEntry, WorkRequest};
 use crate::model::CertificateName;
+use crate::observe::text;
 use crate::plan::Asked;
 
 use super::arguments::Global;
@@ -26,7 +27,7 @@ pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result
             let mut entries = Vec::new();
             for spec in &specs {
                 match agent.lifecycle.look(spec, Asked::ByTime).await {
-                    Ok(outcome) => entries.push(PlanEntry::of(&spec.name, &outcome.plan)),
+                    Ok(outcome) => entries.push(PlanEntry::of(&outcome)),
                     Err(error) => {
                         let hint = "run as root or as the owner of the state directory";
                         output::problem(&crate::model::chain_text(&error), Some(hint));
@@ -45,16 +46,28 @@ pub(super) async fn plan(global: &Global, names: Vec<CertificateName>) -> Result
     Ok(Exit::AsWanted)
 }
 
+/// Whether it waits for what its CA allows.
+fn is_held_back(entry: &PlanEntry) -> bool {
+    let refused = entry.allowance.as_ref().and_then(|it| it.refused_by.as_deref());
+    refused.is_some_and(|it| entry.reason.contains(it))
+}
+
 fn show(entry: &PlanEntry) {
     let at = entry.at.map(|it| it.to_string()).unwrap_or_default();
     let renewal = match entry.renewal.as_str() {
         "keep" if entry.reason == NOT_DUE => format!("keep until {at}"),
         "keep" => format!("keep until {at}, {}", entry.reason),
         "issue" => format!("order now: {}", entry.reason),
+        "back_off" if is_held_back(entry) => format!("order at {at}: {}", entry.reason),
         "back_off" => format!("order at {at}, after failures: {}", entry.reason),
         _ => format!("blocked until a human changes something: {}", entry.reason),
     };
     output::data(&format!("{}: {renewal}", entry.name));
+    if let Some(allowance) = &entry.allowance
+        && let Some(line) = text::allowance(allowance)
+    {
+        output::data(&format!("  {line}"));
+    }
     for target in &entry.targets {
         let at = target.at.map(|it| format!(" at {it}")).unwrap_or_default();
         let reason = target.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();

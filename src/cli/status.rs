@@ -59,7 +59,7 @@ pub(super) async fn document(context: Context, probe: bool) -> Result<StatusDocu
                 format: STATUS_FORMAT,
                 host: base.host,
                 written_at: now,
-                notices: agent.notices.clone(),
+                notices: agent.all_notices(),
                 certificates,
             };
             document.note_unfit_stand_ins();

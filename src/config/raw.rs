@@ -12,7 +12,9 @@ use crate::probe::StartTls;
 use super::DeployerChoice;
 use super::field::{At, Count, Entries, FilePath, Items, Later, OneOrMany, Reading, Texts};
 use super::shape::{Shape, shape};
-use super::text::{AlertType, CaType, Lifetime, Mode, SecretText, SolverType, Span, TargetKind};
+use super::text::{
+    AlertType, Allowed, CaType, Exempt, Lifetime, Mode, SecretText, SolverType, Span, TargetKind,
+};
 use super::tree;
 
 shape! {
@@ -124,6 +126,8 @@ shape! {
         eab_hmac_credential: String as "ca-hmac",
         /// Or a variable of the environment with it.
         eab_hmac_env: String as "CA_HMAC",
+        /// How much it allows; see below. Nothing is asked of it that it would refuse.
+        limits: RawLimits as { new_orders = "300/3h" },
         /// With `local`: how long a certificate is valid; by default 30 days.
         lifetime: Lifetime as "7d",
         /// With `local`: how long an intermediate is valid; by default a year, and at least twice
@@ -142,6 +146,27 @@ shape! {
         organization: String as "Example Ltd",
         /// With `local`: whether its certificates are for TLS clients too; by default not.
         client_auth: bool as true,
+    }
+}
+
+shape! {
+    /// How much a CA allows: a number and the span in which all of it is given back, or "none".
+    RawLimits {
+        /// New accounts.
+        new_accounts: Allowed as "10/3h",
+        /// New orders.
+        new_orders: Allowed as "300/3h",
+        /// Certificates for a registered domain with all below it, an IPv4 address or an IPv6 /64.
+        certificates_per_domain: Allowed as "50/7d",
+        /// Certificates for exactly the same domains.
+        certificates_per_set: Allowed as "5/7d",
+        /// Failed authorizations of one domain.
+        failed_authorizations: Allowed as "5/1h",
+        /// Failed authorizations of one domain without a success between them.
+        consecutive_failures: Allowed as "1152/1152d",
+        /// What counts against none of these: `replacements` on the CA's advice (RFC 9773); and
+        /// `renewals` of the same domains, which count against `certificates_per_set` alone.
+        exempt: Vec<At<Exempt>> as ["replacements", "renewals"],
     }
 }
 
@@ -367,6 +392,7 @@ mod tests {
         check::<RawFile>();
         check::<RawCertificate>();
         check::<RawCa>();
+        check::<RawLimits>();
         check::<RawSolver>();
         check::<RawTarget>();
         check::<RawReload>();

@@ -4,8 +4,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::raw::{
-    RawAlert, RawAlerts, RawCa, RawCertificate, RawFile, RawInstall, RawReload, RawSolver,
-    RawTarget, RawVerify,
+    RawAlert, RawAlerts, RawCa, RawCertificate, RawFile, RawInstall, RawLimits, RawReload,
+    RawSolver, RawTarget, RawVerify,
 };
 use super::shape::{FieldInfo, Shape};
 use crate::solver::ProviderSettings;
@@ -26,6 +26,11 @@ pub fn reference() -> String {
         "one certificate; [defaults] and [group.NAME] take these keys, but not `name` and `domains`",
     );
     push::<RawCa>(&mut text, "[ca.NAME]", "one CA");
+    push::<RawLimits>(
+        &mut text,
+        "[ca.NAME.limits]",
+        "how much it allows; known of letsencrypt and letsencrypt-staging",
+    );
     push::<RawSolver>(&mut text, "[solver.NAME]", "one way to prove control");
     push::<RawTarget>(&mut text, TARGET, "one server that uses certificates");
     push::<RawReload>(
@@ -54,12 +59,15 @@ pub fn reference() -> String {
 /// Keys of `[target.*]` that are tables, and are told of below headers of their own.
 const WITH_SECTIONS: [&str; 3] = ["reload", "verify", "install"];
 const TARGET: &str = "[target.NAME]";
+/// Likewise of `[ca.*]`.
+const LIMITS: (&str, &str) = ("[ca.NAME]", "limits");
 
 fn push<S: Shape>(text: &mut String, header: &str, about: &str) {
     if !header.is_empty() {
         text.push_str(&format!("\n# {about}\n#{header}\n"));
     }
-    let has_section = |key| header == TARGET && WITH_SECTIONS.contains(&key);
+    let has_section =
+        |key| (header == TARGET && WITH_SECTIONS.contains(&key)) || (header, key) == LIMITS;
     for field in S::FIELDS.iter().filter(|it| !has_section(it.key)) {
         push_field(text, field);
     }

@@ -9,8 +9,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use crate::deploy::InstallContent;
 use crate::local_ca::Subtree;
 use crate::model::{
-    CaName, CertificateName, GroupName, Health, Identifier, KeyType, Secret, Share, SolverName,
-    TargetName,
+    CaName, CertificateName, GroupName, Health, Identifier, KeyType, Rate, RateError, Secret,
+    Share, SolverName, TargetName,
 };
 use crate::probe::StartTls;
 
@@ -215,7 +215,40 @@ pub enum TargetKind {
     Other,
 }
 
+/// What a limit of a CA's allows; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowed(pub(super) Option<Rate>);
+
+impl Text for Allowed {
+    const EXPECTED: &'static str = "a number and a span in quotes, such as \"50/7d\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|it| Self(Some(it))).map_err(|error: RateError| error.to_string())
+    }
+
+    fn to_text(&self) -> String {
+        self.0.map_or_else(|| "\"none\"".to_owned(), |it| format!("\"{it}\""))
+    }
+
+    fn instead_of_number(number: &str) -> Option<String> {
+        Some(format!("say in which span, such as \"{number}/7d\""))
+    }
+}
+
+/// What counts against no limit of a CA's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exempt {
+    Replacements,
+    Renewals,
+}
+
 words! {
+    Exempt: "a kind of order" [
+        "replacements" => Self::Replacements, "renewals" => Self::Renewals,
+    ],
     CaType: "a type of CA" ["acme" => Self::Acme, "local" => Self::Local],
     SolverType: "a type of solver" [
         "http-01" => Self::Http01, "dns-01" => Self::Dns01, "tls-alpn-01" => Self::TlsAlpn01,

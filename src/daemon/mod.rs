@@ -33,9 +33,10 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use crate::acme::{AccountAction, AccountReport};
 use crate::assemble::{Agent, Base, RevokeReport, WorkReport};
 use crate::config::Environment;
+use crate::lifecycle::Outcome;
 use crate::model::{CaName, CertificateName, Failure, RevocationRequest, StatusDocument};
 use crate::observe::{Alerts, DeliveryError};
-use crate::plan::{Asked, Plan};
+use crate::plan::Asked;
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::Signals;
 
@@ -88,7 +89,7 @@ struct Shown {
 /// One request to the scheduler.
 #[derive(Debug)]
 enum Command {
-    Plan(Vec<CertificateName>, oneshot::Sender<Vec<(CertificateName, Plan)>>),
+    Plan(Vec<CertificateName>, oneshot::Sender<Vec<Outcome>>),
     Work(Vec<CertificateName>, Asked, oneshot::Sender<Result<Vec<WorkReport>, Refused>>),
     Account(CaName, AccountAction, oneshot::Sender<Result<AccountOutcome, Refused>>),
     AskToRevoke(
@@ -148,10 +149,7 @@ impl Handle {
     /// # Errors
     ///
     /// If the daemon is ending or has too much to do.
-    pub async fn plan(
-        &self,
-        names: Vec<CertificateName>,
-    ) -> Result<Vec<(CertificateName, Plan)>, Refused> {
+    pub async fn plan(&self, names: Vec<CertificateName>) -> Result<Vec<Outcome>, Refused> {
         self.ask(|reply| Command::Plan(names, reply)).await
     }
 

@@ -6,19 +6,16 @@ use tokio::sync::oneshot;
 
 use crate::acme::AccountAction;
 use crate::assemble::WorkReport;
+use crate::lifecycle::Outcome;
 use crate::model::{CaName, CertificateName, Explain, Failure, RevocationRequest};
-use crate::plan::{Asked, Plan};
+use crate::plan::Asked;
 
 use super::scheduler::Scheduler;
 use super::{AccountOutcome, Refused};
 
 impl Scheduler {
     /// Has `reply` told what would be done now for `wanted`, or for all.
-    pub(super) fn plan(
-        &self,
-        wanted: Vec<CertificateName>,
-        reply: oneshot::Sender<Vec<(CertificateName, Plan)>>,
-    ) {
+    pub(super) fn plan(&self, wanted: Vec<CertificateName>, reply: oneshot::Sender<Vec<Outcome>>) {
         let agent = self.daemon.agent.clone();
         tokio::spawn(async move {
             let mut plans = Vec::new();
@@ -27,7 +24,7 @@ impl Scheduler {
                     continue;
                 }
                 if let Ok(outcome) = agent.lifecycle.look(spec, Asked::ByTime).await {
-                    plans.push((spec.name.clone(), outcome.plan));
+                    plans.push(outcome);
                 }
             }
             drop(reply.send(plans));

@@ -5,8 +5,8 @@ use std::error::Error;
 use crate::acme::AcmeError;
 use crate::local_ca::LocalCaError;
 use crate::model::{
-    CaName, ChainError, ChallengeType, Explain, Fault, Identifier, KeyError, Retry, SolverName,
-    StorageError,
+    CaName, ChainError, ChallengeType, Explain, Fault, Identifier, KeyError, Refusal, Retry,
+    SolverName, StorageError,
 };
 use crate::solver::SolverError;
 
@@ -79,6 +79,9 @@ pub enum IssueError {
         /// What the CA offers.
         offered: Vec<String>,
     },
+    /// The CA would refuse it, or it is more than we ask of any CA; nothing was asked.
+    #[error(transparent)]
+    HeldBack(Box<Refusal>),
     /// Something at or on the way to the CA.
     #[error(transparent)]
     Acme(#[from] AcmeError),
@@ -129,6 +132,7 @@ impl IssueError {
             | Self::StoreNotReady(_)
             | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
+            | Self::HeldBack(_)
             | Self::Storage(_)
             | Self::Key(_)
             | Self::KeyUnreadable(_)
@@ -158,6 +162,7 @@ impl IssueError {
             | Self::StoreNotReady(_)
             | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
+            | Self::HeldBack(_)
             | Self::Storage(_)
             | Self::Key(_)
             | Self::KeyUnreadable(_)
@@ -191,6 +196,7 @@ impl Explain for IssueError {
             Self::TargetNotReady { .. } => "deploy.not_ready",
             Self::NoChallenge { .. } => "issue.no_challenge",
             Self::NoRevocation(_) => "issue.no_revocation",
+            Self::HeldBack(refusal) => refusal.code(),
             Self::Acme(source) => source.code(),
             Self::Local(source) => source.code(),
             Self::Storage(_) | Self::KeyUnreadable(_) => "store.failed",
@@ -204,6 +210,7 @@ impl Explain for IssueError {
 
     fn retry(&self) -> Retry {
         match self {
+            Self::HeldBack(refusal) => Retry::NotBefore(refusal.until),
             Self::Acme(source) => source.retry(),
             Self::Local(source) => source.retry(),
             Self::NoChallenge { .. }
@@ -229,6 +236,7 @@ impl Explain for IssueError {
             }
             Self::StoreNotReady(source) => source.hint(),
             Self::TargetNotReady { hint, .. } => hint.clone(),
+            Self::HeldBack(refusal) => Some(refusal.hint().to_owned()),
             Self::Acme(source) => source.hint(),
             Self::Local(source) => source.hint(),
             Self::NotAsOrdered(source) => source.hint(),

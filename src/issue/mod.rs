@@ -12,6 +12,7 @@
 //! Whether to ask ([`crate::plan`]); storing what came back, after which the caller closes the
 //! journal ([`crate::lifecycle`]).
 
+mod books;
 mod chain;
 mod check;
 mod csr;
@@ -20,6 +21,7 @@ mod fitness;
 mod leftover;
 mod local;
 mod placeholder;
+mod prove;
 mod revoke;
 mod standing;
 mod stuck;
@@ -30,23 +32,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use books::{AskError, Bookkeeper, Entry, Purpose, Request};
 pub use check::CheckError;
 pub use csr::CsrError;
 pub use error::{IssueError, Side};
 pub use fitness::Unfit;
 pub use placeholder::placeholder;
 
-use crate::acme::{
-    AcmeClient, AcmeError, Authorization, AuthorizationStatus, Challenge, Order, OrderRequest,
-    OrderStatus,
-};
+use crate::acme::{AcmeClient, Order, OrderRequest, OrderStatus};
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateId, CertificateName, CertificateSpec, Chain, ChallengeType, Event,
-    Identifier, IssuedCertificate, Journal, Observer, OrderRecord, Origin, PresentedRecord,
-    PrivateKey, Proof, SolverName, StorageError, Timestamp,
+    CaName, CertificateName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer,
+    OrderRecord, Origin, PrivateKey, SolverName, StorageError, Timestamp,
 };
-use crate::solver::{Presented, Solver, SolverError};
+use crate::solver::Solver;
 use crate::sys::clock::Clock;
 use crate::sys::crash;
 
@@ -66,6 +65,10 @@ pub struct Issuer {
     pub solvers: BTreeMap<SolverName, Arc<dyn Solver>>,
     /// Keeps orders that are on their way.
     pub journal: Arc<dyn Journal>,
+    /// Counts what CAs count, before they do.
+    pub books: Arc<dyn Bookkeeper>,
+    /// Held while an account may be made, on purpose: all that start together make one.
+    pub registering: tokio::sync::Mutex<()>,
     /// For what is journalled.
     pub clock: Arc<dyn Clock>,
     /// Hears of resumed orders.
@@ -91,9 +94,11 @@ struct Work {
 impl Issuer {
     /// Gets a certificate for `spec` from `ca`; at most one order of `spec.name` at a time.
     ///
-    /// `replaces` names the certificate of the same CA that the new one stands for, if there is one
-    /// (RFC 9773 §5). It is for the key `reused`, else for a new one; where an earlier order goes on,
-    /// for that one's.
+    /// It is for the key `reused`, else for a new one; where an earlier order goes on, for that
+    /// one's.
+    ///
+    /// What the CA counts is spent in the books before it is asked for, and not asked for where they
+    /// refuse: [`IssueError::HeldBack`]. What is under way stays so then.
     ///
     /// On return with a certificate the journal still holds its order: [`Issuer::close`] it when
     /// the certificate is stored. After an error it holds what the next call goes on with.
@@ -105,7 +110,7 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         ca: &CaName,
-        replaces: Option<&CertificateId>,
+        purpose: &Purpose,
         reused: Option<&PrivateKey>,
     ) -> Result<IssuedCertificate, IssueError> {
         if let Some(local) = self.local.get(ca) {
@@ -117,22 +122,24 @@ impl Issuer {
         if journalled.is_none() {
             self.check_solvers(spec).await?;
         }
-        client.account_url().await?;
+        self.account(spec, client).await?;
         crash::point("issue.account");
 
-        if let Some(mut resumed) = self.resume(spec, client, journalled).await? {
-            let issued = self.carry_out(spec, client, &mut resumed).await;
+        if let Some(mut resumed) = self.resume(spec, client, journalled, purpose).await? {
+            let issued = self.carry_out(spec, client, &mut resumed, purpose).await;
             if !self.is_at_its_end(spec, &mut resumed, &issued).await? {
                 return issued;
             }
             // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
             // and an order that gave nothing costs nothing. The next one is on its own.
+            self.note_end(&resumed, purpose).await;
             self.close(spec).await?;
             self.check_solvers(spec).await?;
         }
-        let mut placed = self.place(spec, client, replaces, reused).await?;
-        let issued = self.carry_out(spec, client, &mut placed).await;
+        let mut placed = self.place(spec, client, purpose, reused).await?;
+        let issued = self.carry_out(spec, client, &mut placed, purpose).await;
         if self.is_at_its_end(spec, &mut placed, &issued).await? {
+            self.note_end(&placed, purpose).await;
             self.close(spec).await?;
         }
         issued
@@ -164,6 +171,36 @@ impl Issuer {
         self.journal.forget_set_aside(&spec.name).await
     }
 
+    /// Finds the account at the CA of `client`, or makes one, which is counted before it is asked
+    /// for; `spec` is whose certificate it is for.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`] says why there is none.
+    pub async fn account(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+    ) -> Result<(), IssueError> {
+        let ca = &client.settings().name;
+        let alone = self.registering.lock().await;
+        if client.has_account().await? {
+            drop(alone);
+            client.account_url().await?;
+            return Ok(());
+        }
+        self.books.ask(ca, Request::Account).await?;
+        let made = client.account_url().await;
+        if let Err(error) = &made {
+            if books::is_known_not_to_count(error) {
+                self.books.note(ca, Entry::NoAccount).await;
+            }
+            self.hear(ca, spec, error).await;
+        }
+        made?;
+        Ok(())
+    }
+
     /// Takes away all that a run which died left of an order that does not go on: its certificate
     /// is stored, or it is not wanted any more. Nothing there is fine.
     ///
@@ -186,15 +223,32 @@ impl Issuer {
         Ok(self.journal.close_order(&spec.name).await?)
     }
 
+    /// Brings the order of `work` to its certificate.
     async fn carry_out(
         &self,
         spec: &CertificateSpec,
         client: &AcmeClient,
         work: &mut Work,
+        purpose: &Purpose,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let issued = self.go_through(spec, client, work, purpose).await;
+        if let Err(IssueError::Acme(error)) = &issued {
+            self.hear(&work.record.ca, spec, error).await;
+        }
+        issued
+    }
+
+    async fn go_through(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        work: &mut Work,
+        purpose: &Purpose,
     ) -> Result<IssuedCertificate, IssueError> {
         if work.order.status() == OrderStatus::Pending {
-            self.prove(spec, client, work).await?;
+            self.prove(spec, client, work, purpose).await?;
         } else {
+            self.settle_proofs(spec, work, &[], purpose.lifetime).await;
             self.clean_up_leftovers(&work.record).await;
         }
         if work.order.status() == OrderStatus::Ready {
@@ -213,7 +267,9 @@ impl Issuer {
         match checked {
             Ok(chain) => {
                 let chain = self.preferred(spec, &work.order, chain).await;
-                self.certificate(spec, client, work, chain)
+                let issued = self.certificate(spec, client, work, chain)?;
+                self.note_issued(&work.record.ca, &issued).await;
+                Ok(issued)
             }
             Err(error) => {
                 // A filled order with the wrong certificate would be downloaded again for ever.
@@ -263,6 +319,7 @@ impl Issuer {
         spec: &CertificateSpec,
         client: &AcmeClient,
         journalled: Option<(OrderRecord, Option<PrivateKey>)>,
+        purpose: &Purpose,
     ) -> Result<Option<Work>, IssueError> {
         let Some((mut record, key)) = journalled else { return Ok(None) };
         let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
@@ -275,14 +332,21 @@ impl Issuer {
                     });
                     return Ok(Some(Work { order, record, key }));
                 }
+                Ok(order) if is_dead(&order) => self.note_no_certificate(&record, purpose).await,
                 Ok(_) => {}
-                Err(error) if error.is_end_of_order() => {}
+                Err(error) if error.is_end_of_order() => {
+                    self.note_no_certificate(&record, purpose).await;
+                }
+                // It may have been filled: what it cost stays spent.
                 Err(error) if error.is_unexplained() => {
                     if !self.is_given_up(&spec.name, &mut record, &error).await? {
                         return Err(error.into());
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.hear(&record.ca, spec, &error).await;
+                    return Err(error.into());
+                }
             }
         }
         self.clean_up_leftovers(&record).await;
@@ -296,7 +360,7 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         client: &AcmeClient,
-        replaces: Option<&CertificateId>,
+        purpose: &Purpose,
         reused: Option<&PrivateKey>,
     ) -> Result<Work, IssueError> {
         let key = SubjectKey::choose(spec, reused).await?;
@@ -316,154 +380,31 @@ impl Issuer {
             csr: spec.request().map(|it| it.sha256),
             placed_at: self.clock.now(),
             stuck_since: None,
+            counted: None,
+            unsettled: Vec::new(),
             presented: Vec::new(),
         };
         let request = OrderRequest {
             identifiers: spec.identifiers.clone(),
             profile: spec.profile.clone(),
-            replaces: replaces.map(ToString::to_string),
+            replaces: purpose.replaces.as_ref().map(ToString::to_string),
         };
-        let order = client.new_order(&request).await?;
+        let wish = purpose.wish(&spec.identifiers);
+        self.books.ask(&settings.name, Request::Order(&wish)).await?;
+        let placed = client.new_order(&request).await;
+        record.counted = Some(self.note_placed(&settings.name, &wish, &placed).await);
+        if let Err(error) = &placed {
+            self.hear(&settings.name, spec, error).await;
+        }
+        let order = placed?;
         crash::point("issue.ordered");
         record.order_url = Some(order.url().to_owned());
         self.journal.save_order(&spec.name, &record).await?;
         Ok(Work { order, record, key })
     }
 
-    /// Shows every proof that the order still needs, has the CA look, and takes all of them away
-    /// again, whatever came of it.
-    async fn prove(
-        &self,
-        spec: &CertificateSpec,
-        client: &AcmeClient,
-        work: &mut Work,
-    ) -> Result<(), IssueError> {
-        let authorizations = work.order.authorizations().await?;
-        self.note_standing(spec, client.settings(), &authorizations).await?;
-        let tasks = self.tasks(spec, &authorizations)?;
-        // What a run that died had shown stays visible: the CA may be looking for it just now.
-        let mut records = Vec::new();
-        for (solver, challenge) in &tasks {
-            let proof = proof_of(challenge);
-            let record = self.solver(solver)?.locate(&proof).await;
-            let presented = PresentedRecord {
-                record: record.map_err(|source| not_presented(solver, &proof, source))?,
-                solver: solver.clone(),
-                identifier: proof.identifier,
-                token: proof.token,
-            };
-            if !work.record.presented.contains(&presented) {
-                work.record.presented.push(presented.clone());
-            }
-            records.push(presented);
-        }
-        self.journal.save_order(&spec.name, &work.record).await?;
-
-        let mut shown = Vec::new();
-        let proven = async {
-            self.present(&tasks, &records, &mut shown).await?;
-            crash::point("issue.presented");
-            for (_, challenge) in &tasks {
-                work.order.respond(challenge).await?;
-            }
-            crash::point("issue.answered");
-            work.order.wait_until_ready(ORDER_LIMIT).await?;
-            Ok(())
-        };
-        let proven: Result<(), IssueError> = proven.await;
-        crash::point("issue.proven");
-        self.take_away(shown, &work.record).await;
-        if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
-            work.order.abandon().await;
-        }
-        if proven.is_ok() && !tasks.is_empty() {
-            self.observer.observe(&Event::Proven {
-                certificate: spec.name.clone(),
-                proofs: tasks.iter().map(proof_told).collect(),
-            });
-        }
-        proven
-    }
-
-    /// Which challenges are to be met, and by whom. Valid authorizations need none.
-    fn tasks(
-        &self,
-        spec: &CertificateSpec,
-        authorizations: &[Authorization],
-    ) -> Result<Vec<(SolverName, Challenge)>, IssueError> {
-        let mut tasks = Vec::new();
-        for authorization in authorizations {
-            if authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let identifier = authorization.ordered_identifier();
-            let name = spec.solvers.get(&identifier);
-            let name = name.ok_or_else(|| IssueError::NoSolver(identifier.clone()))?;
-            let wanted = self.solver(name)?.challenge_type();
-            let challenge = authorization.challenges.iter().find(|it| it.challenge_type == wanted);
-            let challenge = challenge.ok_or_else(|| IssueError::NoChallenge {
-                identifier,
-                wanted,
-                offered: authorization.offered.clone(),
-            })?;
-            tasks.push((name.clone(), challenge.clone()));
-        }
-        Ok(tasks)
-    }
-
-    /// Shows all proofs, which are journalled as `records`, and adds to `shown` what is to be taken
-    /// away again, also after an error.
-    async fn present(
-        &self,
-        tasks: &[(SolverName, Challenge)],
-        records: &[PresentedRecord],
-        shown: &mut Vec<(PresentedRecord, Presented)>,
-    ) -> Result<(), IssueError> {
-        let mut by_solver: BTreeMap<&SolverName, Vec<Proof>> = BTreeMap::new();
-        for ((name, challenge), record) in tasks.iter().zip(records) {
-            let proof = proof_of(challenge);
-            let presented = self.solver(name)?.present(&proof).await;
-            let presented = presented.map_err(|source| not_presented(name, &proof, source))?;
-            shown.push((record.clone(), presented));
-            crash::point("issue.shown");
-            by_solver.entry(name).or_default().push(proof);
-        }
-        for (name, proofs) in &by_solver {
-            let Some(first) = proofs.first() else { continue };
-            let visible = self.solver(name)?.await_visible(proofs).await;
-            visible.map_err(|source| not_presented(name, first, source))?;
-        }
-        Ok(())
-    }
-
     fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {
         self.solvers.get(name).ok_or_else(|| IssueError::UnknownSolver(name.clone()))
-    }
-}
-
-/// What `task` proved, as it is told.
-fn proof_told(task: &(SolverName, Challenge)) -> (Identifier, SolverName, ChallengeType) {
-    let (solver, challenge) = task;
-    (challenge.identifier.clone(), solver.clone(), challenge.challenge_type)
-}
-
-/// What `challenge` asks to be shown.
-fn proof_of(challenge: &Challenge) -> Proof {
-    Proof {
-        identifier: challenge.identifier.clone(),
-        challenge_type: challenge.challenge_type,
-        token: challenge.token.clone(),
-        key_authorization: challenge.key_authorization.clone(),
-        account_url: challenge.account_url.clone(),
-        standing: challenge.standing.clone(),
-    }
-}
-
-fn not_presented(solver: &SolverName, proof: &Proof, source: SolverError) -> IssueError {
-    IssueError::NotPresented {
-        solver: solver.clone(),
-        identifier: proof.identifier.clone(),
-        source: Box::new(source),
     }
 }
 
@@ -499,17 +440,4 @@ fn is_over(issued: &Result<IssuedCertificate, IssueError>, order: &Order) -> boo
 
 fn is_dead(order: &Order) -> bool {
     order.status() == OrderStatus::Invalid
-}
-
-/// Whether the same order may still succeed, so that it is worth keeping.
-fn is_passing(result: &Result<(), IssueError>) -> bool {
-    match result {
-        // The CA is slow, or wants to be left in peace: no reason to send it more.
-        Err(IssueError::Acme(AcmeError::StillWaiting { .. } | AcmeError::RateLimited { .. })) => {
-            true
-        }
-        Err(IssueError::Acme(error)) => error.is_transient() || error.is_unexplained(),
-        Err(IssueError::NotPresented { .. } | IssueError::Storage(_)) | Ok(()) => true,
-        Err(_) => false,
-    }
 }

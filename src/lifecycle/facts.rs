@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
-    CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, Fingerprint, Held,
-    Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Revocation, RevocationReason,
-    Share, StandingWatch, StorageError, TargetName, TargetState, Timestamp, Validity, chain_text,
+    CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, ClockDoubt,
+    Fingerprint, Held, Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Refusal,
+    Revocation, RevocationReason, Share, StandingWatch, StorageError, TargetName, TargetState,
+    Timestamp, Validity, chain_text,
 };
 use crate::plan::{
     Asked, Candidate, Deployment, HeldChain, Holding, Observed, Plan, Renewal, Verified, WantedCa,
@@ -175,7 +176,7 @@ impl Facts {
         asked: Asked,
         now: Timestamp,
     ) -> Plan {
-        let cas: Vec<_> = wanted.cas.iter().map(|it| self.candidate(it)).collect();
+        let cas: Vec<_> = wanted.cas.iter().map(|it| self.candidate(it, wanted.refusals)).collect();
         let observed = Observed {
             holding: self.holding(),
             cas: &cas,
@@ -185,6 +186,8 @@ impl Facts {
             selected_renewal: self.selected_renewal(),
             chain: self.chain,
             withdrawn: self.withdrawn(),
+            refusals: wanted.refusals,
+            doubt: wanted.doubt,
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
         let choice = match &renewal {
@@ -198,12 +201,12 @@ impl Facts {
     }
 
     /// What is known of `ca`.
-    fn candidate<'a>(&'a self, ca: &'a WantedCa) -> Candidate<'a> {
+    fn candidate<'a>(&'a self, ca: &'a WantedCa, refusals: &[(CaName, Refusal)]) -> Candidate<'a> {
         let is_same = |it: &&CaState| it.directory.is_empty() || it.directory == ca.directory;
         Candidate {
             ca,
             known: self.state.cas.get(&ca.name).filter(is_same),
-            refused_until: None,
+            refused_until: refusals.iter().find(|(it, _)| *it == ca.name).map(|(_, it)| it.until),
             has_order: self.order_at.as_ref() == Some(&ca.name),
             was_just_asked: self.asked_now.contains(&ca.name),
         }
@@ -233,6 +236,10 @@ pub(super) struct Wanted<'a> {
     pub(super) warning: Share,
     /// Looks a target up.
     pub(super) target: &'a dyn Fn(&TargetName) -> Option<&'a TargetSettings>,
+    /// Why any of its CAs would not be asked now, by what is known of limits.
+    pub(super) refusals: &'a [(CaName, Refusal)],
+    /// Why the clock is not believed.
+    pub(super) doubt: Option<&'a ClockDoubt>,
 }
 
 /// Whether `target` is asked what it serves of `spec`.

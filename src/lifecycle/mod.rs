@@ -9,6 +9,7 @@
 //! When to call it, for which certificates, and how many at once ([`crate::daemon`]).
 
 mod authority;
+mod books;
 mod deployment;
 mod facts;
 mod fitness;
@@ -20,6 +21,7 @@ mod revocation_list;
 mod standing;
 mod status;
 mod suggestion;
+mod timekeeper;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deploy::{Deployer, TargetSettings};
-use crate::issue::{IssueError, Issuer, Side};
+use crate::issue::{IssueError, Issuer, Purpose, Side};
 use crate::model::{
     CaName, CertificateId, CertificateName, CertificateSpec, CertificateStatus, Event, Explain,
     Failure, Held, Observer, Retry, Share, StorageError, TargetName, TargetStatus, chain_text,
@@ -40,8 +42,10 @@ use crate::sys::crash;
 
 use facts::{Facts, Wanted};
 
+pub use books::Books;
 pub use rehearsal::{TargetTrial, TestTrial};
 pub use revocation::RevokeError;
+pub use timekeeper::Timekeeper;
 
 /// Everything that one certificate's steps need.
 pub struct Lifecycle {
@@ -49,6 +53,10 @@ pub struct Lifecycle {
     pub store: Arc<Store>,
     /// Gets certificates.
     pub issuer: Arc<Issuer>,
+    /// What CAs allow, and what was spent of it.
+    pub books: Arc<Books>,
+    /// Whether the clock can be believed.
+    pub timekeeper: Arc<Timekeeper>,
     /// Hands them to servers.
     pub deployer: Arc<dyn Deployer>,
     /// All targets.
@@ -117,7 +125,7 @@ impl Lifecycle {
         spec: &CertificateSpec,
         asked: Asked,
     ) -> Result<Outcome, StorageError> {
-        let facts = Facts::read(&self.store, spec).await?;
+        let facts = self.facts(spec).await?;
         Ok(self.outcome(spec, &facts, asked))
     }
 
@@ -128,7 +136,7 @@ impl Lifecycle {
     ///
     /// If the store can't be read.
     pub async fn probe(&self, spec: &CertificateSpec) -> Result<Outcome, StorageError> {
-        let mut facts = Facts::read(&self.store, spec).await?;
+        let mut facts = self.facts(spec).await?;
         self.look_at_targets(spec, &mut facts).await;
         self.look_at_records(spec, &mut facts).await;
         Ok(self.outcome(spec, &facts, Asked::ByTime))
@@ -148,8 +156,7 @@ impl Lifecycle {
         spec: &CertificateSpec,
         asked: Asked,
     ) -> Result<Outcome, StorageError> {
-        self.put_in_order(spec).await?;
-        let mut facts = Facts::read(&self.store, spec).await?;
+        let mut facts = self.begin(spec, asked).await?;
         self.forget_what_is_over(spec, &facts).await?;
         let mut done = Done::default();
         done.failures.extend(self.revoke_first(spec, &mut facts).await?);
@@ -194,6 +201,14 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Puts everything in order, and finds out what is known of `spec` and of the clock.
+    async fn begin(&self, spec: &CertificateSpec, asked: Asked) -> Result<Facts, StorageError> {
+        self.put_in_order(spec).await?;
+        let facts = self.facts(spec).await?;
+        self.attend_clock(spec, asked).await?;
+        Ok(facts)
+    }
+
     /// Renews and deploys what is due by `facts`, which are those of afterwards then.
     async fn do_due(
         &self,
@@ -209,9 +224,9 @@ impl Lifecycle {
             if !is_new {
                 break;
             }
-            let renewed = self.renew(spec, facts, &reason, choice.as_ref()).await?;
+            let renewed = self.renew(spec, facts, &reason, choice.as_ref(), asked).await?;
             let asked_now = std::mem::take(&mut facts.asked_now);
-            *facts = Facts { asked_now, ..Facts::read(&self.store, spec).await? };
+            *facts = Facts { asked_now, ..self.facts(spec).await? };
             match renewed {
                 Ok(_held) => {
                     // What the CAs before it failed at has been done.
@@ -223,6 +238,17 @@ impl Lifecycle {
             if choice.is_none() {
                 break;
             }
+        }
+        // Whoever asks for it by name is to hear that nothing was done, and why.
+        if asked != Asked::ByTime
+            && asked.may_renew()
+            && !done.renewed
+            && done.failures.is_empty()
+            && let Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } =
+                self.plan(spec, facts, asked).renewal
+        {
+            let error = IssueError::HeldBack(Box::new(refusal));
+            done.failures.push(error.failure(self.clock.now()));
         }
         done.failures.extend(self.deploy_due(spec, facts, asked).await?);
         Ok(done)
@@ -297,7 +323,11 @@ impl Lifecycle {
         facts: &mut Facts,
         reason: &Reason,
         choice: Option<&Choice>,
+        asked: Asked,
     ) -> Result<Result<Held, Failure>, StorageError> {
+        if asked == Asked::ByTime && reason.is_of_time() && self.timekeeper.doubt().is_some() {
+            self.timekeeper.let_pass().await?;
+        }
         let certificate = spec.name.clone();
         let digest = self.digests.get(&spec.name).map(String::as_str);
         facts.state.begin(digest, choice.map(|it| &it.ca));
@@ -307,8 +337,8 @@ impl Lifecycle {
         let ca = &choice.ca;
         self.tell_start(spec, reason, choice);
 
-        let replaces = facts.held().and_then(|held| self.replaced(spec, held, ca));
-        match self.issue_and_store(spec, facts, ca, replaces.as_ref()).await {
+        let purpose = self.purpose(spec, facts, ca, asked);
+        match self.issue_and_store(spec, facts, ca, &purpose).await {
             Ok(held) => {
                 facts.state.succeed(self.clock.now());
                 facts.state.stand_in = self.stand_in(spec, &held, choice);
@@ -322,6 +352,12 @@ impl Lifecycle {
                     not_after: held.leaf.validity.not_after,
                 });
                 Ok(Ok(held))
+            }
+            // Nothing has failed, and no ladder is climbed: the plan waits for what is missing.
+            Err(error @ IssueError::HeldBack(_)) => {
+                let failure = error.failure(self.clock.now());
+                tracing::info!(%certificate, reason = failure.message, "the order is held back");
+                Ok(Err(failure))
             }
             Err(error) => {
                 let failure = self.remember_failure(spec, facts, &error).await?;
@@ -348,11 +384,11 @@ impl Lifecycle {
         spec: &CertificateSpec,
         facts: &Facts,
         ca: &CaName,
-        replaces: Option<&CertificateId>,
+        purpose: &Purpose,
     ) -> Result<Held, IssueError> {
         self.check_ready(spec, facts).await?;
         let reused = self.reused_key(spec, facts).await?;
-        let issued = Box::pin(self.issuer.issue(spec, ca, replaces, reused.as_ref())).await?;
+        let issued = Box::pin(self.issuer.issue(spec, ca, purpose, reused.as_ref())).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;
         crash::point("lifecycle.stored");
         // From here on the new certificate is the one that servers read; a journal that can't be
@@ -414,8 +450,19 @@ impl Lifecycle {
             spec.cas.iter().filter_map(|it| self.cas.get(it)).cloned().collect();
         let target = |name: &TargetName| self.targets.get(name);
         let digest = self.digests.get(&spec.name).map_or("", String::as_str);
-        let warning = self.warning;
-        let wanted = Wanted { cas: &cas, digest, warning, target: &target };
+        let refusals: Vec<_> = cas
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), self.refusal(spec, facts, &it.name, asked)?)))
+            .collect();
+        let doubt = self.timekeeper.doubt();
+        let wanted = Wanted {
+            cas: &cas,
+            digest,
+            warning: self.warning,
+            target: &target,
+            refusals: &refusals,
+            doubt: doubt.as_ref(),
+        };
         let plan = facts.plan(spec, &wanted, asked, self.clock.now());
         let polls = [
             self.poll_at(spec, facts),

@@ -101,7 +101,7 @@ impl Lifecycle {
         spec: &CertificateSpec,
         request: RevocationRequest,
     ) -> Result<(), RevokeError> {
-        let facts = Facts::read(&self.store, spec).await?;
+        let facts = self.facts(spec).await?;
         let held = facts.held().filter(|it| !it.is_placeholder());
         let held = held.ok_or_else(|| RevokeError::NothingHeld(spec.name.clone()))?;
         let Some(origin) = &held.origin else {

@@ -2,7 +2,7 @@
 //! this moment, never from flags that say that a job was done.
 
 use crate::model::{
-    Attempts, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
+    Attempts, CLOCK_WRONG, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
     EndpointCondition, EndpointState, Health, Held, RecordStatus, RenewalCondition, StandIn,
     StandInStatus, TargetName, TargetState, Timestamp,
 };
@@ -38,7 +38,9 @@ pub(super) fn describe(
         true => Health::Warning,
         false => Health::Ok,
     };
-    let health = health(lifecycle, facts, condition, &targets, now).max(by_records);
+    let health = health(lifecycle, facts, condition, &targets, now)
+        .max(by_records)
+        .max(by_refusal(&plan.renewal, condition));
     let (renew_at, reason) = renewal_words(plan);
     CertificateStatus {
         name: spec.name.clone(),
@@ -69,6 +71,7 @@ pub(super) fn describe(
         last_error: trouble.last_error,
         error_code: trouble.error_code,
         hint: trouble.hint.or_else(|| way_out(spec, &plan.renewal)),
+        allowance: lifecycle.allowance(spec, facts),
         targets,
         records,
         revocation: super::revocation::status(spec, facts),
@@ -130,8 +133,8 @@ struct Trouble {
     hint: Option<String>,
 }
 
-/// The renewal's failures, else the first failing target's, else what is wrong with a record that
-/// the next renewal needs.
+/// What holds the renewal back, else its failures, else the first failing target's, else what is
+/// wrong with a record that the next renewal needs.
 ///
 /// Failures of a renewal that is not wanted any more, since what was wanted has changed back, are
 /// nobody's trouble.
@@ -141,6 +144,15 @@ fn trouble(
     targets: &[TargetStatus],
     records: &[RecordStatus],
 ) -> Trouble {
+    if let Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } = renewal {
+        return Trouble {
+            failures: attempts.failures,
+            since: attempts.since,
+            last_error: Some(refusal.to_string()),
+            error_code: Some(refusal.code().to_owned()),
+            hint: Some(refusal.hint().to_owned()),
+        };
+    }
     if attempts.failures > 0 && !matches!(renewal, Renewal::Keep { .. }) {
         let last = attempts.last.as_ref();
         return Trouble {
@@ -149,6 +161,14 @@ fn trouble(
             last_error: last.map(|it| it.message.clone()),
             error_code: last.map(|it| it.code.clone()),
             hint: last.and_then(|it| it.hint.clone()),
+        };
+    }
+    if let Renewal::BackOff { reason: Reason::ClockDoubted(_, doubt), .. } = renewal {
+        return Trouble {
+            last_error: Some(doubt.to_string()),
+            error_code: Some(CLOCK_WRONG.to_owned()),
+            hint: Some("set the clock right (`timedatectl`)".to_owned()),
+            ..Trouble::default()
         };
     }
     if let Some(target) = targets.iter().find(|it| it.failures > 0) {
@@ -273,6 +293,19 @@ fn health(
         _ => Health::Ok,
     };
     by_life.max(by_condition)
+}
+
+/// A renewal that our own cap ended is worth a look, and so is one that there is nothing without.
+fn by_refusal(renewal: &Renewal, condition: Condition) -> Health {
+    let is_missing = matches!(condition, Condition::Missing | Condition::Placeholder);
+    match renewal {
+        Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. }
+            if is_missing || refusal.limit.is_own() =>
+        {
+            Health::Warning
+        }
+        _ => Health::Ok,
+    }
 }
 
 fn by_life_left(lifecycle: &Lifecycle, held: &Held, now: Timestamp) -> Health {

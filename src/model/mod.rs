@@ -10,6 +10,7 @@ mod ca_state;
 mod caa;
 mod chain_order;
 mod challenge;
+mod clock;
 mod crl;
 mod event;
 mod failure;
@@ -20,6 +21,7 @@ mod generation;
 mod identifier;
 mod key;
 mod leaf;
+mod ledger;
 mod name;
 pub mod pem;
 mod ports;
@@ -37,6 +39,7 @@ mod validity;
 pub use ca_state::{CaState, Fault, StandIn};
 pub use caa::{CaaCandidate, CaaFault, CaaRecord, caa_fault};
 pub use challenge::{ChallengeType, KeyAuthorization, Proof, Token, TokenError, TxtRecord};
+pub use clock::{CLOCK_WRONG, ClockDoubt, ClockRecord, Uptime};
 pub use crl::{Listed, Listing, RevocationListError, look_up, revocation_list_urls};
 pub use event::Event;
 pub use failure::{Attempts, Explain, Failure, Retry, chain_text, escaped};
@@ -47,13 +50,17 @@ pub use key::{KeyError, KeyFamily, KeyType, KeyTypeError, PrivateKey, Secret};
 pub use leaf::{
     Chain, ChainError, Fingerprint, FingerprintError, Leaf, LeafError, MAX_CHAIN_LENGTH,
 };
+pub use ledger::{
+    AllowanceStatus, Closure, LIMIT_OF_CA, LedgerRecord, Limit, LimitStatus, Limits, OWN_CAP,
+    OrderEnd, OrderKind, OrderWish, Rate, RateError, Refusal, RefusedStep, Said, Spent, rough,
+};
 pub use name::{
     CaName, CertificateName, GroupName, MAX_NAME_LENGTH, NameError, SolverName, TargetName,
 };
 pub use ports::{
     AccountRecord, AuthorityLabel, AuthorityLabelError, AuthorityRecord, AuthorityRole,
-    AuthorityVault, Journal, KeyVault, Observer, OrderRecord, Outbox, PresentedRecord, SettledKey,
-    StorageError,
+    AuthorityVault, Journal, KeyVault, Ledger, Observer, OrderRecord, Outbox, PresentedRecord,
+    SettledKey, StorageError,
 };
 pub use request::{CertificateRequest, MAX_REQUEST_BYTES, RequestError};
 pub use revocation::{

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, Event, Fingerprint, Identifier, KeyType, PrivateKey, Secret,
-    SolverName, StandingWatch, Timestamp, Token, TxtRecord,
+    CaName, CertificateName, Event, Fingerprint, Identifier, KeyType, LedgerRecord, OrderKind,
+    PrivateKey, Secret, SolverName, StandingWatch, Timestamp, Token, TxtRecord,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -130,6 +130,13 @@ pub struct OrderRecord {
     /// Since when it is held up by answers that do not say why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck_since: Option<Timestamp>,
+    /// How the ledger counted it, if it did.
+    #[serde(default)]
+    pub counted: Option<OrderKind>,
+    /// Identifiers that the ledger counts as failed, since nobody knows yet what came of their
+    /// proofs.
+    #[serde(default)]
+    pub unsettled: Vec<Identifier>,
     /// Proofs made visible and not yet taken away.
     #[serde(default)]
     pub presented: Vec<PresentedRecord>,
@@ -322,6 +329,16 @@ pub trait AuthorityVault: Send + Sync {
 
     /// Where all of `ca` lies, for messages.
     fn authority_place(&self, ca: &CaName) -> String;
+}
+
+/// Keeps what was spent of the limits of each CA.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// What was spent at `ca`, if anything is known; nothing is, where it can't be understood.
+    async fn load_ledger(&self, ca: &CaName) -> Result<Option<LedgerRecord>, StorageError>;
+
+    /// Keeps `record`; it is on disk on return.
+    async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError>;
 }
 
 /// Keeps alerts until they are delivered: one document, whose form is its user's.

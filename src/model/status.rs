@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint, Identifier, StandIn,
-    StandInStatus, TargetName, Timestamp,
+    AllowanceStatus, CaName, CertificateName, EndpointCondition, EndpointState, Fingerprint,
+    Identifier, StandIn, StandInStatus, TargetName, Timestamp,
 };
 
 /// The number of this form; a field may be added without a new one, never taken away.
@@ -204,6 +204,9 @@ pub struct CertificateStatus {
     pub error_code: Option<String>,
     /// What a human can do.
     pub hint: Option<String>,
+    /// What is left for it of what its CA allows, where anything is counted.
+    #[serde(default)]
+    pub allowance: Option<AllowanceStatus>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
     /// The standing records in DNS that its renewal needs (dns-persist-01).

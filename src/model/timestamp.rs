@@ -146,6 +146,15 @@ mod tests {
         assert!("yesterday".parse::<Timestamp>().is_err());
     }
 
+    /// T03: there are no zones here, and a leap second is one of the minute that it ends.
+    #[test]
+    fn a_leap_second_is_a_moment_and_a_zone_is_refused() {
+        let leap: Timestamp = "2016-12-31T23:59:60Z".parse().unwrap();
+        let next: Timestamp = "2017-01-01T00:00:00Z".parse().unwrap();
+        assert!(next.since(leap) <= Duration::from_secs(1) && leap <= next);
+        assert!("2026-07-01T02:00:00+02:00".parse::<Timestamp>().is_err());
+    }
+
     #[test]
     fn every_sum_saturates_and_still_prints() {
         let far = Timestamp::MAX.saturating_add(Duration::MAX);

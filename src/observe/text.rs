@@ -12,9 +12,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use crate::model::{
-    CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, EndpointState,
-    Health, RecordCondition, RecordStatus, RenewalCondition, RevocationCondition, RevocationStatus,
-    StatusDocument, TargetStatus, Timestamp, escaped,
+    AllowanceStatus, CaName, CertificateName, CertificateStatus, Condition, EndpointCondition,
+    EndpointState, Health, Limit, LimitStatus, RecordCondition, RecordStatus, RenewalCondition,
+    RevocationCondition, RevocationStatus, StatusDocument, TargetStatus, Timestamp, escaped,
 };
 
 use super::span;
@@ -151,6 +151,7 @@ pub fn show(status: &CertificateStatus, files: Files<'_>, now: Timestamp, look: 
         ("error", status.last_error.as_deref().map(escaped)),
         ("error code", status.error_code.clone()),
         ("hint", status.hint.as_deref().map(escaped)),
+        ("allowance", status.allowance.as_ref().and_then(allowance)),
         ("ca", status.ca.as_ref().map(|it| of_ca(it, status))),
         ("stand-ins", stand_ins_text(status)),
         ("issuer", status.issuer.as_deref().map(escaped)),
@@ -219,6 +220,24 @@ fn push_record(text: &mut String, record: &RecordStatus) {
     if let Some(at) = record.checked_at {
         text.push_str(&format!("  looked at {at}\n"));
     }
+}
+
+/// What is left of what a CA allows, in one line; `None` where nothing is counted.
+#[must_use]
+pub fn allowance(allowance: &AllowanceStatus) -> Option<String> {
+    let each = allowance.limits.iter().map(|it| {
+        let next = it.next_at.map(|at| format!(", one more at {at}")).unwrap_or_default();
+        format!("{} of {} {} in {} left{next}", it.left, it.of, counted(it), it.per)
+    });
+    let refused = allowance.refused_until.map(|it| format!("would be refused until {it}"));
+    let all = refused.into_iter().chain(each).collect::<Vec<_>>().join("; ");
+    (!all.is_empty()).then(|| format!("{}: {all}", allowance.ca))
+}
+
+/// What a limit counts, in words.
+fn counted(limit: &LimitStatus) -> String {
+    let known = Limit::ALL.into_iter().find(|it| it.as_str() == limit.limit);
+    known.map_or_else(|| limit.limit.clone(), |it| it.counted(&limit.about))
 }
 
 fn push_target(text: &mut String, target: &TargetStatus, now: Timestamp) {

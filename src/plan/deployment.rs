@@ -7,9 +7,11 @@
 //!    seen to serve it: deploy, after failures by the ladder
 //! 3. it was seen, but not lately: look again, at what it serves and at the files that were
 //!    installed for it, which somebody else may have changed
-//! 4. a server that was told and never seen to serve the name is told again three times, and then
+//! 4. what is not valid yet, by clocks that differ, waits until it is: servers would show it to
+//!    clients that refuse it
+//! 5. a server that was told and never seen to serve the name is told again three times, and then
 //!    only looked at: telling it for ever may cost it more than the certificate is worth
-//! 5. a server that serves a newer certificate, one that we do not keep and that is as good for every
+//! 6. a server that serves a newer certificate, one that we do not keep and that is as good for every
 //!    identifier, keeps it: the store was put back from a backup, and its key is gone with what came
 //!    after that. The next renewal replaces both
 //!
@@ -67,6 +69,8 @@ pub enum DeployReason {
     NotServed,
     /// A human wants it.
     Forced,
+    /// It is to be deployed as soon as it is valid.
+    NotYetValid,
 }
 
 impl fmt::Display for DeployReason {
@@ -76,6 +80,7 @@ impl fmt::Display for DeployReason {
             Self::NotReloaded => "the server was not told to load it",
             Self::NotServed => "the server does not serve it",
             Self::Forced => "asked for by hand",
+            Self::NotYetValid => "it is not valid yet",
         })
     }
 }
@@ -104,6 +109,10 @@ pub fn decide(
     } else {
         return look(held, state, now);
     };
+    let not_before = held.leaf.validity.not_before;
+    if now < not_before && asked == super::Asked::ByTime {
+        return Deployment::BackOff { until: not_before, reason: DeployReason::NotYetValid };
+    }
     let waits = asked == super::Asked::ByTime && state.attempted == fingerprint;
     match state.attempts.waits_until(now).filter(|_| waits) {
         Some(until) => Deployment::BackOff { until, reason },
@@ -211,6 +220,22 @@ mod tests {
     #[track_caller]
     fn check(state: &TargetState, now: Timestamp, expected: &Deployment) {
         assert_eq!(&decide(Some(&held()), state, Verified::ByAsking, Asked::ByTime, now), expected);
+    }
+
+    /// T05: notBefore an hour ahead is held back, an hour behind is not looked at.
+    #[test]
+    fn what_is_not_valid_yet_is_deployed_when_it_is() {
+        let mut held = held();
+        held.leaf.validity.not_before = at(3600);
+        let decided = |now, asked| {
+            decide(Some(&held), &TargetState::default(), Verified::ByAsking, asked, now)
+        };
+        let waits = Deployment::BackOff { until: at(3600), reason: DeployReason::NotYetValid };
+        assert_eq!(decided(at(3599), Asked::ByTime), waits);
+        let deploy = Deployment::Deploy(DeployReason::NotInstalled);
+        assert_eq!(decided(at(3600), Asked::ByTime), deploy);
+        assert_eq!(decided(at(7200), Asked::ByTime), deploy);
+        assert_eq!(decided(at(0), Asked::ByName), deploy, "who names it means it");
     }
 
     #[test]

@@ -10,11 +10,13 @@
 
 pub mod authority;
 pub mod backoff;
+pub mod clock;
 mod deployment;
 pub mod fitness;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod key;
+pub mod ledger;
 mod renewal;
 pub mod revocation;
 pub mod standing;

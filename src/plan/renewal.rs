@@ -18,21 +18,25 @@
 //!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a clock that runs ahead, would
 //!    else be ordered anew as soon as it is there, for ever
 //!
-//! A reason is not yet an attempt: after failures the ladder waits. Whoever names a certificate by
-//! hand passes by the ladder, never by what the CA said (Retry-After).
+//! What is due by 6 and 7 waits where the clock has jumped and the CA's says that it is not due,
+//! unless few were let pass so far ([`super::clock`]).
+//!
+//! A reason is not yet an attempt: after failures the ladder waits, and what the ledger refuses
+//! waits until it would be allowed, which is no failure. Whoever names a certificate by hand passes
+//! by the ladder, never by what the CA said (Retry-After), nor by the ledger.
 //!
 //! # Not here
 //!
-//! Which CA is asked ([`super::authority`]); the ladder's pauses ([`super::backoff`]); doing it
-//! ([`crate::lifecycle`]).
+//! Which CA is asked ([`super::authority`]); the ladder's pauses ([`super::backoff`]); what the ledger
+//! refuses ([`super::ledger`]); doing it ([`crate::lifecycle`]).
 
 use std::fmt;
 use std::time::Duration;
 
 use super::authority::{Candidate, Choice, Pauses, Stakes, Turn, turn};
 use crate::model::{
-    Attempts, CaName, CertificateSpec, Held, Identifier, KeyType, Leaf, Origin, Share, Timestamp,
-    Validity,
+    Attempts, CaName, CertificateSpec, ClockDoubt, Held, Identifier, KeyType, Leaf, Origin,
+    Refusal, Share, Timestamp, Validity,
 };
 
 /// A life under this counts as short: half of it is kept in reserve, not a third.
@@ -43,6 +47,8 @@ const RESERVE_PARTS: u32 = 6;
 const FRESH_PARTS: u32 = 3;
 /// Where the CA advises to renew at once, as before a revocation, no more than this passes.
 const ADVISED_KEEP: Duration = Duration::from_secs(86_400);
+/// A clock that is not believed is looked at again after this.
+const DOUBT_PAUSE: Duration = Duration::from_secs(600);
 /// This passes in any case.
 const SHORTEST_KEEP: Duration = Duration::from_secs(10);
 
@@ -65,6 +71,10 @@ pub struct Observed<'a> {
     pub chain: HeldChain,
     /// Why what is held is to be replaced whatever its life, if it is.
     pub withdrawn: Option<Withdrawn>,
+    /// Why any of them would refuse it now, or we hold it back; the moment is in `cas` too.
+    pub refusals: &'a [(CaName, Refusal)],
+    /// Why the clock is not believed, if it is not.
+    pub doubt: Option<&'a ClockDoubt>,
 }
 
 /// How the held chain stands to the preferred one.
@@ -175,7 +185,7 @@ pub enum Renewal {
     },
     /// Order now.
     Issue(Reason),
-    /// Due, and waiting after failures.
+    /// Due, and waiting: after failures, or for what the CA allows.
     BackOff {
         /// Until then.
         until: Timestamp,
@@ -232,9 +242,19 @@ pub enum Reason {
     Forced,
     /// The held one is of a real CA, the wanted CA is for tests.
     TestCa(CaName),
+    /// It is due for this reason, and refused by the ledger.
+    HeldBack(Box<Self>, Refusal),
+    /// It is due for this reason, and only by a clock that is not believed.
+    ClockDoubted(Box<Self>, ClockDoubt),
 }
 
 impl Reason {
+    /// Whether it is due only because time has passed.
+    #[must_use]
+    pub const fn is_of_time(&self) -> bool {
+        matches!(self, Self::SuggestedByCa | Self::NearExpiry | Self::LifePassed)
+    }
+
     /// Why a certificate is kept that will be due by this rule.
     #[must_use]
     pub const fn of_keeping(&self) -> &'static str {
@@ -266,6 +286,8 @@ impl fmt::Display for Reason {
             Self::LifePassed => f.write_str("the usual share of its life has passed"),
             Self::OrderUnderWay => f.write_str("an order is under way"),
             Self::Forced => f.write_str("asked for by hand"),
+            Self::HeldBack(due, refusal) => write!(f, "{due}; {refusal}"),
+            Self::ClockDoubted(due, doubt) => write!(f, "{due}, by our clock alone; {doubt}"),
             Self::TestCa(ca) => {
                 write!(f, "the CA {ca} is for tests, and would replace a certificate of a real CA")
             }
@@ -290,15 +312,37 @@ pub fn decide(
         _ if allowed.iter().any(|it| it.has_order) => Reason::OrderUnderWay,
         Need::Now(reason) => reason,
         Need::At(renew_at, reason) if now < renew_at => return Renewal::Keep { renew_at, reason },
-        Need::At(_, reason) => reason,
+        Need::At(renew_at, reason) => match observed.doubt {
+            Some(doubt) if asked == Asked::ByTime && doubt.forbids(renew_at) => {
+                let until = now.saturating_add(DOUBT_PAUSE);
+                let reason = Reason::ClockDoubted(Box::new(reason), doubt.clone());
+                return Renewal::BackOff { until, reason };
+            }
+            _ => reason,
+        },
     };
     if let Some(until) = waits_for_us(observed, asked, now) {
         return waiting(until, observed.ours.needs_change, reason);
     }
     match turn(&allowed, &stakes(spec, observed, asked, now), now) {
-        Some(Turn::Wait { until, needs_change }) => waiting(until, needs_change, reason),
+        Some(Turn::Wait { until, needs_change }) => match held_back(observed, until, now) {
+            Some(refusal) => Renewal::BackOff {
+                until,
+                reason: Reason::HeldBack(Box::new(reason), refusal.clone()),
+            },
+            None => waiting(until, needs_change, reason),
+        },
         Some(Turn::Ask(_)) | None => Renewal::Issue(reason),
     }
+}
+
+/// The refusal that is waited for until `until`; `None` if that is a failure's pause or what the CA
+/// said to this certificate.
+fn held_back<'a>(observed: &Observed<'a>, until: Timestamp, now: Timestamp) -> Option<&'a Refusal> {
+    let said = |it: &Candidate<'_>| it.known.and_then(|it| it.attempts.forbidden_until(now));
+    let was_told = observed.cas.iter().any(|it| said(it) == Some(until));
+    let refusals = observed.refusals.iter().map(|(_, it)| it);
+    refusals.filter(|_| !was_told).find(|it| it.until == until)
 }
 
 /// The CA that an order for `spec` is placed at, or gone on with, at `now`; `None` if none is asked.

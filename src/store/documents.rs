@@ -16,7 +16,8 @@ use super::key::CERTIFICATES;
 use super::ports::ORDER;
 use super::{EngineError, Expected, Key, Store};
 use crate::model::{
-    CertificateName, CertificateState, PendingRevocation, StorageError, TargetName, TargetState,
+    CertificateName, CertificateState, ClockRecord, PendingRevocation, StorageError, TargetName,
+    TargetState,
 };
 
 /// A revocation that was asked for.
@@ -125,6 +126,24 @@ impl Store {
         let listed = self.engine.list(&format!("{key}.corrupt-")).await;
         let listed = listed.map_err(|it| self.failed("look for", &key, it))?;
         Ok(listed.last().map(|it| self.place(it)))
+    }
+
+    /// When the clock was last known to be right, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the document can't be read.
+    pub async fn clock_record(&self) -> Result<Option<ClockRecord>, StorageError> {
+        self.load_json(&Key::clock()).await
+    }
+
+    /// Remembers `record`; it is on disk on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it can't be written.
+    pub async fn save_clock_record(&self, record: &ClockRecord) -> Result<(), StorageError> {
+        self.save_json(&Key::clock(), record).await
     }
 
     /// Adds `line` to the history of the certificate `name`, of which the last thousand lines and

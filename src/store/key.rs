@@ -101,6 +101,16 @@ impl Key {
         Self(format!("{LEFTOVERS}{digest}.json"))
     }
 
+    /// What was spent of the limits of `ca`.
+    pub(super) fn ledger(ca: &CaName) -> Self {
+        Self(format!("ledger/{ca}.json"))
+    }
+
+    /// When the clock was last known to be right.
+    pub(super) fn clock() -> Self {
+        Self("clock.json".to_owned())
+    }
+
     /// The alerts that wait.
     pub(super) fn outbox() -> Self {
         Self("alerts/outbox.json".to_owned())

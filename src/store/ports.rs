@@ -1,4 +1,5 @@
-//! The ports of [`crate::model`] that the store fulfils: accounts, orders on their way, alerts.
+//! The ports of [`crate::model`] that the store fulfils: accounts, orders on their way, ledgers,
+//! alerts.
 //!
 //! Each is a few documents, and what matters is their order: a key is on disk before what refers to
 //! it, and goes away after it.
@@ -10,8 +11,9 @@ use async_trait::async_trait;
 use super::key::LEFTOVERS;
 use super::{Key, Store};
 use crate::model::{
-    AccountRecord, CaName, CertificateName, Fingerprint, Journal, KeyVault, OrderRecord, Outbox,
-    PresentedRecord, PrivateKey, SettledKey, StandingWatch, StorageError, TxtRecord,
+    AccountRecord, CaName, CertificateName, Fingerprint, Journal, KeyVault, Ledger, LedgerRecord,
+    OrderRecord, Outbox, PresentedRecord, PrivateKey, SettledKey, StandingWatch, StorageError,
+    TxtRecord,
 };
 use crate::sys::crash;
 
@@ -316,6 +318,17 @@ fn leftover_key(leftover: &PresentedRecord) -> Key {
 }
 
 #[async_trait]
+impl Ledger for Store {
+    async fn load_ledger(&self, ca: &CaName) -> Result<Option<LedgerRecord>, StorageError> {
+        self.load_json(&Key::ledger(ca)).await
+    }
+
+    async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError> {
+        self.save_json(&Key::ledger(ca), record).await
+    }
+}
+
+#[async_trait]
 impl Outbox for Store {
     async fn load_alerts(&self) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.load_bytes(&Key::outbox()).await?.map(|it| it.to_vec()))
@@ -340,7 +353,7 @@ mod tests {
 
     use super::super::opening::tests::World;
     use super::*;
-    use crate::model::{KeyType, Timestamp};
+    use crate::model::{KeyType, Spent, Timestamp};
     use crate::sys::atomic::{self, Access};
 
     fn ca() -> CaName {
@@ -375,6 +388,8 @@ mod tests {
             csr: None,
             placed_at: Timestamp::EPOCH,
             stuck_since: None,
+            counted: None,
+            unsettled: Vec::new(),
             presented: Vec::new(),
         }
     }
@@ -595,5 +610,26 @@ mod tests {
         let world = world.reopened().await;
         assert_eq!(world.store.load_alerts().await.unwrap().unwrap(), b"[1]");
         assert!(world.path("private/alerts/outbox.json").is_file());
+    }
+
+    #[tokio::test]
+    async fn what_was_spent_outlives_the_process_and_a_broken_ledger_counts_as_none() {
+        let world = World::new().await;
+        assert_eq!(world.store.load_ledger(&ca()).await.unwrap(), None);
+        let spent = Spent { whole_at: Timestamp::from_unix_seconds(5), interval_ms: 1 };
+        let of_limit = [(String::new(), spent)].into();
+        let record = LedgerRecord {
+            spent: [("new_orders".to_owned(), of_limit)].into(),
+            ..LedgerRecord::default()
+        };
+        world.store.save_ledger(&ca(), &record).await.unwrap();
+        let world = world.reopened().await;
+        assert_eq!(world.store.load_ledger(&ca()).await.unwrap(), Some(record));
+        let path = world.path("private/ledger/lab.json");
+        atomic::write(&path, b"{", Access::mode(0o600)).unwrap();
+        assert_eq!(world.store.load_ledger(&ca()).await.unwrap(), None);
+        let later = br#"{"spent":{"moons":{"x":{"whole_at":"2026-11-23T10:00:00Z","interval_ms":1,"y":2}}},"more":1}"#;
+        atomic::write(&path, later, Access::mode(0o600)).unwrap();
+        assert!(world.store.load_ledger(&ca()).await.unwrap().is_some());
     }
 }

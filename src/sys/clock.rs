@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Uptime};
 
 /// Tells and waits for time; in tests a hand turns it.
 #[async_trait]
@@ -17,6 +17,13 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// Time since some fixed moment of this process, which never steps: for deadlines.
     fn monotonic(&self) -> Duration;
+
+    /// How long the machine runs, asleep or awake, and which start of it that is: by what a step of
+    /// [`Clock::now`] shows. Without an answer of its own, this process stands for the machine.
+    fn uptime(&self) -> Uptime {
+        let boot = Some(format!("process {}", std::process::id()));
+        Uptime { boot, elapsed: self.monotonic() }
+    }
 
     /// Waits for `span` of monotonic time.
     async fn sleep(&self, span: Duration);
@@ -33,13 +40,15 @@ pub fn since_boot() -> Duration {
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
+    boot: Option<String>,
 }
 
 impl SystemClock {
     /// The machine's clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Self { started: Instant::now(), boot: boot.ok().map(|it| it.trim().to_owned()) }
     }
 }
 
@@ -59,6 +68,11 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
+    fn uptime(&self) -> Uptime {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Uptime { boot: self.boot.clone(), elapsed: Duration::try_from(now).unwrap_or_default() }
+    }
+
     async fn sleep(&self, span: Duration) {
         tokio::time::sleep(span).await;
     }
@@ -68,7 +82,7 @@ impl Clock for SystemClock {
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct ManualClock {
-    started: Timestamp,
+    started: std::sync::Mutex<Timestamp>,
     passed: tokio::sync::watch::Sender<Duration>,
 }
 
@@ -76,7 +90,14 @@ pub(crate) struct ManualClock {
 impl ManualClock {
     /// Stands at `started`.
     pub(crate) fn new(started: Timestamp) -> Self {
+        let started = std::sync::Mutex::new(started);
         Self { started, passed: tokio::sync::watch::Sender::new(Duration::ZERO) }
+    }
+
+    /// Sets it to `now`, as a hand or a time server does; no time passes by that.
+    pub(crate) fn step(&self, now: Timestamp) {
+        let mut started = self.started.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *started = now.saturating_sub(self.monotonic());
     }
 
     /// Turns it on by `span`, which wakes those whose wait is over.
@@ -89,7 +110,8 @@ impl ManualClock {
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.started.saturating_add(self.monotonic())
+        let started = *self.started.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        started.saturating_add(self.monotonic())
     }
 
     fn monotonic(&self) -> Duration {

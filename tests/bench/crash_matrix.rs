@@ -91,6 +91,7 @@ fn at_every_passing(scene: &mut Scene, flow: Flow) -> BTreeMap<String, Count> {
     let mut counts: BTreeMap<String, Count> = BTreeMap::new();
     let passed = scene.trace(flow);
     for (number, point) in (1..).zip(&passed) {
+        scene.forget_what_was_spent();
         let strike = scene.strike(flow, When::At(&format!("{number}")));
         counts.entry(shortened(point)).or_default().add(strike);
     }
@@ -109,6 +110,7 @@ fn at_random(scene: &mut Scene, flow: Flow, count: u64, random: &mut fastrand::R
     let length = scene.length();
     for _ in 0..count {
         let delay = length.mul_f64(random.f64());
+        scene.forget_what_was_spent();
         moments.add(scene.strike(flow, When::After(delay.max(Duration::from_millis(1)))));
     }
     moments

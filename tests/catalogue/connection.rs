@@ -94,6 +94,7 @@ async fn asked(world: &World, port: u16) -> (String, String) {
         contact: Vec::new(),
         terms_of_service_agreed: true,
         external_account_binding: None,
+        limits: renewd::model::Limits::default(),
     };
     let client = AcmeClient::new(settings, world.base.store.clone(), world.base.clock.clone());
     let identifiers = vec!["site.example".parse().unwrap()];

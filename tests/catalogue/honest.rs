@@ -70,6 +70,7 @@ impl At {
                 key_id: "kid-1".into(),
                 hmac_key: Secret::new(HMAC_KEY.into()),
             }),
+            limits: renewd::model::Limits::default(),
         }
     }
 

@@ -30,4 +30,5 @@ mod seasons;
 #[path = "../bench/soak/mod.rs"]
 mod soak;
 mod solvers;
+mod times;
 mod world;

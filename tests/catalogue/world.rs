@@ -34,6 +34,8 @@ pub(crate) struct Setting {
     pub(crate) certificate: String,
     /// Further tables of the configuration.
     pub(crate) tables: String,
+    /// A clock of renewd's own; by default it has the CA's.
+    pub(crate) clock: Option<Arc<VirtualClock>>,
 }
 
 impl Default for Setting {
@@ -43,6 +45,7 @@ impl Default for Setting {
             names: vec!["site.example".into(), "www.site.example".into()],
             certificate: String::new(),
             tables: String::new(),
+            clock: None,
         }
     }
 }
@@ -101,7 +104,7 @@ impl World {
         write(&folder.path().join("renewd.toml"), text);
         // The CA speaks plain HTTP; without this each client would read all roots of the system.
         write(&folder.path().join("root.pem"), ca.root_pem());
-        let clock = ca.clock();
+        let clock = setting.clock.unwrap_or_else(|| ca.clock());
         let told = Arc::new(Told::default());
         let base = open(folder.path(), &clock, &told).await;
         let agent = assemble::build(loaded(folder.path()), &base, None).unwrap();
@@ -150,6 +153,16 @@ impl World {
     /// The same on somebody's wish.
     pub(crate) async fn work_asked(&self, asked: Asked) -> Outcome {
         self.agent.lifecycle.work(&self.spec(), asked).await.unwrap()
+    }
+
+    /// Does what is due now for all certificates, one after the other; says how many were renewed.
+    pub(crate) async fn work_all(&self) -> usize {
+        let mut renewed = 0;
+        for spec in &self.agent.config.certificates {
+            let outcome = self.agent.lifecycle.work(spec, Asked::ByTime).await.unwrap();
+            renewed += usize::from(outcome.renewed);
+        }
+        renewed
     }
 
     /// Does what is due, and expects a new certificate.

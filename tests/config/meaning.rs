@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use renewd::config::Ca;
 use renewd::deploy::ReloadSettings;
-use renewd::model::KeyType;
+use renewd::model::{CaName, KeyType, Limit};
 use renewd::solver::SolverMethod;
 
 use crate::{QUIET, TERMS, Workspace, check, loads};
@@ -290,4 +290,34 @@ fn the_built_in_ca_wants_no_terms_and_no_proofs() {
     assert_eq!(ca.lifetime.as_secs(), 30);
     assert_eq!(ca.root_lifetime.as_secs(), 315_576_000);
     assert_eq!((ca.common_name.as_str(), ca.permitted.is_empty()), ("renewd inside", true));
+}
+
+#[test]
+fn what_is_known_of_a_cas_limits_holds_key_by_key_and_by_its_directory() {
+    let text = r#"
+        terms_of_service_agreed = true
+        default_ca = "own"
+        [ca.own]
+        directory = "https://acme-v02.api.letsencrypt.org/directory"
+        limits = { new_orders = "3000/3h", new_accounts = "none" }
+        [ca.lab]
+        directory = "https://localhost:14000/dir"
+        limits = { certificates_per_set = "2/1h" }
+        [[certificate]]
+        domains = ["a.example"]
+    "#;
+    let config = Workspace::with(text).load();
+    let limits = |name: &str| match &config.cas[&name.parse::<CaName>().unwrap()] {
+        Ca::Acme(settings) => settings.limits.clone(),
+        Ca::Local(_) => panic!("{name} is built in"),
+    };
+    let rate = |name: &str, limit| limits(name).rates.get(&limit).map(ToString::to_string);
+    assert_eq!(rate("own", Limit::NewOrders).as_deref(), Some("3000/3h"));
+    assert_eq!(rate("own", Limit::NewAccounts), None);
+    assert_eq!(rate("own", Limit::CertificatesPerSet).as_deref(), Some("5/7d"));
+    assert_eq!(rate("letsencrypt", Limit::NewAccounts).as_deref(), Some("10/3h"));
+    assert_eq!(rate("letsencrypt-staging", Limit::NewOrders).as_deref(), Some("1500/3h"));
+    assert!(limits("own").exempts_replacements && limits("own").exempts_renewals);
+    assert_eq!(rate("lab", Limit::CertificatesPerSet).as_deref(), Some("2/1h"));
+    assert!(limits("zerossl").rates.is_empty() && !limits("lab").exempts_renewals);
 }

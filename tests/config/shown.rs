@@ -22,6 +22,7 @@ fn each_value_in_force_is_shown_with_its_origin() {
 type = "acme"  # built-in
 directory = "https://acme-v02.api.letsencrypt.org/directory"  # built-in
 test = false  # built-in
+limits = { new_accounts = "10/3h", new_orders = "300/3h", certificates_per_domain = "50/7d", certificates_per_set = "5/7d", failed_authorizations = "5/1h", consecutive_failures = "1152/1152d", exempt = ["replacements", "renewals"] }  # built-in
 
 [target.nginx]
 test = ["nginx", "-t"]  # built-in

@@ -86,7 +86,8 @@ fn a_window_in_the_past_is_followed_at_once_replaces_and_is_forgotten_with_the_o
     assert_eq!(done.code, 0, "{done}");
     assert!(done.stderr.contains("the CA wants this certificate replaced now"), "{done}");
     assert!(done.stderr.contains("https://ca.example/incident"), "{done}");
-    assert_eq!((orders(&site), site.current().as_deref()), (2, Some("0002")));
+    let found = (orders(&site), site.current());
+    assert_eq!(found, (2, Some("0002".into())), "{done}\n{}", site.pebble.log());
     assert_ne!(suggestion(&site)["certificate_id"], old);
     assert!(suggestion(&site)["explanation_url"].is_null());
     // The CA took the order for a replacement: a second one of the same is a fault to it.

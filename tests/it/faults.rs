@@ -209,6 +209,7 @@ fn check_show(site: &Site) {
     assert_eq!(
         fields,
         [
+            "allowance",
             "ca",
             "condition",
             "domains",

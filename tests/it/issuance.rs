@@ -129,6 +129,8 @@ fn reopen_order(site: &Site) {
         csr: None,
         placed_at: origin.issued_at,
         stuck_since: None,
+        counted: None,
+        unsettled: Vec::new(),
         presented: Vec::new(),
     };
     let [state_dir, run_dir] = ["state", "run"].map(|it| site.workspace.path().join(it));

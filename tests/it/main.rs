@@ -30,6 +30,7 @@ mod expiry;
 mod faults;
 mod issuance;
 mod keys;
+mod ledger;
 mod local_ca;
 #[path = "../bench/measure.rs"]
 mod measure;

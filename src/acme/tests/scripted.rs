@@ -146,6 +146,7 @@ impl ScriptedCa {
             contact: vec!["mailto:ops@example.com".into()],
             terms_of_service_agreed: true,
             external_account_binding: None,
+            limits: crate::model::Limits::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::local_ca::LocalCaSettings;
 use crate::model::CaName;
 
 use super::registry::{Registry, named};
-use super::{Settings, World};
+use super::{Settings, World, limits};
 use crate::config::Ca;
 use crate::config::field::{At, Item};
 use crate::config::raw::{RawCa, built_in_tables};
@@ -30,6 +30,8 @@ pub(super) fn resolve(
     let mut cas = Registry::new();
     for (name, mut item) in named::<CaName, _>(items, world) {
         let preset = presets.remove(&name).unwrap_or_default();
+        let directory = item.shape.directory.as_ref().or(preset.directory.as_ref());
+        item.shape.limits = limits::merged(item.shape.limits, directory.map(|it| &it.value));
         item.shape = item.shape.or(preset).or(RawCa::built_in());
         world.show(Topic::Ca(name.clone()), &item.shape);
         let ca = resolve_one(&name, &mut item, settings, world);
@@ -50,7 +52,7 @@ pub(super) fn resolve(
 }
 
 /// The CAs that are known without a table.
-fn presets() -> BTreeMap<CaName, RawCa> {
+pub(super) fn presets() -> BTreeMap<CaName, RawCa> {
     let built_in = built_in_tables();
     let items = built_in.ca.map(|it| it.value.0).unwrap_or_default();
     items.into_iter().filter_map(|it| Some((it.label.parse().ok()?, it.shape))).collect()
@@ -91,10 +93,11 @@ fn resolve_one(
 }
 
 /// The keys that a CA of type `acme` alone has, and those of type `local`.
-const ACME_KEYS: [&str; 7] = [
+const ACME_KEYS: [&str; 8] = [
     "directory",
     "trust",
     "test",
+    "limits",
     "eab_kid",
     "eab_hmac_file",
     "eab_hmac_credential",
@@ -112,7 +115,8 @@ const LOCAL_KEYS: [&str; 7] = [
 
 /// A key that would not be heeded is refused.
 fn refuse_keys_of_the_other_type(item: &mut Item<RawCa>, is_local: bool) {
-    let (foreign, own) = if is_local { (ACME_KEYS, "local") } else { (LOCAL_KEYS, "acme") };
+    let (foreign, own) =
+        if is_local { (&ACME_KEYS[..], "local") } else { (&LOCAL_KEYS[..], "acme") };
     for key in foreign {
         if item.has(key) {
             let fault = item.fault(format!("a CA of type {own:?} has no `{key}`"));
@@ -199,6 +203,7 @@ fn ca_settings(
         contact: settings.contact.clone(),
         terms_of_service_agreed: settings.terms.as_ref().is_some_and(|it| it.value),
         external_account_binding,
+        limits: shape.limits.as_ref().map(|it| limits::resolve(&it.value)).unwrap_or_default(),
     })
 }
 

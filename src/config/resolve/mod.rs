@@ -5,6 +5,7 @@
 
 mod alert;
 mod ca;
+mod limits;
 mod certificate;
 mod claims;
 mod csr;

@@ -175,6 +175,8 @@ proptest! {
             csr: None,
             placed_at: at.unwrap_or(Timestamp::MAX),
             stuck_since: None,
+            counted: None,
+            unsettled: Vec::new(),
             presented,
         };
         assert_kept(&order);

@@ -54,6 +54,7 @@ pub(crate) fn served(name: &str, age: Duration, life: Duration) -> CertificateSt
         last_error: None,
         error_code: None,
         hint: None,
+        allowance: None,
         targets: Vec::new(),
         records: Vec::new(),
         revocation: None,

@@ -11,9 +11,9 @@
 //! - `certificate.missing`: nothing, or only a placeholder, is held, and a first renewal failed or
 //!   15 minutes have passed. It stands for `renewal.failed`, which has no life to measure by.
 //! - `renewal.failed`: failing for the share `failing_for` of life; at once where a human is needed
-//!   (blocked), the CA explains why it wants the certificate replaced, or the warning share is
-//!   reached. Always a warning: how near the end is,
-//!   `certificate.expiring` says.
+//!   (blocked), our own cap holds renewals back, the CA explains why it wants the certificate
+//!   replaced, or the warning share is reached. Always a warning: how near the end is,
+//!   `certificate.expiring` says. Waiting for what the CA allows is no failure.
 //!   It is told likewise, and with the record's trouble, where a standing record in DNS
 //!   (dns-persist-01) is not right: the next renewal will fail, and only a human can set it.
 //! - `deploy.failed`: a target failing for 15 minutes, or a tenth of life where life is below a day
@@ -33,8 +33,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, Health, Notice,
-    RecordStatus, RenewalCondition, StatusDocument, TargetName, TargetStatus, Timestamp, Validity,
+    CLOCK_WRONG, CaName, CertificateName, CertificateStatus, Condition, EndpointCondition, Health,
+    LIMIT_OF_CA, Notice, RecordStatus, RenewalCondition, StatusDocument, TargetName, TargetStatus,
+    Timestamp, Validity,
 };
 use crate::observe::AlertSettings;
 
@@ -326,7 +327,19 @@ impl<'a> Facts<'a> {
     /// such first.
     fn is_missed(&self) -> bool {
         let waited = self.status.since.is_some_and(|it| self.now.since(it) >= PATIENCE);
-        waited || (self.is_failing() && self.shared_cause().is_none())
+        waited || (self.is_failing() && self.shared_cause().is_none() && !self.waits_a_little())
+    }
+
+    /// Whether it only waits for what its CA allows, or for a right clock (of which a notice tells):
+    /// that is no failure.
+    fn waits_for_the_ca(&self) -> bool {
+        self.status.error_code.as_deref().is_some_and(|it| it == LIMIT_OF_CA || it == CLOCK_WRONG)
+    }
+
+    /// Whether that wait is over soon.
+    fn waits_a_little(&self) -> bool {
+        let next = self.status.next_attempt_at;
+        self.waits_for_the_ca() && next.is_some_and(|it| it.since(self.now) < PATIENCE)
     }
 
     /// Whether the renewal is failing.
@@ -357,7 +370,11 @@ impl<'a> Facts<'a> {
             return self.is_failing();
         };
         let limit = self.settings.failing_for.of(validity.lifetime());
-        let for_long = self.status.since.is_none_or(|it| self.now.since(it) >= limit);
+        let since = self.status.since;
+        let for_long = match since {
+            Some(since) => self.now.since(since) >= limit,
+            None => !self.waits_for_the_ca(),
+        };
         let pressing = self.is_blocked()
             || self.has_expired()
             || self.is_within(self.settings.warning)

@@ -241,3 +241,39 @@ fn where_the_key_is_elsewhere_no_file_of_it_is_named() {
     assert!(text.contains("/a/chain.pem\n\nThe key is elsewhere"), "{text}");
     assert!(!text.contains("privkey") && !text.contains("combined"), "{text}");
 }
+
+#[test]
+fn what_a_ca_allows_is_told_with_what_is_left_and_when_there_is_more() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let limit = |limit: Limit, left, next_at| LimitStatus {
+        limit: limit.as_str().to_owned(),
+        about: "a.example".to_owned(),
+        left,
+        of: 5,
+        per: "7d".to_owned(),
+        next_at,
+    };
+    let next = Some(at("2026-11-24T14:10:00Z"));
+    let mut told = AllowanceStatus {
+        ca: "lab".parse().unwrap(),
+        refused_until: None,
+        refused_by: None,
+        limits: vec![
+            limit(Limit::CertificatesPerSet, 2, next),
+            limit(Limit::FailedAuthorizations, 5, None),
+            limit(Limit::NewOrders, 5, None),
+        ],
+    };
+    told.limits[2].limit = "of_a_later_version".to_owned();
+    assert_eq!(
+        allowance(&told).unwrap(),
+        "lab: 2 of 5 certificates for this set of names in 7d left, one more at \
+         2026-11-24T14:10:00Z; 5 of 5 failed authorizations of a.example in 7d left; 5 of 5 \
+         of_a_later_version in 7d left"
+    );
+    told.limits.clear();
+    assert_eq!(allowance(&told), None);
+    told.refused_until = next;
+    let refused = "lab: would be refused until 2026-11-24T14:10:00Z";
+    assert_eq!(allowance(&told).as_deref(), Some(refused));
+}

@@ -83,6 +83,8 @@ struct World {
     preferred_chain: Option<String>,
     chain: HeldChain,
     withdrawn: Option<Withdrawn>,
+    refusal: Option<Refusal>,
+    doubt: Option<ClockDoubt>,
 }
 
 fn world(held: Option<Held>) -> World {
@@ -97,6 +99,8 @@ fn world(held: Option<Held>) -> World {
         preferred_chain: None,
         chain: HeldChain::Settled,
         withdrawn: None,
+        refusal: None,
+        doubt: None,
     }
 }
 
@@ -119,11 +123,13 @@ fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> 
     let candidate = |(index, ca)| Candidate {
         ca,
         known: (index == 0).then_some(&known),
-        refused_until: None,
+        refused_until: world.refusal.as_ref().map(|it| it.until),
         has_order: index == 0 && world.order_under_way,
         was_just_asked: false,
     };
     let cas: Vec<Candidate<'_>> = world.cas.iter().enumerate().map(candidate).collect();
+    let refusals: Vec<_> =
+        world.refusal.iter().map(|it| ("lab".parse().unwrap(), it.clone())).collect();
     let observed = Observed {
         holding,
         cas: &cas,
@@ -133,6 +139,8 @@ fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> 
         selected_renewal: world.selected_renewal,
         chain: world.chain,
         withdrawn: world.withdrawn,
+        refusals: &refusals,
+        doubt: world.doubt.as_ref(),
     };
     let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
     look(&spec, &observed)
@@ -509,4 +517,80 @@ fn a_key_that_is_to_be_elsewhere_or_here_is_another_certificate() {
     held.origin.as_mut().unwrap().csr = Some(Fingerprint::of(b"request"));
     let decided = decided(&world(Some(held)), Asked::ByTime, day(1));
     assert_eq!(decided, Renewal::Issue(Reason::RequestChanged));
+}
+
+/// What the ledger says no to for two days from day 60 on.
+fn refusal() -> Refusal {
+    Refusal {
+        limit: crate::model::Limit::CertificatesPerSet,
+        about: String::new(),
+        rate: Some("5/7d".parse().unwrap()),
+        until: day(62),
+        said: None,
+    }
+}
+
+#[test]
+fn what_the_ledger_refuses_waits_until_it_is_allowed_whoever_asks() {
+    let mut world = World { refusal: Some(refusal()), ..world(Some(held_for(90))) };
+    check(&world, day(59), &Renewal::Keep { renew_at: day(60), reason: Reason::LifePassed });
+    let held_back = |due| Renewal::BackOff {
+        until: day(62),
+        reason: Reason::HeldBack(Box::new(due), refusal()),
+    };
+    check(&world, day(60), &held_back(Reason::LifePassed));
+    assert_eq!(decided(&world, Asked::ByName, day(60)), held_back(Reason::LifePassed));
+    assert_eq!(decided(&world, Asked::Forced, day(1)), held_back(Reason::Forced));
+    let text = Reason::HeldBack(Box::new(Reason::LifePassed), refusal()).to_string();
+    assert!(text.contains("until 1970-03-04T00:00:00Z: 5 certificates"), "{text}");
+    world.held = None;
+    check(&world, day(60), &held_back(Reason::Missing));
+}
+
+/// T01: what only a clock that jumped makes due waits, and nothing else does.
+#[test]
+fn what_only_a_doubted_clock_makes_due_waits() {
+    let doubt = |theirs, lets_pass| ClockDoubt {
+        theirs: day(theirs),
+        ours: day(3650),
+        ca: "lab".parse().unwrap(),
+        lets_pass,
+    };
+    let with = |doubt| World { doubt: Some(doubt), ..world(Some(held_for(90))) };
+    let waits = Renewal::BackOff {
+        until: day(3650).saturating_add(DOUBT_PAUSE),
+        reason: Reason::ClockDoubted(Box::new(Reason::LifePassed), doubt(59, false)),
+    };
+    check(&with(doubt(59, false)), day(3650), &waits);
+    // Due by the CA's clock as well; one of the few; asked for; not a matter of time.
+    check(&with(doubt(60, false)), day(3650), &issue(Reason::LifePassed));
+    check(&with(doubt(59, true)), day(3650), &issue(Reason::LifePassed));
+    let decided_by = |asked| decided(&with(doubt(59, false)), asked, day(3650));
+    assert_eq!(decided_by(Asked::ByName), issue(Reason::LifePassed));
+    let missing = World { held: None, ..with(doubt(59, false)) };
+    check(&missing, day(3650), &issue(Reason::Missing));
+}
+
+/// T07: side by side, each by its own life.
+#[test]
+fn lives_of_6_and_90_days_are_renewed_and_looked_at_each_by_its_own() {
+    for (days, due) in [(6, 3), (90, 60)] {
+        let keep = Renewal::Keep { renew_at: day(due), reason: Reason::LifePassed };
+        let world = world(Some(held_for(days)));
+        check(&world, day(due - 1), &keep);
+        check(&world, day(due), &issue(Reason::LifePassed));
+        let life = Duration::from_secs(days * 86_400);
+        assert!(super::super::look_interval(world.held.as_ref().unwrap()) <= life / 20);
+    }
+}
+
+/// T06: what has expired is due now, and waits after failures as all else does.
+#[test]
+fn what_has_expired_is_renewed_by_the_ladder() {
+    let mut world = world(Some(held_for(90)));
+    check(&world, day(100), &issue(Reason::LifePassed));
+    let failure = Failure { at: day(100), code: String::new(), message: String::new(), hint: None };
+    world.attempts.fail(failure, Retry::BackOff, Duration::from_secs(60));
+    let until = day(100).saturating_add(Duration::from_secs(60));
+    check(&world, day(100), &Renewal::BackOff { until, reason: Reason::LifePassed });
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use renewd::config::{self, Environment};
 use renewd::model::{
-    CertificateId, CertificateSpec, CertificateState, Failure, Fault, Fingerprint, Generation,
-    Held, Identifier, KeyType, Leaf, Origin, PrivateKey, RenewalInfo, Retry, Share,
-    SuggestedWindow, Timestamp, Validity,
+    self, CertificateId, CertificateSpec, CertificateState, Failure, Fault, Fingerprint,
+    Generation, Held, Identifier, KeyType, Leaf, LedgerRecord, OrderEnd, OrderKind, OrderWish,
+    Origin, PrivateKey, RenewalInfo, Retry, Share, SuggestedWindow, Timestamp, Validity,
 };
 use renewd::plan::backoff::{Jitter, after_ca_failure};
 use renewd::plan::{
-    Asked, Candidate, HeldChain, Holding, Observed, Renewal, WantedCa, decide_renewal, suggestion,
+    Asked, Candidate, HeldChain, Holding, Observed, Renewal, WantedCa, decide_renewal, ledger,
+    suggestion,
 };
 
 use super::{DAY, Fate, Figures, OUTAGE, profile, usual, was_gone};
@@ -40,15 +41,53 @@ struct Ca {
     buckets: Buckets,
     random: fastrand::Rng,
     gone: Timestamp,
+    /// What we know of its limits, and count of them.
+    known: model::Limits,
+    ledger: LedgerRecord,
 }
 
 /// What an attempt may come to.
 enum Answer {
     Issued,
+    /// It was not taken.
+    NotPlaced(Retry),
+    /// A proof was not seen.
+    Unproven,
     Failed(Retry),
 }
 
+impl Answer {
+    const fn retry(&self) -> Retry {
+        match self {
+            Self::NotPlaced(retry) | Self::Failed(retry) => *retry,
+            Self::Unproven | Self::Issued => Retry::BackOff,
+        }
+    }
+}
+
+/// The CA's limits as we know them: Let's Encrypt's.
+fn known_limits() -> model::Limits {
+    let rate = |text: &str| text.parse().unwrap();
+    let rates = [
+        (model::Limit::CertificatesPerSet, rate("5/7d")),
+        (model::Limit::FailedAuthorizations, rate("5/1h")),
+    ];
+    model::Limits { rates: rates.into(), exempts_replacements: true, exempts_renewals: true }
+}
+
 impl Ca {
+    fn new(wanted: Vec<WantedCa>, random: fastrand::Rng, gone: Timestamp) -> Self {
+        Self {
+            wanted,
+            limits: Limits::lets_encrypt(),
+            buckets: Buckets::default(),
+            random,
+            gone,
+            known: known_limits(),
+            ledger: LedgerRecord::default(),
+        }
+    }
+
     fn is_gone(&self, now: Timestamp) -> bool {
         self.gone <= now && now < self.gone.saturating_add(OUTAGE)
     }
@@ -56,13 +95,13 @@ impl Ca {
     /// An order for `spec`, which replaces a certificate by name or not.
     fn order(&mut self, spec: &CertificateSpec, replaces: bool, now: Timestamp) -> Answer {
         if self.is_gone(now) {
-            return Answer::Failed(Retry::BackOff);
+            return Answer::NotPlaced(Retry::BackOff);
         }
         let set = spec.identifiers.first().map(Identifier::value).unwrap_or_default();
         for limit in [Limit::Failures, Limit::PerSet] {
             let counts = limit == Limit::Failures || !replaces;
             if counts && let Some(wait) = self.buckets.wait(&self.limits, limit, &set, now) {
-                return Answer::Failed(Retry::NotBefore(now.saturating_add(wait)));
+                return Answer::NotPlaced(Retry::NotBefore(now.saturating_add(wait)));
             }
         }
         match self.random.u32(0..1000) {
@@ -71,7 +110,7 @@ impl Ca {
             // A proof was not seen.
             60..80 => {
                 self.buckets.take(&self.limits, Limit::Failures, &set, now);
-                Answer::Failed(Retry::BackOff)
+                Answer::Unproven
             }
             // Overloaded, with a time.
             80..90 => Answer::Failed(Retry::NotBefore(now.saturating_add(DAY / 24))),
@@ -84,6 +123,38 @@ impl Ca {
                 Answer::Issued
             }
         }
+    }
+
+    /// The same, counted in our ledger as renewd counts it.
+    fn order_counted(&mut self, one: &One, now: Timestamp) -> Answer {
+        // A CA that does not take it for a replacement counts it.
+        let kind = OrderKind { replaces: self.random.u32(0..10) > 0, ..one.wish().kind };
+        let wish = OrderWish { kind, ..one.wish() };
+        let (identifiers, life) = (wish.identifiers, wish.lifetime);
+        let mut record = std::mem::take(&mut self.ledger);
+        let known = self.known.clone();
+        ledger::tidy(&mut record, now);
+        ledger::spend_order(&mut record, &known, &wish, now);
+        ledger::spend_proof(&mut record, &known, identifiers, life, now);
+        let answer = self.order(&one.spec, kind.replaces, now);
+        if !matches!(answer, Answer::NotPlaced(_)) {
+            ledger::settle_replacement(&mut record, &known, &wish, now);
+        }
+        if !matches!(answer, Answer::Unproven) {
+            ledger::give_proof_back(&mut record, &known, identifiers, life, now);
+        }
+        let plain = OrderWish { kind: OrderKind { replaces: false, ..kind }, ..wish };
+        match answer {
+            Answer::Issued => ledger::note_proven(&mut record, identifiers),
+            Answer::NotPlaced(_) => {
+                ledger::give_order_back(&mut record, &known, &plain, OrderEnd::NotPlaced, now);
+            }
+            Answer::Unproven | Answer::Failed(_) => {
+                ledger::give_order_back(&mut record, &known, &wish, OrderEnd::MaybePlaced, now);
+            }
+        }
+        self.ledger = record;
+        answer
     }
 
     /// What it says of `one`; an error is `None`.
@@ -120,14 +191,29 @@ impl One {
         Held { leaf, origin, ..self.held.clone() }
     }
 
+    /// The order for the next one.
+    fn wish(&self) -> OrderWish<'_> {
+        OrderWish {
+            identifiers: &self.spec.identifiers,
+            kind: OrderKind { replaces: true, renews: true, by_hand: false },
+            lifetime: Some(self.life),
+        }
+    }
+
     fn decide(&self, ca: &Ca, now: Timestamp) -> Renewal {
         let id = CertificateId::of(&self.held.leaf);
         let known = |it: &WantedCa| self.state.cas.get(&it.name);
+        // As if the CA might not take it for a replacement, as one in ten.
+        let plain = OrderKind { replaces: false, ..self.wish().kind };
+        let wish = OrderWish { kind: plain, ..self.wish() };
+        let refusal = ledger::refusal(&ca.ledger, &ca.known, &wish, now);
+        let refusals: Vec<_> =
+            refusal.into_iter().map(|it| (ca.wanted[0].name.clone(), it)).collect();
         let candidates: Vec<Candidate<'_>> = (ca.wanted.iter())
             .map(|it| Candidate {
                 ca: it,
                 known: known(it),
-                refused_until: None,
+                refused_until: refusals.first().map(|(_, it)| it.until),
                 has_order: false,
                 was_just_asked: false,
             })
@@ -142,6 +228,8 @@ impl One {
                 .and_then(|id| suggestion::selected_renewal(&id, self.state.suggestion.as_ref())),
             chain: HeldChain::Settled,
             withdrawn: None,
+            refusals: &refusals,
+            doubt: None,
         };
         decide_renewal(&self.spec, &observed, Asked::ByTime, now)
     }
@@ -257,8 +345,7 @@ pub(crate) fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Figures {
     let on = |day: u32| started.saturating_add(DAY * day);
     let mut random = fastrand::Rng::with_seed(fate.seed);
     let (mut fleet, wanted) = fleet(fate, started, &mut random);
-    let limits = Limits::lets_encrypt();
-    let mut ca = Ca { wanted, limits, buckets: Buckets::default(), random, gone: on(fate.outage) };
+    let mut ca = Ca::new(wanted, random, on(fate.outage));
     let mut figures = Figures::default();
     let mut wakes: BinaryHeap<Reverse<(Timestamp, usize)>> =
         (0..fleet.len()).map(|index| Reverse((started, index))).collect();
@@ -290,7 +377,7 @@ pub(crate) fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Figures {
             // Where nobody answers, nobody is burdened.
             one.orders_today.1 += u64::from(!ca.is_gone(now));
             figures.orders_a_day = figures.orders_a_day.max(one.orders_today.1);
-            match ca.order(&one.spec, true, now) {
+            match ca.order_counted(one, now) {
                 Answer::Issued => {
                     numbers += 1;
                     figures.issued += 1;
@@ -301,7 +388,8 @@ pub(crate) fn live(fate: Fate, mut told: impl FnMut(u32, &Figures)) -> Figures {
                     one.state.begin(Some("soak"), Some(&ca.wanted[0].name));
                     one.state.succeed(now);
                 }
-                Answer::Failed(retry) => {
+                answer => {
+                    let retry = answer.retry();
                     figures.failures += 1;
                     let jitter = Jitter::new(ca.random.f64() * 2.0 - 1.0);
                     one.fail(&ca, retry, jitter, now);

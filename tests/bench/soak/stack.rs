@@ -59,7 +59,10 @@ fn configuration(ca: &ScriptedCa, certificates: usize) -> String {
     let mut text = format!(
         "state_dir = \"state\"\nrun_dir = \"run\"\ndeployer = \"direct\"\n\
          terms_of_service_agreed = true\ndefault_ca = \"lab\"\n\
-         [ca.lab]\ndirectory = {:?}\ntrust = \"root.pem\"\n",
+         [ca.lab]\ndirectory = {:?}\ntrust = \"root.pem\"\n\
+         [ca.lab.limits]\nnew_accounts = \"10/3h\"\nnew_orders = \"300/3h\"\n\
+         certificates_per_domain = \"50/7d\"\ncertificates_per_set = \"5/7d\"\n\
+         failed_authorizations = \"5/1h\"\nexempt = [\"replacements\"]\n",
         ca.directory()
     );
     for index in 0..certificates {

@@ -163,6 +163,7 @@ fn check_random_moments(proof: ProofBy, count: u32, seed: u64) {
     for round in 0..count {
         let delay = length.mul_f64(random.f64());
         let flow = if round % 2 == 0 { Flow::Renewal } else { Flow::Daemon };
+        scene.forget_what_was_spent();
         let violations = scene.strike(flow, When::After(delay)).violations;
         assert!(violations.is_empty(), "{flow:?} killed after {delay:?}: {violations:#?}");
     }

@@ -282,3 +282,28 @@ fn a_failing_target_is_no_failing_renewal() {
         assert_eq!(kinds, [AlertType::DeployFailed], "{renewal:?}");
     }
 }
+
+#[test]
+fn waiting_for_what_the_ca_allows_is_no_failure_and_our_own_cap_is_told_at_once() {
+    let waiting = |code: &str, wait: Duration| CertificateStatus {
+        renewal: RenewalCondition::BackingOff,
+        error_code: Some(code.into()),
+        last_error: Some("would be refused".into()),
+        next_attempt_at: Some(start().saturating_add(wait)),
+        ..served("a", 61 * DAY, 90 * DAY)
+    };
+    let kinds = |certificate: CertificateStatus| -> Vec<AlertType> {
+        let found = troubles(&status(vec![certificate]), &AlertSettings::default(), start());
+        found.into_iter().map(|it| it.kind).collect()
+    };
+    assert_eq!(kinds(waiting("ledger.limit", DAY)), []);
+    assert_eq!(kinds(waiting("ledger.cap", DAY)), [AlertType::RenewalFailed]);
+    let missing = |wait| CertificateStatus {
+        condition: Condition::Missing,
+        not_before: None,
+        not_after: None,
+        ..waiting("ledger.limit", wait)
+    };
+    assert_eq!(kinds(missing(Duration::from_secs(60))), []);
+    assert_eq!(kinds(missing(DAY)), [AlertType::CertificateMissing]);
+}

@@ -1,0 +1,387 @@
+//! Keeps the books: what was spent of each CA's limits, on disk and for all certificates at once.
+//!
+//! One change at a time is made, and is on disk before what it counts is asked for, so that eight
+//! certificates that ask at once spend eight times. Whoever only looks sees what was last written.
+//!
+//! Not here: what is allowed and what follows ([`crate::plan::ledger`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::issue::{AskError, Bookkeeper, Entry, Purpose, Request};
+use crate::model::{
+    AllowanceStatus, CaName, CertificateSpec, Held, Identifier, Ledger, LedgerRecord, Limits,
+    OrderWish, Refusal, Said, StorageError, Timestamp, chain_text,
+};
+use crate::plan::{Asked, ledger};
+use crate::sys::clock::Clock;
+
+use super::Lifecycle;
+use super::facts::Facts;
+
+/// The books of all CAs that speak ACME.
+pub struct Books {
+    ledger: Arc<dyn Ledger>,
+    limits: BTreeMap<CaName, Limits>,
+    clock: Arc<dyn Clock>,
+    kept: Arc<Kept>,
+}
+
+/// What outlives a configuration.
+#[derive(Default)]
+struct Kept {
+    known: Mutex<BTreeMap<CaName, Arc<LedgerRecord>>>,
+    // Held while a change is written, on purpose: the next one must see it.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Books {
+    /// Books kept in `ledger`, of CAs with these `limits`.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        limits: BTreeMap<CaName, Limits>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { ledger, limits, clock, kept: Arc::default() }
+    }
+
+    /// The same books with other `limits`, as a new configuration has them.
+    #[must_use]
+    pub fn with_limits(&self, limits: BTreeMap<CaName, Limits>) -> Self {
+        let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
+        Self { ledger, limits, clock, kept: self.kept.clone() }
+    }
+
+    /// Reads what is known of `ca`, if that was not done yet.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read.
+    pub async fn open(&self, ca: &CaName) -> Result<(), StorageError> {
+        if !self.limits.contains_key(ca) || self.known().contains_key(ca) {
+            return Ok(());
+        }
+        let record = self.ledger.load_ledger(ca).await?.unwrap_or_default();
+        self.known().entry(ca.clone()).or_insert_with(|| Arc::new(record));
+        Ok(())
+    }
+
+    /// What an order of `wish` at `ca` would be refused for now.
+    #[must_use]
+    pub fn refusal(&self, ca: &CaName, wish: &OrderWish<'_>) -> Option<Refusal> {
+        let limits = self.limits.get(ca)?;
+        ledger::refusal(&self.record(ca), limits, wish, self.clock.now())
+    }
+
+    /// What going on with an order for `identifiers` at `ca` would be refused for now.
+    fn proof_refusal(&self, ca: &CaName, wish: &OrderWish<'_>) -> Option<Refusal> {
+        let (limits, record) = (self.limits.get(ca)?, self.record(ca));
+        let now = self.clock.now();
+        ledger::proof_refusal(&record, limits, wish.identifiers, wish.lifetime, now)
+    }
+
+    /// How long the last certificate for `identifiers` from `ca` lived.
+    fn known_lifetime(&self, ca: &CaName, identifiers: &[Identifier]) -> Option<Duration> {
+        ledger::known_lifetime(&self.record(ca), identifiers)
+    }
+
+    /// What is left at `ca` for an order of `wish`, for people; `None` of a CA without books.
+    fn status(
+        &self,
+        ca: &CaName,
+        wish: &OrderWish<'_>,
+        refusal: Option<&Refusal>,
+    ) -> Option<AllowanceStatus> {
+        let limits = self.limits.get(ca)?;
+        let limits = ledger::left(&self.record(ca), limits, wish, self.clock.now());
+        Some(AllowanceStatus {
+            ca: ca.clone(),
+            refused_until: refusal.map(|it| it.until),
+            refused_by: refusal.map(ToString::to_string),
+            limits,
+        })
+    }
+
+    fn record(&self, ca: &CaName) -> Arc<LedgerRecord> {
+        self.known().get(ca).cloned().unwrap_or_default()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<CaName, Arc<LedgerRecord>>> {
+        self.kept.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known of `ca`; it is on disk on return. Nothing is changed on an error.
+    async fn change(
+        &self,
+        ca: &CaName,
+        change: impl FnOnce(&mut LedgerRecord, &Limits, Timestamp) -> Result<(), Refusal> + Send,
+    ) -> Result<(), AskError> {
+        let Some(limits) = self.limits.get(ca) else { return Ok(()) };
+        let _alone = self.kept.writing.lock().await;
+        self.open(ca).await?;
+        let before = self.record(ca);
+        let mut record = LedgerRecord::clone(&before);
+        let now = self.clock.now();
+        ledger::tidy(&mut record, now);
+        change(&mut record, limits, now)?;
+        ledger::tidy(&mut record, now);
+        let is_same = LedgerRecord { written_at: before.written_at, ..record.clone() } == *before;
+        if !is_same {
+            self.ledger.save_ledger(ca, &record).await?;
+            self.known().insert(ca.clone(), Arc::new(record));
+        }
+        Ok(())
+    }
+
+    /// As [`Books::change`], of what is no reason to stop if it can't be written.
+    async fn correct(
+        &self,
+        ca: &CaName,
+        change: impl FnOnce(&mut LedgerRecord, &Limits, Timestamp) + Send,
+    ) {
+        let changed = self.change(ca, |record, limits, now| {
+            change(record, limits, now);
+            Ok(())
+        });
+        if let Err(error) = changed.await {
+            tracing::warn!(%ca, error = chain_text(&error), "the ledger can't be corrected");
+        }
+    }
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Books").field("cas", &self.limits.keys()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Bookkeeper for Books {
+    async fn ask(&self, ca: &CaName, request: Request<'_>) -> Result<(), AskError> {
+        let or = |refusal: Option<Refusal>| refusal.map_or(Ok(()), Err);
+        let spend = |record: &mut LedgerRecord, limits: &Limits, now: Timestamp| {
+            match request {
+                Request::Account => {
+                    or(ledger::account_refusal(record, limits, now))?;
+                    ledger::spend_account(record, limits, now);
+                }
+                Request::Order(wish) => {
+                    or(ledger::refusal(record, limits, wish, now))?;
+                    ledger::spend_order(record, limits, wish, now);
+                }
+                Request::Glance => {
+                    or(ledger::glance_refusal(record, limits, now))?;
+                    ledger::spend_glance(record, limits, now);
+                }
+                Request::Proof(identifiers, lifetime) => {
+                    or(ledger::proof_refusal(record, limits, identifiers, lifetime, now))?;
+                    ledger::spend_proof(record, limits, identifiers, lifetime, now);
+                }
+            }
+            Ok(())
+        };
+        self.change(ca, spend).await
+    }
+
+    async fn note(&self, ca: &CaName, entry: Entry<'_>) {
+        let note = |record: &mut LedgerRecord, limits: &Limits, now: Timestamp| match entry {
+            Entry::NoAccount => ledger::give_account_back(record, limits, now),
+            Entry::Replaces(wish) => ledger::settle_replacement(record, limits, wish, now),
+            Entry::NoCertificate(wish, end) => {
+                ledger::give_order_back(record, limits, wish, end, now);
+            }
+            Entry::Issued(identifiers, life) => ledger::note_lifetime(record, identifiers, life),
+            Entry::NotFailed(identifiers, life) => {
+                ledger::give_proof_back(record, limits, identifiers, life, now);
+            }
+            Entry::Proven(identifiers, life) => {
+                ledger::give_proof_back(record, limits, identifiers, life, now);
+                ledger::note_proven(record, identifiers);
+            }
+        };
+        self.correct(ca, note).await;
+    }
+
+    async fn hear(&self, ca: &CaName, identifiers: &[Identifier], said: &Said<'_>) {
+        let note = |record: &mut LedgerRecord, _: &Limits, now: Timestamp| {
+            ledger::note_refusal(record, identifiers, said, now);
+        };
+        self.correct(ca, note).await;
+    }
+}
+
+impl Lifecycle {
+    /// Reads all facts of `spec`, and the books of its CAs.
+    pub(super) async fn facts(&self, spec: &CertificateSpec) -> Result<Facts, StorageError> {
+        self.timekeeper.open().await?;
+        for ca in &spec.cas {
+            self.books.open(ca).await?;
+        }
+        Facts::read(&self.store, spec).await
+    }
+
+    /// What an order for `spec` at `ca` is for, when it is `asked` for.
+    pub(super) fn purpose(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+        ca: &CaName,
+        asked: Asked,
+    ) -> Purpose {
+        let held = facts.held().filter(|it| !it.is_placeholder());
+        let is_theirs = |it: &&Held| self.ca_of(spec, it) == Some(ca);
+        let renews = |it: &Held| it.leaf.identifiers == spec.identifier_set();
+        Purpose {
+            replaces: held.and_then(|it| self.replaced(spec, it, ca)),
+            renews: held.filter(is_theirs).is_some_and(renews),
+            by_hand: asked != Asked::ByTime,
+            lifetime: held
+                .map(|it| it.leaf.validity.lifetime())
+                .or_else(|| self.books.known_lifetime(ca, &spec.identifiers)),
+        }
+    }
+
+    /// Why nothing would be asked of `ca` for `spec` now.
+    pub(super) fn refusal(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+        ca: &CaName,
+        asked: Asked,
+    ) -> Option<Refusal> {
+        let purpose = self.purpose(spec, facts, ca, asked);
+        let wish = purpose.wish(&spec.identifiers);
+        if facts.order_at.as_ref() == Some(ca) {
+            self.books.proof_refusal(ca, &wish)
+        } else {
+            self.books.refusal(ca, &wish)
+        }
+    }
+
+    /// What is left for `spec` of what its CA allows; `None` of a CA that counts nothing.
+    pub(super) fn allowance(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+    ) -> Option<AllowanceStatus> {
+        let ca = spec.first_ca()?;
+        let purpose = self.purpose(spec, facts, ca, Asked::ByTime);
+        let refusal = self.refusal(spec, facts, ca, Asked::ByTime);
+        self.books.status(ca, &purpose.wish(&spec.identifiers), refusal.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Limit, OrderEnd, OrderKind, RefusedStep};
+    use crate::store::{Store, StoreSettings};
+    use crate::sys::clock::ManualClock;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const BY_HAND: OrderKind = OrderKind { replaces: false, renews: false, by_hand: true };
+
+    struct World {
+        clock: Arc<ManualClock>,
+        folder: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+            Self { clock, folder: tempfile::tempdir().unwrap() }
+        }
+
+        /// The books of a new process, of a CA that takes `orders`.
+        async fn books(&self, orders: &str) -> Arc<Books> {
+            let settings = StoreSettings {
+                state_dir: self.folder.path().join("state"),
+                run_dir: self.folder.path().join("run"),
+            };
+            let store = Store::open(&settings, self.clock.clone(), Duration::ZERO).await.unwrap();
+            let rates = [(Limit::NewOrders, orders.parse().unwrap())].into();
+            let limits = [(ca(), Limits { rates, ..Limits::default() })].into();
+            Arc::new(Books::new(Arc::new(store), limits, self.clock.clone()))
+        }
+    }
+
+    fn ca() -> CaName {
+        "lab".parse().unwrap()
+    }
+
+    fn site(number: u32) -> Vec<Identifier> {
+        vec![format!("site{number}.example").parse().unwrap()]
+    }
+
+    async fn order(books: &Books, number: u32) -> Result<(), AskError> {
+        let site = site(number);
+        let wish = OrderWish { identifiers: &site, kind: BY_HAND, lifetime: None };
+        books.ask(&ca(), Request::Order(&wish)).await
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_once_spend_no_more_than_there_is_also_after_a_crash() {
+        let world = World::new();
+        let books = world.books("3/1h").await;
+        let asked = (0..8).map(|it| {
+            let books = books.clone();
+            tokio::spawn(async move { order(&books, it).await.is_ok() })
+        });
+        let mut placed = 0;
+        for task in asked.collect::<Vec<_>>() {
+            placed += u32::from(task.await.unwrap());
+        }
+        assert_eq!(placed, 3);
+        // What was spent is on disk before it is asked for: a crash counts.
+        drop(books);
+        let books = world.books("3/1h").await;
+        assert!(matches!(order(&books, 9).await, Err(AskError::Refused(_))));
+        world.clock.advance(HOUR / 3);
+        order(&books, 9).await.unwrap();
+        assert!(order(&books, 9).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_taken_is_there_again_and_other_limits_find_what_was_spent() {
+        let world = World::new();
+        let books = world.books("1/1h").await;
+        order(&books, 1).await.unwrap();
+        let spent = site(1);
+        let wish = OrderWish { identifiers: &spent, kind: BY_HAND, lifetime: None };
+        books.note(&ca(), Entry::NoCertificate(&wish, OrderEnd::NotPlaced)).await;
+        order(&books, 2).await.unwrap();
+        let rates = [(Limit::NewOrders, "2/1h".parse().unwrap())].into();
+        let limits = [(ca(), Limits { rates, ..Limits::default() })].into();
+        let books = books.with_limits(limits);
+        order(&books, 3).await.unwrap();
+        assert!(order(&books, 4).await.is_err());
+    }
+
+    /// A02, A03: what the CA said until when holds after a restart, for all that it concerns, and a
+    /// moment in the past holds for nothing.
+    #[tokio::test]
+    async fn what_the_ca_said_outlives_the_process() {
+        let world = World::new();
+        let books = world.books("300/3h").await;
+        let now = world.clock.now();
+        let text = "too many new orders (300) from this account in the last 3h0m0s";
+        let said = |until| Said { step: RefusedStep::Order, status: 429, text, until };
+        books.hear(&ca(), &site(1), &said(now)).await;
+        order(&books, 1).await.unwrap();
+        books.hear(&ca(), &site(1), &said(now.saturating_add(HOUR))).await;
+        drop(books);
+        let books = world.books("300/3h").await;
+        let Err(AskError::Refused(refusal)) = order(&books, 2).await else { panic!("let pass") };
+        assert_eq!(
+            (refusal.until, refusal.said.as_deref()),
+            (now.saturating_add(HOUR), Some(text))
+        );
+        world.clock.advance(HOUR);
+        order(&books, 2).await.unwrap();
+    }
+}

@@ -1,0 +1,309 @@
+//! Whether the clock can be believed: what is known of it, and the CA's word where it has jumped.
+//!
+//! Not here: what follows from either ([`crate::plan::clock`]).
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::model::{
+    CLOCK_WRONG, CaName, CertificateSpec, ClockDoubt, ClockRecord, Health, Notice, StorageError,
+    Timestamp,
+};
+use crate::plan::Asked;
+use crate::plan::clock::{Standing, agree, is_to_be_noted, lets_pass, standing};
+use crate::store::Store;
+use crate::sys::clock::Clock;
+
+use super::Lifecycle;
+
+/// How long a CA's word on the time holds, and how long one that does not answer is left alone.
+const WORD_HOLDS: Duration = Duration::from_secs(600);
+/// How long the CA may take to say what time it is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// Knows whether the clock can be believed.
+pub struct Timekeeper {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    known: Mutex<Known>,
+    // Held while the CA is asked, on purpose: one answer is enough for all.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    is_read: bool,
+    record: Option<ClockRecord>,
+    word: Option<Word>,
+    since: Option<Timestamp>,
+}
+
+/// What a CA said, and when by the time that the machine had run.
+struct Word {
+    ca: CaName,
+    theirs: Option<Timestamp>,
+    said_at: Duration,
+}
+
+impl Timekeeper {
+    /// Keeps what is known of `clock` in `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, known: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is known, if that was not done yet.
+    pub(super) async fn open(&self) -> Result<(), StorageError> {
+        if self.known().is_read {
+            return Ok(());
+        }
+        let record = self.store.clock_record().await?;
+        let mut known = self.known();
+        if !known.is_read {
+            (known.is_read, known.record) = (true, record);
+        }
+        Ok(())
+    }
+
+    /// How the clock stands now.
+    fn standing(&self) -> Standing {
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let mut known = self.known();
+        let standing = standing(known.record.as_ref(), now, &uptime);
+        match standing {
+            Standing::Steady => (known.since, known.word) = (None, None),
+            _ => drop(known.since.get_or_insert(now)),
+        }
+        standing
+    }
+
+    /// Writes down that the clock is right, if it is and that is due. Where it has jumped, has `ask`
+    /// say what time it is at `ca`, and believes the clock if that agrees.
+    pub(super) async fn attend<F>(
+        &self,
+        ca: &CaName,
+        ask: impl FnOnce() -> F + Send,
+    ) -> Result<(), StorageError>
+    where
+        F: Future<Output = Option<Timestamp>> + Send,
+    {
+        self.open().await?;
+        if self.standing() != Standing::Steady {
+            let _alone = self.asking.lock().await;
+            if self.standing() == Standing::Steady || self.has_word() {
+                return Ok(());
+            }
+            let theirs = ask().await;
+            let (now, said_at) = (self.clock.now(), self.clock.uptime().elapsed);
+            if theirs.is_some_and(|it| agree(it, now)) {
+                return self.note(ClockRecord::right(now, &self.clock.uptime())).await;
+            }
+            self.known().word = Some(Word { ca: ca.clone(), theirs, said_at });
+            if let Some(doubt) = self.doubt() {
+                tracing::warn!(%ca, ours = %doubt.ours, theirs = %doubt.theirs, "the clock is wrong");
+            }
+            return Ok(());
+        }
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let is_due = is_to_be_noted(self.known().record.as_ref(), now, &uptime);
+        if is_due { self.note(ClockRecord::right(now, &uptime)).await } else { Ok(()) }
+    }
+
+    /// That our clock has jumped and a CA's says otherwise, if it is so.
+    pub(super) fn doubt(&self) -> Option<ClockDoubt> {
+        if self.standing() == Standing::Steady {
+            return None;
+        }
+        let (ours, elapsed) = (self.clock.now(), self.clock.uptime().elapsed);
+        let known = self.known();
+        let word = known.word.as_ref()?;
+        let theirs = word.theirs?.saturating_add(elapsed.saturating_sub(word.said_at));
+        let lets_pass = lets_pass(known.record.as_ref());
+        Some(ClockDoubt { theirs, ours, ca: word.ca.clone(), lets_pass })
+    }
+
+    /// Notes that a renewal was let pass while the clock is in doubt.
+    pub(super) async fn let_pass(&self) -> Result<(), StorageError> {
+        let record = self.known().record.clone();
+        let Some(record) = record else { return Ok(()) };
+        let passed = record.passed.saturating_add(1);
+        self.note(ClockRecord { passed, ..record }).await
+    }
+
+    /// What is to be known of the clock.
+    #[must_use]
+    pub fn notice(&self) -> Option<Notice> {
+        let standing = self.standing();
+        let now = self.clock.now();
+        let since = self.known().since.unwrap_or(now);
+        let message = match (self.doubt(), standing) {
+            (Some(doubt), _) => {
+                format!("{doubt}; renewals that are due by it alone wait")
+            }
+            (None, Standing::Behind) => {
+                let right_at = self.known().record.as_ref().map(|it| it.right_at.to_string());
+                let right_at = right_at.unwrap_or_default();
+                format!("the clock is wrong: it says {now}, and was right at {right_at} before")
+            }
+            // A machine that was off, as likely as not: the CA is asked before anything is renewed.
+            (None, Standing::Ahead | Standing::Steady) => return None,
+        };
+        Some(Notice {
+            code: CLOCK_WRONG.to_owned(),
+            health: Health::Warning,
+            message,
+            since,
+            hint: Some(
+                "set it right (`timedatectl`); if it is right, it is believed as soon as the CA's \
+                 agrees"
+                    .to_owned(),
+            ),
+        })
+    }
+
+    fn has_word(&self) -> bool {
+        let elapsed = self.clock.uptime().elapsed;
+        let known = self.known();
+        known.word.as_ref().is_some_and(|it| elapsed.saturating_sub(it.said_at) < WORD_HOLDS)
+    }
+
+    async fn note(&self, record: ClockRecord) -> Result<(), StorageError> {
+        self.store.save_clock_record(&record).await?;
+        self.known().record = Some(record);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Timekeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timekeeper").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+impl Lifecycle {
+    /// Sees to it that the clock is known to be right, or not to be, where an order may follow.
+    pub(super) async fn attend_clock(
+        &self,
+        spec: &CertificateSpec,
+        asked: Asked,
+    ) -> Result<(), StorageError> {
+        if !asked.may_renew() {
+            return Ok(());
+        }
+        let client = spec.cas.iter().find_map(|ca| Some((ca, self.issuer.clients.get(ca)?)));
+        // A CA of our own has our own clock, and costs nobody anything.
+        let Some((ca, client)) = client else { return Ok(()) };
+        let ask = || async {
+            tokio::time::timeout(ANSWER_LIMIT, client.time()).await.ok().and_then(Result::ok)?
+        };
+        self.timekeeper.attend(ca, ask).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreSettings;
+    use crate::sys::clock::ManualClock;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct World {
+        keeper: Timekeeper,
+        clock: Arc<ManualClock>,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings {
+            state_dir: folder.path().join("state"),
+            run_dir: folder.path().join("run"),
+        };
+        let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+        let store = Store::open(&settings, clock.clone(), Duration::ZERO).await.unwrap();
+        let keeper = Timekeeper::new(Arc::new(store), clock.clone());
+        World { keeper, clock, _folder: folder }
+    }
+
+    impl World {
+        async fn attend(&self, theirs: Option<Timestamp>) -> Option<ClockDoubt> {
+            let ca = "lab".parse().unwrap();
+            self.keeper.attend(&ca, || async { theirs }).await.unwrap();
+            self.keeper.doubt()
+        }
+
+        async fn unasked(&self) -> Option<ClockDoubt> {
+            let ca = "lab".parse().unwrap();
+            let ask = || async { panic!("nobody is asked") };
+            self.keeper.attend(&ca, ask).await.unwrap();
+            self.keeper.doubt()
+        }
+    }
+
+    /// T01: ten years ahead, then back.
+    #[tokio::test]
+    async fn a_clock_that_jumps_ahead_is_doubted_until_it_is_put_right() {
+        let world = world().await;
+        assert_eq!(world.unasked().await, None);
+        let right = world.clock.now();
+        world.clock.step(right.saturating_add(DAY * 3650));
+        let doubt = world.attend(Some(right)).await.unwrap();
+        assert_eq!((doubt.theirs, doubt.lets_pass), (right, true));
+        assert!(world.keeper.notice().unwrap().message.contains("that of lab says 2026-11-23"));
+        for _ in 0..3 {
+            assert!(world.unasked().await.unwrap().lets_pass);
+            world.keeper.let_pass().await.unwrap();
+        }
+        assert!(!world.unasked().await.unwrap().lets_pass);
+        // The CA's word goes on with the machine's own time, and is asked for again after a while.
+        world.clock.advance(WORD_HOLDS);
+        assert_eq!(world.keeper.doubt().unwrap().theirs, right.saturating_add(WORD_HOLDS));
+        assert!(world.attend(None).await.is_none(), "nobody says that it is wrong");
+        world.clock.step(right.saturating_add(WORD_HOLDS));
+        assert_eq!(world.unasked().await, None);
+        assert_eq!(world.keeper.notice(), None);
+    }
+
+    /// T01: a clock that was wrong and is put right by a jump is believed as soon as the CA agrees.
+    #[tokio::test]
+    async fn a_jump_that_the_ca_agrees_with_is_no_fault() {
+        let world = world().await;
+        world.unasked().await;
+        let later = world.clock.now().saturating_add(DAY * 30);
+        world.clock.step(later);
+        assert_eq!(world.attend(Some(later)).await, None);
+        assert_eq!(world.unasked().await, None);
+    }
+
+    /// T02: a day back, and to 1970.
+    #[tokio::test]
+    async fn a_clock_that_goes_back_is_told_of() {
+        let world = world().await;
+        world.unasked().await;
+        let right = world.clock.now();
+        for wrong in [right.saturating_sub(DAY), Timestamp::EPOCH] {
+            world.clock.step(wrong);
+            assert_eq!(world.attend(None).await, None);
+            let notice = world.keeper.notice().unwrap();
+            assert!(notice.message.contains("was right at 2026-11-23T10:00:00Z"), "{notice:?}");
+        }
+        world.clock.step(right);
+        assert_eq!(world.keeper.notice(), None);
+    }
+
+    /// T04: asleep for 20 days.
+    #[tokio::test]
+    async fn a_machine_that_slept_asks_nobody() {
+        let world = world().await;
+        world.unasked().await;
+        world.clock.advance(DAY * 20);
+        assert_eq!(world.unasked().await, None);
+    }
+}

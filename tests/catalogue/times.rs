@@ -1,0 +1,194 @@
+//! Clocks that step, sleep and differ (rows T), and supervisors that restart for ever (P13).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use renewd::model::Timestamp;
+use renewd::plan::{DeployReason, Deployment};
+use renewd::sys::clock::Clock;
+
+use crate::ca::{CaOptions, STARTED, Step, VirtualClock};
+use crate::world::{DAY, HOUR, MINUTE, Setting, World};
+
+/// A world of `count` certificates more than the one, that has a clock of its own beside the CA's.
+async fn apart(count: usize, ca: CaOptions) -> World {
+    let more: String = (0..count)
+        .map(|it| {
+            format!(
+                "[[certificate]]\nname = \"c{it}\"\ndomains = [\"c{it}.example\"]\ntargets = []\n"
+            )
+        })
+        .collect();
+    let clock = Some(VirtualClock::new(STARTED.parse().unwrap()));
+    World::with(Setting { ca, certificate: more, clock, ..Setting::default() }).await
+}
+
+/// Lets `span` pass on both clocks of `world`.
+fn pass(world: &World, span: Duration) {
+    world.clock.advance(span);
+    world.ca.clock().advance(span);
+}
+
+fn clock_is_told(world: &World) -> bool {
+    world.agent.all_notices().iter().any(|it| it.code == "agent.clock")
+}
+
+/// T01: ten years ahead, then back. The CA says what time it is; three of ten are tried all the same,
+/// since it may be the CA that is wrong, and nothing more happens before the clock is right.
+#[tokio::test]
+async fn a_clock_ten_years_ahead_renews_three_of_ten_and_none_when_it_is_back() {
+    let world = apart(9, CaOptions::default()).await;
+    assert_eq!(world.work_all().await, 10);
+    pass(&world, DAY);
+    assert_eq!(world.work_all().await, 0);
+    let orders = world.orders();
+
+    world.clock.step_to(world.now().saturating_add(3650 * DAY));
+    for _ in 0..6 {
+        world.work_all().await;
+        pass(&world, 4 * HOUR);
+    }
+    assert_eq!(world.orders() - orders, 3);
+    assert!(clock_is_told(&world));
+
+    world.clock.step_to(world.ca.clock().now());
+    for _ in 0..6 {
+        assert_eq!(world.work_all().await, 0);
+        pass(&world, 4 * HOUR);
+    }
+    assert_eq!(world.orders() - orders, 3);
+    assert!(!clock_is_told(&world));
+}
+
+/// T01: over a restart, and with a CA that says nothing of the time but what its answers do.
+#[tokio::test]
+async fn a_restart_under_a_wrong_clock_lets_no_more_pass() {
+    let world = apart(9, CaOptions::default()).await;
+    world.work_all().await;
+    let orders = world.orders();
+    world.clock.step_to(world.now().saturating_add(3650 * DAY));
+    let mut world = world;
+    for _ in 0..4 {
+        world.work_all().await;
+        world = world.restart().await;
+    }
+    assert_eq!(world.orders() - orders, 3);
+}
+
+/// T02: a day back, and to 1970. Nothing is asked of the CA, all is told, and goes on afterwards.
+#[tokio::test]
+async fn a_clock_that_goes_back_orders_nothing_and_is_told() {
+    let world = apart(4, CaOptions::default()).await;
+    world.work_all().await;
+    let (orders, right) = (world.orders(), world.now());
+    for wrong in [right.saturating_sub(DAY), Timestamp::EPOCH] {
+        world.clock.step_to(wrong);
+        for _ in 0..4 {
+            assert_eq!(world.work_all().await, 0);
+            pass(&world, HOUR);
+        }
+        assert!(clock_is_told(&world), "at {wrong}");
+    }
+    assert_eq!(world.orders(), orders);
+    world.clock.step_to(world.ca.clock().now());
+    assert_eq!(world.work_all().await, 0);
+    assert!(!clock_is_told(&world));
+    pass(&world, 62 * DAY);
+    assert_eq!(world.work_all().await, 5);
+}
+
+/// T04, T07: asleep for 20 days. Lives of six days have ended, and each is renewed once; those of 90
+/// are kept; the clock is not doubted.
+#[tokio::test]
+async fn after_twenty_days_of_sleep_what_has_ended_is_renewed_once() {
+    let world = World::with(Setting {
+        certificate: "[[certificate]]\nname = \"short\"\ndomains = [\"short.example\"]\n\
+                      targets = []\nprofile = \"short\"\n"
+            .into(),
+        ..Setting::default()
+    })
+    .await;
+    assert_eq!(world.work_all().await, 2);
+    world.clock.advance(20 * DAY);
+    assert_eq!(world.work_all().await, 1);
+    assert!(!clock_is_told(&world));
+    assert_eq!(world.work_all().await, 0);
+    assert_eq!(world.orders(), 3);
+}
+
+/// T05: the CA's clock is half an hour ahead, and it begins lives at once. What is not valid yet by
+/// our clock is stored, and handed to nobody before it is.
+#[tokio::test]
+async fn a_certificate_that_begins_in_the_future_is_handed_out_when_it_is_valid() {
+    let mut ca = CaOptions::default();
+    ca.profiles[0].backdated = Duration::ZERO;
+    let right: Timestamp = STARTED.parse().unwrap();
+    let clock = VirtualClock::new(right.saturating_sub(HOUR / 2));
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let installed = folder.path().join("site.pem");
+    let setting = Setting {
+        ca,
+        tables: format!(
+            "[target.files]\ntype = \"other\"\n\
+             install = [{{ file = \"fullchain\", path = {installed:?} }}]\n"
+        ),
+        certificate: "[[certificate]]\nname = \"later\"\ndomains = [\"later.example\"]\n\
+                      targets = [\"files\"]\n"
+            .into(),
+        clock: Some(Arc::clone(&clock)),
+        ..Setting::default()
+    };
+    let world = World::with(setting).await;
+    let spec = world.agent.config.certificates[1].clone();
+    let work = || world.agent.lifecycle.work(&spec, renewd::plan::Asked::ByTime);
+    let outcome = work().await.unwrap();
+    assert!(outcome.renewed, "{:?}", outcome.failures);
+    let [(_, deployment)] = outcome.plan.deployments.as_slice() else { panic!("no target") };
+    let waits = Deployment::BackOff { until: right, reason: DeployReason::NotYetValid };
+    assert_eq!(deployment, &waits);
+    assert!(!installed.exists());
+
+    clock.advance_to(right.saturating_sub(Duration::from_secs(1)));
+    work().await.unwrap();
+    assert!(!installed.exists());
+    clock.advance(Duration::from_secs(1));
+    work().await.unwrap();
+    assert!(installed.exists());
+    assert_eq!(world.orders(), 1);
+}
+
+/// T06: it has expired when we start. It is renewed, by one order, and no advice is asked for.
+#[tokio::test]
+async fn what_has_expired_at_the_start_is_renewed_without_asking_for_advice() {
+    let world = World::start().await;
+    world.renewed().await;
+    let advice = world.ca.count(Step::RenewalInfo);
+    world.clock.advance(200 * DAY);
+    let world = world.restart().await;
+    let held = world.held();
+    world.renewed().await;
+    assert_ne!(world.held(), held);
+    assert_eq!(world.orders(), 2);
+    // What came new is asked about; of what has expired nobody was.
+    assert!(world.ca.count(Step::RenewalInfo) <= advice + 1);
+}
+
+/// P13: a supervisor restarts us every other second, whatever we end of. What failed is tried as
+/// often as if nobody had.
+#[tokio::test]
+async fn restarts_without_end_lead_to_no_more_orders_than_the_ladder() {
+    let mut world = World::start().await;
+    world.ca.with(|it| it.options.proofs = crate::ca::Proofs::Files("/nowhere".into()));
+    for _ in 0..15 {
+        world.work().await;
+        world.clock.advance(Duration::from_secs(2));
+        world = world.restart().await;
+    }
+    assert_eq!(world.orders(), 1);
+    for _ in 0..10 {
+        world.work().await;
+        world.clock.advance(6 * MINUTE);
+        world = world.restart().await;
+    }
+    assert!((2..=4).contains(&world.orders()), "{} orders in an hour", world.orders());
+}
