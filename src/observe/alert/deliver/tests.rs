@@ -201,7 +201,6 @@ fn in_trouble(names: &[&str]) -> StatusDocument {
     status(names.iter().map(blocked).collect())
 }
 
-/// W06: messages replayed, forged; secrets in them.
 #[tokio::test]
 async fn a_receiver_that_is_down_three_times_gets_its_message_once_under_one_id() {
     let hook = Receiver::answering(&[500, 503, 302]).await;

@@ -9,6 +9,7 @@ use crate::model::{CertificateStatus, Health, Secret, StatusDocument};
 use crate::observe::alert::testing::{DAY, served, status};
 use crate::sys::clock::SystemClock;
 
+/// W06: messages replayed, forged; secrets in them.
 #[tokio::test]
 async fn a_webhook_is_signed_so_that_the_reference_library_verifies_it() {
     let hook = Receiver::answering(&[]).await;
