@@ -157,13 +157,14 @@ pub fn build(
 ) -> Result<Agent, AssembleError> {
     let deployed_by = deployed_by(&config);
     let books = Arc::new(books(&config, base, previous));
+    let clients = clients(&config, base, previous)?;
     let issuer = Issuer {
-        clients: clients(&config, base, previous)?,
+        registering: clients.keys().map(|it| (it.clone(), tokio::sync::Mutex::default())).collect(),
+        clients,
         local: local_cas(&config, base),
         solvers: solvers(&config, &base.handed, &deployed_by)?,
         journal: base.store.clone(),
         books: books.clone(),
-        registering: tokio::sync::Mutex::default(),
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };

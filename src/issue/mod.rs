@@ -67,8 +67,8 @@ pub struct Issuer {
     pub journal: Arc<dyn Journal>,
     /// Counts what CAs count, before they do.
     pub books: Arc<dyn Bookkeeper>,
-    /// Held while an account may be made, on purpose: all that start together make one.
-    pub registering: tokio::sync::Mutex<()>,
+    /// Of each CA: held while an account may be made, on purpose: all that start together make one.
+    pub registering: BTreeMap<CaName, tokio::sync::Mutex<()>>,
     /// For what is journalled.
     pub clock: Arc<dyn Clock>,
     /// Hears of resumed orders.
@@ -183,7 +183,10 @@ impl Issuer {
         client: &AcmeClient,
     ) -> Result<(), IssueError> {
         let ca = &client.settings().name;
-        let alone = self.registering.lock().await;
+        let alone = match self.registering.get(ca) {
+            Some(it) => Some(it.lock().await),
+            None => None,
+        };
         if client.has_account().await? {
             drop(alone);
             client.account_url().await?;

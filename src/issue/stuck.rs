@@ -34,6 +34,10 @@ impl Issuer {
             return Ok(true);
         }
         if !error.is_unexplained() && !is_withheld(&work.order, error, self.clock.now()) {
+            // Where the CA spoke of the order itself, nothing stands between us any more.
+            if !error.is_transient() && work.record.stuck_since.take().is_some() {
+                self.journal.save_order(&spec.name, &work.record).await?;
+            }
             return Ok(false);
         }
         self.is_given_up(&spec.name, &mut work.record, error).await

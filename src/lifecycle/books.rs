@@ -78,11 +78,11 @@ impl Books {
         ledger::refusal(&self.record(ca), limits, wish, self.clock.now())
     }
 
-    /// What going on with an order for `identifiers` at `ca` would be refused for now.
-    fn proof_refusal(&self, ca: &CaName, wish: &OrderWish<'_>) -> Option<Refusal> {
-        let (limits, record) = (self.limits.get(ca)?, self.record(ca));
-        let now = self.clock.now();
-        ledger::proof_refusal(&record, limits, wish.identifiers, wish.lifetime, now)
+    /// What going on with an order at `ca` would be refused for now. Its proofs are not asked of:
+    /// they may be spent already, and by itself; who shows more of them asks.
+    fn request_refusal(&self, ca: &CaName) -> Option<Refusal> {
+        self.limits.get(ca)?;
+        ledger::request_refusal(&self.record(ca), self.clock.now())
     }
 
     /// How long the last certificate for `identifiers` from `ca` lived.
@@ -107,8 +107,16 @@ impl Books {
         })
     }
 
+    /// What is known of `ca`. Where the clock went back since it was written, what was to come is
+    /// counted from now on: it would be as far away at every later look else.
     fn record(&self, ca: &CaName) -> Arc<LedgerRecord> {
-        self.known().get(ca).cloned().unwrap_or_default()
+        let now = self.clock.now();
+        let mut known = self.known();
+        let Some(record) = known.get_mut(ca) else { return Arc::default() };
+        if record.written_at.is_some_and(|it| now < it) {
+            ledger::tidy(Arc::make_mut(record), now);
+        }
+        Arc::clone(record)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<CaName, Arc<LedgerRecord>>> {
@@ -220,7 +228,11 @@ impl Lifecycle {
     pub(super) async fn facts(&self, spec: &CertificateSpec) -> Result<Facts, StorageError> {
         self.timekeeper.open().await?;
         for ca in &spec.cas {
-            self.books.open(ca).await?;
+            // Whoever asks for an order finds that out again, and does not get it; but nothing else
+            // waits for these books.
+            if let Err(error) = self.books.open(ca).await {
+                tracing::warn!(%ca, error = chain_text(&error), "the ledger can't be read");
+            }
         }
         Facts::read(&self.store, spec).await
     }
@@ -257,7 +269,7 @@ impl Lifecycle {
         let purpose = self.purpose(spec, facts, ca, asked);
         let wish = purpose.wish(&spec.identifiers);
         if facts.order_at.as_ref() == Some(ca) {
-            self.books.proof_refusal(ca, &wish)
+            self.books.request_refusal(ca)
         } else {
             self.books.refusal(ca, &wish)
         }
@@ -383,5 +395,35 @@ mod tests {
         );
         world.clock.advance(HOUR);
         order(&books, 2).await.unwrap();
+    }
+
+    /// T01: what was noted by a clock that ran ahead lasts as long as it was to, from when that is put
+    /// right; in a process that saw it and in the next one.
+    #[tokio::test]
+    async fn what_a_clock_that_ran_ahead_noted_does_not_move_along_with_the_time() {
+        for is_new_process in [false, true] {
+            let world = World::new();
+            let mut books = world.books("300/3h").await;
+            let right = world.clock.now();
+            let ahead = right.saturating_add(30 * 24 * HOUR);
+            world.clock.step(ahead);
+            let said = Said {
+                step: RefusedStep::Order,
+                status: 429,
+                text: "Service busy; retry later.",
+                until: ahead.saturating_add(HOUR),
+            };
+            books.hear(&ca(), &site(1), &said).await;
+            world.clock.step(right);
+            if is_new_process {
+                drop(books);
+                books = world.books("300/3h").await;
+            }
+            assert!(matches!(order(&books, 1).await, Err(AskError::Refused(_))));
+            world.clock.advance(HOUR / 2);
+            assert!(order(&books, 1).await.is_err());
+            world.clock.advance(HOUR / 2);
+            order(&books, 1).await.unwrap();
+        }
     }
 }

@@ -205,7 +205,10 @@ impl Lifecycle {
     async fn begin(&self, spec: &CertificateSpec, asked: Asked) -> Result<Facts, StorageError> {
         self.put_in_order(spec).await?;
         let facts = self.facts(spec).await?;
-        self.attend_clock(spec, asked).await?;
+        if let Err(error) = self.attend_clock(spec, asked).await {
+            // It is judged by what is known of it then; all else is still to be done.
+            tracing::warn!(certificate = %spec.name, error = chain_text(&error), "the clock's record can't be kept");
+        }
         Ok(facts)
     }
 
@@ -353,9 +356,17 @@ impl Lifecycle {
                 });
                 Ok(Ok(held))
             }
-            // Nothing has failed, and no ladder is climbed: the plan waits for what is missing.
+            // Nothing has failed, and no ladder is climbed: the plan waits for what is missing. Where
+            // it did not see that coming (an account, a proof) it waits all the same, and for others
+            // it is their turn.
             Err(error @ IssueError::HeldBack(_)) => {
-                let failure = error.failure(self.clock.now());
+                let now = self.clock.now();
+                let failure = error.failure(now);
+                if let IssueError::HeldBack(refusal) = &error {
+                    let directory = self.cas.get(ca).map_or("", |it| it.directory.as_str());
+                    facts.state.hold(directory, now, refusal.until);
+                    self.store.save_certificate_state(&spec.name, &facts.state).await?;
+                }
                 tracing::info!(%certificate, reason = failure.message, "the order is held back");
                 Ok(Err(failure))
             }

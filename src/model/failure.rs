@@ -102,6 +102,9 @@ pub struct Attempts {
     /// When the ladder allows the next try.
     #[serde(default)]
     pub next_attempt_at: Option<Timestamp>,
+    /// Until when a try was held back that nothing spoke against before it began.
+    #[serde(default)]
+    pub held_until: Option<Timestamp>,
     /// When the CA allows the next try, whoever asks for it.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
@@ -113,11 +116,23 @@ pub struct Attempts {
 /// How far in the future a failure may seem to lie before the clock that noted it counts as wrong.
 const MAX_STEP: Duration = Duration::from_secs(5 * 60);
 
+/// No try is held back for longer without a look whether it still has to be.
+const LONGEST_HOLD: Duration = Duration::from_secs(10 * 60);
+
 impl Attempts {
-    /// Until when the ladder has a try at `now` wait; `None` if it does not.
+    /// Until when the ladder, or what held the last one back, has a try at `now` wait; `None` if
+    /// neither does.
     #[must_use]
     pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.next_attempt_at.filter(|it| now < *it && self.is_of_this_time(now))
+        let ladder = self.next_attempt_at.filter(|it| now < *it && self.is_of_this_time(now));
+        // One that is further away was noted by a clock that has been put right since.
+        let latest = now.saturating_add(LONGEST_HOLD);
+        ladder.max(self.held_until.filter(|it| now < *it && *it <= latest))
+    }
+
+    /// Notes that a try at `now` was held back until `until`, which is no failure.
+    pub fn hold(&mut self, now: Timestamp, until: Timestamp) {
+        self.held_until = Some(until.min(now.saturating_add(LONGEST_HOLD)));
     }
 
     /// Until when the CA forbids a try at `now`, whoever asks for it; `None` if it does not.
@@ -229,5 +244,18 @@ mod tests {
         }
         assert_eq!(attempts.failures, u32::MAX);
         assert_eq!(attempts.next_attempt_at, Some(Timestamp::from_unix_seconds(90)));
+    }
+
+    #[test]
+    fn what_is_held_back_waits_a_little_and_never_for_a_clock_that_was_wrong() {
+        let at = Timestamp::from_unix_seconds;
+        let mut attempts = Attempts::default();
+        attempts.hold(at(1000), at(1030));
+        assert_eq!((attempts.waits_until(at(1000)), attempts.failures), (Some(at(1030)), 0));
+        assert_eq!(attempts.waits_until(at(1030)), None);
+        attempts.hold(at(1000), at(1_000_000));
+        assert_eq!(attempts.waits_until(at(1000)), Some(at(1600)));
+        assert_eq!(attempts.waits_until(at(900)), None);
+        assert_eq!(attempts.forbidden_until(at(1000)), None);
     }
 }

@@ -108,6 +108,14 @@ impl CertificateState {
         self.attempts = Attempts { failures, since, ..latest };
     }
 
+    /// Notes that a try at the attempted CA, whose directory is at `directory`, was held back at `now`
+    /// until `until`.
+    pub fn hold(&mut self, directory: &str, now: Timestamp, until: Timestamp) {
+        let known = self.attempted_ca.as_ref().and_then(|it| self.cas.get(it));
+        let fault = known.and_then(|it| it.fault).filter(|it| *it != Fault::Ours);
+        self.tries(fault.unwrap_or(Fault::Outage), directory).hold(now, until);
+    }
+
     /// Notes that the attempted CA gave a certificate: nothing is left of the failures before it,
     /// but until when another CA does not want to be asked.
     pub fn succeed(&mut self, now: Timestamp) {

@@ -56,6 +56,9 @@ const FAILURE_PARTS: u32 = 10;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// The life that a certificate is taken to have where none of its set has come yet.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(10 * DAY);
+/// So many orders that may turn out not to count are on their way at once; more are not missed where
+/// nothing is left.
+const OVERDRAFT: u32 = 16;
 /// No closure lasts longer, whatever the CA or a clock says.
 const LONGEST_CLOSURE: Duration = Duration::from_secs(7 * DAY);
 /// So much is kept of each limit. What is forgotten first is what would be whole first.
@@ -88,8 +91,15 @@ impl Bucket {
         let noted = record.spent.get(self.limit.as_str()).and_then(|it| it.get(&self.key));
         noted.map_or(now, |it| {
             let missing = it.whole_at.saturating_sub(step_back(record, now)).since(now);
-            now.saturating_add(self.at_this_rate(missing, it.interval_ms).min(self.rate.per))
+            now.saturating_add(self.at_this_rate(missing, it.interval_ms).min(self.most()))
         })
+    }
+
+    /// The most that can be missing. What the CA is yet to say does not count is spent for a moment
+    /// even where nothing is left; if that were not noted, to give it back would make one of nothing.
+    fn most(&self) -> Duration {
+        let overdraft = self.rate.interval().saturating_mul(OVERDRAFT).min(self.rate.per);
+        self.rate.per.saturating_add(overdraft)
     }
 
     /// What `missing` at a rate of one each `interval_ms` is at the rate of today: the life of a
@@ -132,8 +142,8 @@ impl Bucket {
     }
 
     fn spend(&self, record: &mut LedgerRecord, now: Timestamp) {
-        let full = now.saturating_add(self.rate.per);
-        let whole_at = self.whole_at(record, now).saturating_add(self.rate.interval()).min(full);
+        let latest = now.saturating_add(self.most());
+        let whole_at = self.whole_at(record, now).saturating_add(self.rate.interval()).min(latest);
         let of_limit = record.spent.entry(self.limit.as_str().to_owned()).or_default();
         of_limit.insert(self.key.clone(), self.noted(whole_at));
     }
@@ -161,17 +171,36 @@ pub fn refusal(
     wish: &OrderWish<'_>,
     now: Timestamp,
 ) -> Option<Refusal> {
-    let set = set_key(wish.identifiers);
-    let names = registered_names(wish.identifiers);
-    let doors = [(Limit::Requests, String::new()), (Limit::NewOrders, String::new())]
-        .into_iter()
-        .chain(names.into_iter().map(|it| (Limit::CertificatesPerName, it)))
-        .chain([(Limit::CertificatesPerSet, set)]);
+    let doors = doors_of_order(limits, wish).into_iter();
     let closed = doors.filter_map(|(limit, key)| closed(record, limit, &key, now));
     let empty = of_order(limits, wish).into_iter();
     let empty = empty.filter_map(|it| empty_bucket(record, &it, now));
     let proof = proof_refusal(record, limits, wish.identifiers, wish.lifetime, now);
     closed.chain(empty).chain(proof).max_by_key(|it| it.until)
+}
+
+/// What the CA may have closed for an order of `wish`: nothing that it does not count it against. So
+/// a flood of new names, ours or another machine's, keeps no renewal waiting; and where the CA should
+/// count it all the same, it says so to that one order.
+fn doors_of_order(limits: &Limits, wish: &OrderWish<'_>) -> Vec<(Limit, String)> {
+    let is_exempt = wish.kind.replaces && limits.exempts_replacements;
+    let counts_the_set_alone = wish.kind.renews && limits.exempts_renewals;
+    let mut doors = vec![(Limit::Requests, String::new())];
+    if !is_exempt && !counts_the_set_alone {
+        doors.push((Limit::NewOrders, String::new()));
+        let names = registered_names(wish.identifiers).into_iter();
+        doors.extend(names.map(|it| (Limit::CertificatesPerName, it)));
+    }
+    if !is_exempt {
+        doors.push((Limit::CertificatesPerSet, set_key(wish.identifiers)));
+    }
+    doors
+}
+
+/// Why nothing at all can be asked at `now`.
+#[must_use]
+pub fn request_refusal(record: &LedgerRecord, now: Timestamp) -> Option<Refusal> {
+    closed(record, Limit::Requests, "", now)
 }
 
 /// What of proving control of `identifiers` would be refused at `now`.
@@ -183,7 +212,7 @@ pub fn proof_refusal(
     lifetime: Option<Duration>,
     now: Timestamp,
 ) -> Option<Refusal> {
-    let requests = closed(record, Limit::Requests, "", now).into_iter();
+    let requests = request_refusal(record, now).into_iter();
     let names = proven_names(identifiers);
     let closed = names.iter().filter_map(|it| closed(record, Limit::FailedAuthorizations, it, now));
     let empty = of_proof(limits, identifiers, lifetime).into_iter();

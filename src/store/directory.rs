@@ -24,7 +24,7 @@ use crate::sys::clock::Clock;
 use crate::sys::crash;
 
 /// No document of ours is larger, in bytes.
-const MAX_DOCUMENT: usize = 4 << 20;
+const MAX_DOCUMENT: usize = 32 << 20;
 
 /// How many changes a slow watcher may be behind before it is told that it missed some.
 const WATCH_BACKLOG: usize = 256;

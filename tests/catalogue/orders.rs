@@ -353,3 +353,55 @@ async fn a_week_without_the_ca_is_critical_for_a_short_life_and_mended_within_a_
     assert!(status.not_after.unwrap_or(Timestamp::EPOCH) > world.now(), "{status:?}");
     assert_eq!(world.ca.issued(), 2);
 }
+
+/// A02: who would be refused an account waits, and neither fails nor tries in a hurry.
+#[tokio::test]
+async fn an_account_that_would_be_refused_is_waited_for_without_hurry() {
+    let tables = "[ca.lab.limits]\nnew_accounts = \"1/1h\"\n".to_owned();
+    let world = World::with(Setting { tables, ..Setting::default() }).await;
+    // Nobody knows whether one was made.
+    world.ca.fault(Step::NewAccount, How::Closed, Times::Count(1));
+    world.failed().await;
+    let rounds = world.live(HOUR / 2).await;
+    assert!(rounds <= 6, "{rounds} rounds");
+    assert_eq!((world.held(), world.ca.count(Step::NewAccount)), (None, 1));
+    assert_eq!(world.state()["attempts"]["failures"], 1);
+    world.live(HOUR).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+}
+
+/// A13: what an order has spent of a limit keeps nobody from going on with it.
+#[tokio::test]
+async fn an_order_under_way_is_not_held_back_by_its_own_proofs() {
+    let tables = "[ca.lab.limits]\nfailed_authorizations = \"1/1h\"\n".to_owned();
+    let world = World::with(Setting { tables, ..Setting::default() }).await;
+    world.ca.fault(Step::Order, How::Closed, Times::Always);
+    world.failed().await;
+    world.ca.mend();
+    world.live(HOUR / 4).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!(world.orders(), 1);
+}
+
+/// A34: what stood between us and the CA is counted from when it began, and not from the last time.
+#[tokio::test]
+async fn a_page_today_and_another_tomorrow_end_no_order() {
+    let world = World::start().await;
+    world.ca.with(|it| it.options.issuing_takes = 40 * HOUR);
+    let tried = async |page: bool| {
+        if page {
+            world.ca.fault(Step::Order, How::page(404, "<html>not here"), Times::Count(1));
+        }
+        let outcome = world.work_asked(Asked::ByName).await;
+        assert_eq!(outcome.failures.len(), 1, "{outcome:?}");
+        world.clock.advance(HOUR);
+    };
+    tried(false).await;
+    tried(true).await;
+    tried(false).await;
+    world.clock.advance(26 * HOUR);
+    tried(true).await;
+    world.live(DAY).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}

@@ -39,9 +39,9 @@ prop_compose! {
 prop_compose! {
     fn attempts()(
         failures in any::<u32>(), since in option::of(moment()), last in option::of(failure()),
-        next_attempt_at in option::of(moment()), not_before in option::of(moment()), needs_change in any::<bool>(),
+        next_attempt_at in option::of(moment()), held_until in option::of(moment()), not_before in option::of(moment()), needs_change in any::<bool>(),
     ) -> Attempts {
-        Attempts { failures, since, last, next_attempt_at, not_before, needs_change }
+        Attempts { failures, since, last, next_attempt_at, held_until, not_before, needs_change }
     }
 }
 

@@ -183,11 +183,11 @@ fn an_exempt_order_is_let_pass_where_another_would_be_refused() {
     assert!(refusal(&record, &limits, &wish(&site, BY_HAND), at(0)).is_some());
     let replacing = OrderKind { replaces: true, ..BY_HAND };
     assert_eq!(refusal(&record, &limits, &wish(&site, replacing), at(0)), None);
-    // The overdraft is never more than all there is.
+    // The overdraft is never more than all there is, once again.
     for _ in 0..100 {
         spend_order(&mut record, &limits, &wish(&site, replacing), at(0));
     }
-    assert_eq!(refused(&record, &limits, &wish(&site, BY_HAND), at(0)).1, at(7 * DAY));
+    assert_eq!(refused(&record, &limits, &wish(&site, BY_HAND), at(0)).1, at(14 * DAY));
 }
 
 #[test]
@@ -332,6 +332,28 @@ fn hear(record: &mut LedgerRecord, identifiers: &[Identifier], text: &str) {
     note_refusal(record, identifiers, &said, at(0));
 }
 
+/// A02: what turns out not to count leaves an empty limit as empty as it was.
+#[test]
+fn what_the_ca_does_not_count_gives_nothing_to_those_whom_it_counts() {
+    let limits = theirs();
+    let mut record = LedgerRecord::default();
+    let sites: Vec<_> = (0..60).map(|it| names(&[&format!("n{it}.a.example")])).collect();
+    let mut placed = 0;
+    for site in &sites {
+        placed += ordered(&mut record, &limits, &wish(site, BY_HAND), [at(0)]);
+    }
+    assert_eq!(placed, 50);
+    let plain = wish(&sites[59], BY_HAND);
+    for site in sites.iter().take(20) {
+        let replacing = wish(site, OrderKind { replaces: true, ..BY_HAND });
+        assert_eq!(refusal(&record, &limits, &replacing, at(1)), None);
+        spend_order(&mut record, &limits, &replacing, at(1));
+        settle_replacement(&mut record, &limits, &replacing, at(1));
+        tidy(&mut record, at(1));
+        assert_eq!(refused(&record, &limits, &plain, at(1)).0, Limit::CertificatesPerName);
+    }
+}
+
 /// A02: what the CA refused until a moment is closed until then for all that it said it of.
 #[test]
 fn what_the_ca_refused_is_closed_for_all_that_it_concerns_and_for_nobody_else() {
@@ -367,6 +389,18 @@ fn what_the_ca_refused_is_closed_for_all_that_it_concerns_and_for_nobody_else() 
             refusal.is_some_and(|it| it.said.is_some_and(|it| it == text[..it.len()]))
         });
         assert_eq!(closed, expected, "{text}");
+    }
+    // Whom the CA exempts it does not mean, unless nothing at all is to be asked of it.
+    for (text, _) in texts {
+        let mut record = LedgerRecord::default();
+        heard(&mut record, text);
+        for kind in [
+            OrderKind { replaces: true, ..BY_TIME },
+            OrderKind { renews: true, replaces: true, ..BY_TIME },
+        ] {
+            let refusal = refusal(&record, &theirs(), &wish(&sibling, kind), at(HOUR - 1));
+            assert_eq!(refusal.is_some(), text.starts_with("Service busy"), "{text}");
+        }
     }
     let mut record = LedgerRecord::default();
     heard(&mut record, "too many new registrations (10) from this IP address");
