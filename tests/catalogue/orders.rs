@@ -401,7 +401,7 @@ async fn a_page_today_and_another_tomorrow_end_no_order() {
     tried(false).await;
     world.clock.advance(26 * HOUR);
     tried(true).await;
-    world.live(DAY).await;
+    world.live(3 * DAY).await;
     assert!(world.held().is_some(), "{:#?}", world.told.all());
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
