@@ -3,8 +3,8 @@
 # target/ first. `tests/run.sh` on a fresh clone is all that CI does.
 #
 # It needs root: some tests become other users, mount or leave the network, and tests/machine.sh boots
-# a machine. Without root these fail and say so; none is left out. What a check prints stays visible; the last lines sum up. A step that fails does
-# not hide the ones after it.
+# a machine. Without root these fail and say so; none is left out. What a check prints stays visible;
+# the last lines sum up. A step that fails does not hide the ones after it.
 #
 # Not here: benches, fuzzing, and anything that needs a CA or a server outside this machine.
 set -uo pipefail
