@@ -76,6 +76,9 @@ pub struct Place {
     pub step: Step,
     /// At which URL; that of the order, where no single request failed.
     pub url: String,
+    /// Whether that was before the step's own request: the directory or a nonce could not be had, so
+    /// the CA was not asked for anything.
+    pub is_before: bool,
 }
 
 impl fmt::Display for Place {
@@ -326,8 +329,14 @@ impl AcmeError {
         fault: WireError,
         now: Timestamp,
     ) -> Self {
-        let place = |url: String| Box::new(Place { ca: ca.clone(), step, url });
+        let (fault, is_before) = match fault {
+            WireError::NotSent(fault) => (*fault, true),
+            fault => (fault, false),
+        };
+        let place = |url: String| Box::new(Place { ca: ca.clone(), step, url, is_before });
         match fault {
+            // None is made of another.
+            WireError::NotSent(fault) => Self::new(ca, step, url, *fault, now),
             WireError::Unreachable { url, source } => {
                 Self::Unreachable { place: place(url), source }
             }
@@ -362,6 +371,19 @@ impl AcmeError {
                 | Self::NoncesRefused { .. }
                 | Self::RateLimited { retry_at: Some(_), .. }
         )
+    }
+
+    /// Whether the CA surely did not do what was asked for: it said no, or was not asked.
+    #[must_use]
+    pub fn is_surely_not_done(&self) -> bool {
+        match self {
+            Self::Unreachable { place, .. }
+            | Self::Unavailable { place, .. }
+            | Self::Malformed { place, .. }
+            | Self::Client { place, .. } => place.is_before,
+            Self::IdentifiersDiffer { .. } => false,
+            _ => true,
+        }
     }
 
     /// Whether the order it belongs to can't lead to a certificate any more: the next attempt

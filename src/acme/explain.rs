@@ -289,6 +289,7 @@ mod tests {
                     ca: "lab".parse().unwrap(),
                     step: Step::RespondToChallenge,
                     url: String::new(),
+                    is_before: false,
                 }),
                 identifier: "example.com".parse().unwrap(),
                 challenge: "http-01".into(),

@@ -166,6 +166,7 @@ impl Order {
                     ca: self.ca.clone(),
                     step: Step::FetchAuthorization,
                     url: handle.url().to_owned(),
+                    is_before: false,
                 }),
                 what,
                 excerpt: escaped(&handle.identifier().to_string()),
@@ -484,7 +485,7 @@ impl Order {
     }
 
     fn place(&self, step: Step) -> Box<Place> {
-        Box::new(Place { ca: self.ca.clone(), step, url: self.url().to_owned() })
+        Box::new(Place { ca: self.ca.clone(), step, url: self.url().to_owned(), is_before: false })
     }
 
     fn fault(&self, step: Step, error: instant_acme::Error) -> AcmeError {

@@ -132,6 +132,9 @@ pub(super) enum WireError {
         retry_after: Option<Duration>,
         terms: Option<String>,
     },
+    /// What was to be asked for never was: the directory or a nonce could not be had.
+    #[error("nothing was asked for")]
+    NotSent(#[source] Box<Self>),
     /// Each nonce was refused.
     #[error("{MAX_TRIES} nonces were refused at {url}")]
     NoncesRefused { url: String },
@@ -200,7 +203,15 @@ impl Wire {
 
     /// The directory: fetched at first use, when it is a day old, and after
     /// [`Wire::forget_directory`]; but not for a moment after that failed.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::NotSent`]: nothing else is asked for without it.
     pub(super) async fn directory(&self) -> Result<Arc<Directory>, WireError> {
+        self.cached_directory().await.map_err(WireError::before_request)
+    }
+
+    async fn cached_directory(&self) -> Result<Arc<Directory>, WireError> {
         let mut cache = self.directory.lock().await;
         let now = self.clock.monotonic();
         if let Some(directory) = cache.fresh(now) {
@@ -243,11 +254,19 @@ impl Wire {
     }
 
     /// A nonce that was not used before: a kept one, else a new one of the CA (RFC 8555 §7.2).
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::NotSent`]: nothing is signed without it.
     pub(super) async fn nonce(&self) -> Result<String, WireError> {
-        if let Some(nonce) = self.nonces.take() {
-            return Ok(nonce);
+        match self.nonces.take() {
+            Some(nonce) => Ok(nonce),
+            None => self.new_nonce().await.map_err(WireError::before_request),
         }
-        let url = self.directory().await?.new_nonce.clone();
+    }
+
+    async fn new_nonce(&self) -> Result<String, WireError> {
+        let url = self.cached_directory().await?.new_nonce.clone();
         self.sent.nonces.fetch_add(1, Ordering::Relaxed);
         let exchange = self.send(Method::HEAD, &url, Bytes::new()).await?;
         let nonce = fields::nonce(&exchange.answer.headers);
@@ -365,6 +384,11 @@ impl Cache {
 }
 
 impl WireError {
+    /// The same, met before anything else could be asked for.
+    fn before_request(self) -> Self {
+        Self::NotSent(Box::new(self))
+    }
+
     /// The same for somebody else, if it is one that concerns all.
     fn again(&self) -> Option<Self> {
         match self {
@@ -383,7 +407,9 @@ impl WireError {
                 excerpt: excerpt.clone(),
                 source: None,
             }),
-            Self::NoncesRefused { .. } | Self::Key(_) | Self::Client { .. } => None,
+            Self::NotSent(_) | Self::NoncesRefused { .. } | Self::Key(_) | Self::Client { .. } => {
+                None
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
-use crate::issue::Issuer;
+use crate::issue::{Bookkeeper, Entry, Issuer};
 use crate::lifecycle::{Books, Lifecycle, Timekeeper, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
@@ -111,11 +111,15 @@ impl Agent {
         ca: &CaName,
         action: AccountAction,
     ) -> Option<Result<AccountReport, AcmeError>> {
-        let done = self.lifecycle.issuer.clients.get(ca)?.tend_account(action).await;
-        let mut report = match done {
+        let client = self.lifecycle.issuer.clients.get(ca)?;
+        let before = client.standing_account().await.ok().flatten().map(|it| it.url);
+        let mut report = match client.tend_account(action).await {
             Ok(report) => report,
             error => return Some(error),
         };
+        if report.url.is_some() && report.url != before {
+            self.lifecycle.books.note(ca, Entry::Account).await;
+        }
         if action.changes_identity() {
             let specs = &self.config.certificates;
             report.changed_records = self.lifecycle.account_changed(ca, specs).await;

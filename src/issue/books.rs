@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use super::{IssueError, Issuer, Work};
 use crate::acme::{AcmeError, Order, OrderStatus, Step};
 use crate::model::{
-    CaName, CertificateId, CertificateSpec, Identifier, IssuedCertificate, OrderEnd, OrderKind,
-    OrderRecord, OrderWish, Refusal, RefusedStep, Said, StorageError, chain_text,
+    CaName, CertificateId, CertificateName, CertificateSpec, Identifier, IssuedCertificate,
+    OrderEnd, OrderKind, OrderRecord, OrderWish, Refusal, RefusedStep, Said, StorageError,
+    chain_text,
 };
 
 /// What an order is for, beside its spec.
@@ -61,6 +62,8 @@ pub enum Request<'a> {
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
+    /// An account was made that nobody asked for here first.
+    Account,
     /// No account was made.
     NoAccount,
     /// The order was taken as one that replaces a certificate.
@@ -127,15 +130,29 @@ impl Issuer {
 
     /// Notes that nothing comes of the order of `work` any more; one that the CA has filled has cost
     /// what it costs.
-    pub(super) async fn note_end(&self, work: &Work, purpose: &Purpose) {
+    pub(super) async fn note_end(
+        &self,
+        name: &CertificateName,
+        work: &mut Work,
+        purpose: &Purpose,
+    ) {
         if work.order.status() != OrderStatus::Valid {
-            self.note_no_certificate(&work.record, purpose).await;
+            self.note_no_certificate(name, &mut work.record, purpose).await;
         }
     }
 
-    /// Notes that the order of `record` gave no certificate.
-    pub(super) async fn note_no_certificate(&self, record: &OrderRecord, purpose: &Purpose) {
-        let Some(kind) = record.counted else { return };
+    /// Notes that the order of `record` gave no certificate: once, also after a crash.
+    pub(super) async fn note_no_certificate(
+        &self,
+        name: &CertificateName,
+        record: &mut OrderRecord,
+        purpose: &Purpose,
+    ) {
+        let Some(kind) = record.counted.take() else { return };
+        if let Err(error) = self.journal.save_order(name, record).await {
+            tracing::warn!(certificate = %name, error = chain_text(&error), "the ledger can't be corrected");
+            return;
+        }
         let lifetime = purpose.lifetime;
         let wish = OrderWish { identifiers: &record.identifiers, kind, lifetime };
         self.books.note(&record.ca, Entry::NoCertificate(&wish, OrderEnd::MaybePlaced)).await;
@@ -156,7 +173,7 @@ impl Issuer {
             }
             Ok(_) => plain,
             Err(error) => {
-                let end = if is_known_not_to_count(error) {
+                let end = if error.is_surely_not_done() {
                     OrderEnd::NotPlaced
                 } else {
                     OrderEnd::MaybePlaced
@@ -256,16 +273,4 @@ impl Issuer {
         let identifiers: Vec<_> = leaf.identifiers.iter().cloned().collect();
         self.books.note(ca, Entry::Issued(&identifiers, leaf.validity.lifetime())).await;
     }
-}
-
-/// Whether the CA surely did not take a request that ended so: it said no, or was not asked.
-pub(super) const fn is_known_not_to_count(error: &AcmeError) -> bool {
-    !matches!(
-        error,
-        AcmeError::Unreachable { .. }
-            | AcmeError::Unavailable { .. }
-            | AcmeError::Malformed { .. }
-            | AcmeError::Client { .. }
-            | AcmeError::IdentifiersDiffer { .. }
-    )
 }

@@ -132,14 +132,14 @@ impl Issuer {
             }
             // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
             // and an order that gave nothing costs nothing. The next one is on its own.
-            self.note_end(&resumed, purpose).await;
+            self.note_end(&spec.name, &mut resumed, purpose).await;
             self.close(spec).await?;
             self.check_solvers(spec).await?;
         }
         let mut placed = self.place(spec, client, purpose, reused).await?;
         let issued = self.carry_out(spec, client, &mut placed, purpose).await;
         if self.is_at_its_end(spec, &mut placed, &issued).await? {
-            self.note_end(&placed, purpose).await;
+            self.note_end(&spec.name, &mut placed, purpose).await;
             self.close(spec).await?;
         }
         issued
@@ -195,7 +195,7 @@ impl Issuer {
         self.books.ask(ca, Request::Account).await?;
         let made = client.account_url().await;
         if let Err(error) = &made {
-            if books::is_known_not_to_count(error) {
+            if error.is_surely_not_done() {
                 self.books.note(ca, Entry::NoAccount).await;
             }
             self.hear(ca, spec, error).await;
@@ -335,10 +335,12 @@ impl Issuer {
                     });
                     return Ok(Some(Work { order, record, key }));
                 }
-                Ok(order) if is_dead(&order) => self.note_no_certificate(&record, purpose).await,
+                Ok(order) if is_in_vain(&order, &record, self.clock.now()) => {
+                    self.note_no_certificate(&spec.name, &mut record, purpose).await;
+                }
                 Ok(_) => {}
                 Err(error) if error.is_end_of_order() => {
-                    self.note_no_certificate(&record, purpose).await;
+                    self.note_no_certificate(&spec.name, &mut record, purpose).await;
                 }
                 // It may have been filled: what it cost stays spent.
                 Err(error) if error.is_unexplained() => {
@@ -424,12 +426,22 @@ fn is_for(record: &OrderRecord, spec: &CertificateSpec, client: &AcmeClient) -> 
 
 /// Whether `order` may still lead to what `record` says was ordered.
 fn is_alive(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
-    // A CA that never gets on with an order may never call it invalid either. What is valid is
-    // downloaded however late, and an end before the beginning says more about a clock.
-    let has_ended = order.expires_at().is_some_and(|end| record.placed_at < end && end <= now);
+    // What is valid is downloaded however late.
     !is_dead(order)
-        && (order.status() == OrderStatus::Valid || !has_ended)
+        && (order.status() == OrderStatus::Valid || !has_ended(order, record, now))
         && order.check_identifiers(&record.identifiers).is_ok()
+}
+
+/// Whether the time of `order` is over. A CA that never gets on with an order may never call it
+/// invalid either; but an end before the beginning says more about a clock.
+fn has_ended(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
+    order.expires_at().is_some_and(|end| record.placed_at < end && end <= now)
+}
+
+/// Whether `order` has given no certificate, and gives none any more.
+fn is_in_vain(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
+    let is_unfilled = matches!(order.status(), OrderStatus::Pending | OrderStatus::Ready);
+    is_dead(order) || (is_unfilled && has_ended(order, record, now))
 }
 
 /// Whether nothing can come of `order` any more.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,12 +31,22 @@ pub struct Books {
     kept: Arc<Kept>,
 }
 
-/// What outlives a configuration.
+/// What outlives a configuration: the book of each CA.
+type Kept = Mutex<BTreeMap<CaName, Arc<Book>>>;
+
+/// The book of one CA.
 #[derive(Default)]
-struct Kept {
-    known: Mutex<BTreeMap<CaName, Arc<LedgerRecord>>>,
+struct Book {
+    /// What was last written; `None` before it was read.
+    known: Mutex<Option<Arc<LedgerRecord>>>,
     // Held while a change is written, on purpose: the next one must see it.
     writing: tokio::sync::Mutex<()>,
+}
+
+impl Book {
+    fn known(&self) -> MutexGuard<'_, Option<Arc<LedgerRecord>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Books {
@@ -63,11 +73,12 @@ impl Books {
     ///
     /// If it can't be read.
     pub async fn open(&self, ca: &CaName) -> Result<(), StorageError> {
-        if !self.limits.contains_key(ca) || self.known().contains_key(ca) {
+        let book = self.book(ca);
+        if !self.limits.contains_key(ca) || book.known().is_some() {
             return Ok(());
         }
         let record = self.ledger.load_ledger(ca).await?.unwrap_or_default();
-        self.known().entry(ca.clone()).or_insert_with(|| Arc::new(record));
+        book.known().get_or_insert_with(|| Arc::new(record));
         Ok(())
     }
 
@@ -107,20 +118,27 @@ impl Books {
         })
     }
 
-    /// What is known of `ca`. Where the clock went back since it was written, what was to come is
-    /// counted from now on: it would be as far away at every later look else.
+    /// What is known of `ca`, as that of its directory of today. Where the clock went back since it
+    /// was written, what was to come is counted from now on: it would be as far away at every later
+    /// look else.
     fn record(&self, ca: &CaName) -> Arc<LedgerRecord> {
         let now = self.clock.now();
-        let mut known = self.known();
-        let Some(record) = known.get_mut(ca) else { return Arc::default() };
+        let book = self.book(ca);
+        let mut known = book.known();
+        let Some(record) = known.as_mut() else { return Arc::default() };
         if record.written_at.is_some_and(|it| now < it) {
             ledger::tidy(Arc::make_mut(record), now);
+        }
+        let directory = self.limits.get(ca).map(|it| it.directory.as_str());
+        if let Some(directory) = directory.filter(|it| record.directory.as_deref() != Some(it)) {
+            ledger::turn_to(Arc::make_mut(record), directory);
         }
         Arc::clone(record)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<CaName, Arc<LedgerRecord>>> {
-        self.kept.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self, ca: &CaName) -> Arc<Book> {
+        let mut books = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(books.entry(ca.clone()).or_default())
     }
 
     /// Changes what is known of `ca`; it is on disk on return. Nothing is changed on an error.
@@ -130,18 +148,19 @@ impl Books {
         change: impl FnOnce(&mut LedgerRecord, &Limits, Timestamp) -> Result<(), Refusal> + Send,
     ) -> Result<(), AskError> {
         let Some(limits) = self.limits.get(ca) else { return Ok(()) };
-        let _alone = self.kept.writing.lock().await;
+        let book = self.book(ca);
+        let _alone = book.writing.lock().await;
         self.open(ca).await?;
+        let now = self.clock.now();
+        if let Some(record) = book.known().as_mut() {
+            ledger::tidy(Arc::make_mut(record), now);
+        }
         let before = self.record(ca);
         let mut record = LedgerRecord::clone(&before);
-        let now = self.clock.now();
-        ledger::tidy(&mut record, now);
         change(&mut record, limits, now)?;
-        ledger::tidy(&mut record, now);
-        let is_same = LedgerRecord { written_at: before.written_at, ..record.clone() } == *before;
-        if !is_same {
+        if record != *before {
             self.ledger.save_ledger(ca, &record).await?;
-            self.known().insert(ca.clone(), Arc::new(record));
+            *book.known() = Some(Arc::new(record));
         }
         Ok(())
     }
@@ -198,6 +217,7 @@ impl Bookkeeper for Books {
 
     async fn note(&self, ca: &CaName, entry: Entry<'_>) {
         let note = |record: &mut LedgerRecord, limits: &Limits, now: Timestamp| match entry {
+            Entry::Account => ledger::spend_account(record, limits, now),
             Entry::NoAccount => ledger::give_account_back(record, limits, now),
             Entry::Replaces(wish) => ledger::settle_replacement(record, limits, wish, now),
             Entry::NoCertificate(wish, end) => {
@@ -395,6 +415,87 @@ mod tests {
         );
         world.clock.advance(HOUR);
         order(&books, 2).await.unwrap();
+    }
+
+    /// Another directory under the same name is another CA: it has refused and counted nothing. Who
+    /// goes back and forth wins nothing.
+    #[tokio::test]
+    async fn what_one_directory_counted_is_none_of_another_and_is_there_when_the_name_goes_back() {
+        let world = World::new();
+        let at = |directory: &str| {
+            let rates = [(Limit::NewOrders, "1/1h".parse().unwrap())].into();
+            let directory = directory.to_owned();
+            [(ca(), Limits { directory, rates, ..Limits::default() })].into()
+        };
+        let real = world.books("1/1h").await.with_limits(at("https://real.example"));
+        order(&real, 1).await.unwrap();
+        let said = Said {
+            step: RefusedStep::Order,
+            status: 503,
+            text: "Service busy; retry later.",
+            until: world.clock.now().saturating_add(2 * HOUR),
+        };
+        real.hear(&ca(), &site(1), &said).await;
+        let test = real.with_limits(at("https://test.example"));
+        order(&test, 1).await.unwrap();
+        assert!(matches!(order(&test, 1).await, Err(AskError::Refused(_))));
+        // On disk, too.
+        drop((real, test));
+        let books = world.books("1/1h").await;
+        let real = books.with_limits(at("https://real.example"));
+        let Err(AskError::Refused(refusal)) = order(&real, 1).await else { panic!("let pass") };
+        assert_eq!(refusal.said.as_deref(), Some("Service busy; retry later."));
+        world.clock.advance(2 * HOUR);
+        order(&real, 1).await.unwrap();
+    }
+
+    /// Our own caps are no CA's.
+    #[tokio::test]
+    async fn who_changes_the_directory_again_and_again_is_held_by_our_own_caps() {
+        let world = World::new();
+        let mut books = world.books("300/3h").await;
+        let mut placed = 0;
+        for round in 0..9 {
+            let directory = format!("https://ca{round}.example");
+            books = books
+                .with_limits([(ca(), Limits { directory, ..Limits::default() })].into())
+                .into();
+            let site = site(1);
+            let kind = OrderKind { by_hand: false, ..BY_HAND };
+            let wish = OrderWish { identifiers: &site, kind, lifetime: None };
+            placed += u32::from(books.ask(&ca(), Request::Order(&wish)).await.is_ok());
+        }
+        assert_eq!(placed, 5);
+    }
+
+    /// D11: what can't be read is not taken for nothing: no order is placed by it.
+    #[tokio::test]
+    async fn where_the_ledger_cannot_be_read_nothing_is_asked_for_until_it_can() {
+        let world = World::new();
+        let books = world.books("3/1h").await;
+        let ledger = world.folder.path().join("state/private/ledger/lab.json");
+        std::fs::create_dir_all(&ledger).unwrap();
+        let Err(AskError::Storage(error)) = order(&books, 1).await else { panic!("let pass") };
+        assert!(chain_text(&error).contains("ledger/lab.json"), "{}", chain_text(&error));
+        std::fs::remove_dir(&ledger).unwrap();
+        order(&books, 1).await.unwrap();
+    }
+
+    /// D01: what can't be written is not asked for, and was not spent.
+    #[tokio::test]
+    async fn where_the_ledger_cannot_be_written_nothing_is_asked_for_and_nothing_is_spent() {
+        let world = World::new();
+        let books = world.books("1/1h").await;
+        books.open(&ca()).await.unwrap();
+        let folder = world.folder.path().join("state/private/ledger");
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        for _ in 0..9 {
+            assert!(matches!(order(&books, 1).await, Err(AskError::Storage(_))));
+        }
+        std::fs::remove_file(&folder).unwrap();
+        order(&books, 1).await.unwrap();
+        assert!(matches!(order(&books, 1).await, Err(AskError::Refused(_))));
     }
 
     /// T01: what was noted by a clock that ran ahead lasts as long as it was to, from when that is put

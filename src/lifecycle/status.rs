@@ -145,10 +145,13 @@ fn trouble(
     records: &[RecordStatus],
 ) -> Trouble {
     if let Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } = renewal {
+        // What has used up the allowance is what there is to mend.
+        let last = attempts.last.as_ref().filter(|_| attempts.failures > 0);
+        let before = last.map(|it| format!("; the last try failed: {}", it.message));
         return Trouble {
             failures: attempts.failures,
             since: attempts.since,
-            last_error: Some(refusal.to_string()),
+            last_error: Some(format!("{refusal}{}", before.unwrap_or_default())),
             error_code: Some(refusal.code().to_owned()),
             hint: Some(refusal.hint().to_owned()),
         };
@@ -357,7 +360,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Failure, Retry};
+    use crate::model::{Failure, Limit, Refusal, Retry};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)
@@ -418,6 +421,26 @@ mod tests {
         }
         check(&Attempts::default(), &keep, &targets, (4, Some(50), Some("deploy.b")));
         check(&Attempts::default(), &keep, &[], (0, None, None));
+    }
+
+    /// What used up the allowance is what there is to mend.
+    #[test]
+    fn what_is_held_back_is_told_with_what_failed_last() {
+        let refusal = Refusal {
+            limit: Limit::OwnFailuresPerHour,
+            about: "example.com".into(),
+            rate: None,
+            until: at(900),
+            said: None,
+        };
+        let reason = Reason::HeldBack(Box::new(Reason::LifePassed), refusal);
+        let renewal = Renewal::BackOff { until: at(900), reason };
+        let found = trouble(&failing(), &renewal, &[], &[]);
+        let text = found.last_error.unwrap();
+        assert!(text.ends_with("; the last try failed: acme.last failed"), "{text}");
+        assert_eq!((found.failures, found.error_code.as_deref()), (2, Some("ledger.cap")));
+        let found = trouble(&Attempts::default(), &renewal, &[], &[]);
+        assert!(!found.last_error.unwrap().contains("last try"));
     }
 
     #[test]

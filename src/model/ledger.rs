@@ -164,6 +164,8 @@ const MAX_PER: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// What one CA allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// The URL of its directory: what it is known by, whatever it is named here.
+    pub directory: String,
     /// Its limits, as far as they are known.
     pub rates: BTreeMap<Limit, Rate>,
     /// Whether an order that replaces a certificate on the CA's advice (RFC 9773 §5) counts
@@ -212,6 +214,9 @@ pub struct LedgerRecord {
     /// When it was last written, by the clock of then.
     #[serde(default)]
     pub written_at: Option<Timestamp>,
+    /// The directory of the CA that it is about.
+    #[serde(default)]
+    pub directory: Option<String>,
     /// By the word of the limit, and whom it is about.
     #[serde(default)]
     pub spent: BTreeMap<String, BTreeMap<String, Spent>>,
@@ -221,6 +226,20 @@ pub struct LedgerRecord {
     /// By set: how long its last certificate lived, in seconds.
     #[serde(default)]
     pub lifetimes: BTreeMap<String, u64>,
+    /// By directory: what was counted there while the CA's name stood for it.
+    #[serde(default)]
+    pub elsewhere: BTreeMap<String, Counted>,
+}
+
+/// What was spent and refused at a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// As [`LedgerRecord::spent`].
+    #[serde(default)]
+    pub spent: BTreeMap<String, BTreeMap<String, Spent>>,
+    /// As [`LedgerRecord::closed`].
+    #[serde(default)]
+    pub closed: BTreeMap<String, BTreeMap<String, Closure>>,
 }
 
 /// What is spent of one limit.

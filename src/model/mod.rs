@@ -51,8 +51,9 @@ pub use leaf::{
     Chain, ChainError, Fingerprint, FingerprintError, Leaf, LeafError, MAX_CHAIN_LENGTH,
 };
 pub use ledger::{
-    AllowanceStatus, Closure, LIMIT_OF_CA, LedgerRecord, Limit, LimitStatus, Limits, OWN_CAP,
-    OrderEnd, OrderKind, OrderWish, Rate, RateError, Refusal, RefusedStep, Said, Spent, rough,
+    AllowanceStatus, Closure, Counted, LIMIT_OF_CA, LedgerRecord, Limit, LimitStatus, Limits,
+    OWN_CAP, OrderEnd, OrderKind, OrderWish, Rate, RateError, Refusal, RefusedStep, Said, Spent,
+    rough,
 };
 pub use name::{
     CaName, CertificateName, GroupName, MAX_NAME_LENGTH, NameError, SolverName, TargetName,

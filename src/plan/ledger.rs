@@ -23,6 +23,9 @@
 //!    as before, not for as long.
 //! 7. A clock that went back makes no time pass: what was spent stays spent for as long as it was
 //!    to be when it was last written.
+//! 8. What a CA counts is counted by its directory: where its name comes to stand for another one,
+//!    that one has counted nothing of it, and it is there again when the name goes back. Our own
+//!    caps go along.
 //!
 //! # Not here
 //!
@@ -32,11 +35,12 @@ mod said;
 mod subject;
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::time::Duration;
 
 use crate::model::{
-    Closure, Identifier, LedgerRecord, Limit, LimitStatus, Limits, OrderEnd, OrderKind, OrderWish,
-    Rate, Refusal, Said, Spent, Timestamp, rough,
+    Closure, Counted, Identifier, LedgerRecord, Limit, LimitStatus, Limits, OrderEnd, OrderKind,
+    OrderWish, Rate, Refusal, Said, Spent, Timestamp, rough,
 };
 
 use said::{guessed_elsewhere, scope};
@@ -63,6 +67,8 @@ const OVERDRAFT: u32 = 16;
 const LONGEST_CLOSURE: Duration = Duration::from_secs(7 * DAY);
 /// So much is kept of each limit. What is forgotten first is what would be whole first.
 const MAX_ENTRIES: usize = 10_000;
+/// Of so many directories that a CA's name has stood for before.
+const MAX_DIRECTORIES: usize = 8;
 /// The CA's words are kept so far.
 const MAX_SAID: usize = 300;
 const DAY: u64 = 86_400;
@@ -397,40 +403,74 @@ pub fn left(
     all.filter(|(status, bucket)| is_worth_it(bucket, status)).map(|(status, _)| status).collect()
 }
 
+/// Makes `record` that of the CA with this `directory`.
+pub fn turn_to(record: &mut LedgerRecord, directory: &str) {
+    let former = record.directory.replace(directory.to_owned());
+    let Some(former) = former.filter(|it| it != directory) else { return };
+    let (own, theirs) = take(&mut record.spent).into_iter().partition(|(word, _)| is_own(word));
+    let left = Counted { spent: theirs, closed: take(&mut record.closed) };
+    let found = record.elsewhere.remove(directory).unwrap_or_default();
+    record.spent = own;
+    record.spent.extend(found.spent);
+    record.closed = found.closed;
+    record.elsewhere.insert(former, left);
+    while record.elsewhere.len() > MAX_DIRECTORIES {
+        record.elsewhere.pop_first();
+    }
+}
+
+/// Whether this is the word of a cap of our own.
+fn is_own(word: &str) -> bool {
+    Limit::ALL.iter().any(|it| it.is_own() && it.as_str() == word)
+}
+
 /// Makes `record` ready to be written at `now`: of this time, and without what is over.
 pub fn tidy(record: &mut LedgerRecord, now: Timestamp) {
     let step_back = step_back(record, now);
     record.written_at = Some(now);
-    for of_limit in record.spent.values_mut() {
-        of_limit.values_mut().for_each(|it| it.whole_at = it.whole_at.saturating_sub(step_back));
-        of_limit.retain(|_, it| it.whole_at > now);
-        bound(of_limit, |it| it.whole_at);
+    let here = (&mut record.spent, &mut record.closed);
+    let elsewhere = record.elsewhere.values_mut().map(|it| (&mut it.spent, &mut it.closed));
+    for (spent, closed) in elsewhere.chain([here]) {
+        for of_limit in spent.values_mut() {
+            keep_what_is_to_come(of_limit, step_back, now, |it| &mut it.whole_at);
+        }
+        spent.retain(|_, of_limit| !of_limit.is_empty());
+        for closures in closed.values_mut() {
+            keep_what_is_to_come(closures, step_back, now, |it| &mut it.until);
+        }
+        closed.retain(|_, closures| !closures.is_empty());
     }
-    record.spent.retain(|_, of_limit| !of_limit.is_empty());
-    for closures in record.closed.values_mut() {
-        closures.values_mut().for_each(|it| it.until = it.until.saturating_sub(step_back));
-        closures.retain(|_, it| it.until > now);
-        bound(closures, |it| it.until);
-    }
-    record.closed.retain(|_, closures| !closures.is_empty());
+    record.elsewhere.retain(|_, it| *it != Counted::default());
     let certificates = record.spent.get(Limit::OwnCertificates.as_str());
     record.lifetimes.retain(|set, _| certificates.is_some_and(|it| it.contains_key(set)));
+}
+
+/// Has the moments of `entries` come sooner by `step_back`, and forgets those that are over at `now`,
+/// and of too many the next to be.
+fn keep_what_is_to_come<T>(
+    entries: &mut BTreeMap<String, T>,
+    step_back: Duration,
+    now: Timestamp,
+    moment: impl Fn(&mut T) -> &mut Timestamp,
+) {
+    entries.retain(|_, it| {
+        let moment = moment(it);
+        *moment = moment.saturating_sub(step_back);
+        *moment > now
+    });
+    let surplus = entries.len().saturating_sub(MAX_ENTRIES);
+    if surplus == 0 {
+        return;
+    }
+    let mut moments: Vec<Timestamp> = entries.values_mut().map(|it| *moment(it)).collect();
+    moments.sort_unstable();
+    let Some(limit) = moments.get(surplus).copied() else { return };
+    entries.retain(|_, it| *moment(it) >= limit);
 }
 
 /// How far the clock stands behind the moment at which `record` was written.
 fn step_back(record: &LedgerRecord, now: Timestamp) -> Duration {
     record.written_at.map_or(Duration::ZERO, |it| it.since(now))
-}
-
-fn bound<T>(entries: &mut BTreeMap<String, T>, moment: impl Fn(&T) -> Timestamp) {
-    let surplus = entries.len().saturating_sub(MAX_ENTRIES);
-    if surplus == 0 {
-        return;
-    }
-    let mut moments: Vec<Timestamp> = entries.values().map(&moment).collect();
-    moments.sort_unstable();
-    let Some(limit) = moments.get(surplus).copied() else { return };
-    entries.retain(|_, it| moment(it) >= limit);
 }
 
 /// `wish` as if it replaced nothing.

@@ -23,6 +23,7 @@ mod availability;
 mod certificates;
 mod connection;
 mod control;
+mod counting;
 mod honest;
 mod orders;
 mod revocation;

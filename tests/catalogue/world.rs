@@ -8,7 +8,7 @@ use renewd::assemble::{self, Agent, Base};
 use renewd::config::{self, Environment};
 use renewd::lifecycle::Outcome;
 use renewd::model::{
-    CertificateSpec, Chain, Event, Failure, Fingerprint, Observer, PrivateKey, Timestamp,
+    CertificateSpec, Chain, Event, Failure, Fingerprint, Journal, Observer, PrivateKey, Timestamp,
 };
 use renewd::plan::Asked;
 use renewd::solver::{HandedSockets, Solver};
@@ -125,6 +125,12 @@ impl World {
         let lifecycle = Arc::get_mut(&mut self.agent.lifecycle).unwrap();
         let issuer = Arc::get_mut(&mut lifecycle.issuer).unwrap();
         issuer.solvers.values_mut().for_each(|it| *it = way(it.clone()));
+    }
+
+    /// Has orders journalled by `journal`.
+    pub(crate) fn journal_by(&mut self, journal: Arc<dyn Journal>) {
+        let lifecycle = Arc::get_mut(&mut self.agent.lifecycle).unwrap();
+        Arc::get_mut(&mut lifecycle.issuer).unwrap().journal = journal;
     }
 
     /// As after a change of the configuration and a new start.

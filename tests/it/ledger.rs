@@ -144,3 +144,15 @@ fn a_certificate_that_is_destroyed_again_and_again_is_renewed_five_times() {
     assert_eq!(renewed.code, 0, "{renewed}");
     assert_eq!(orders(&site), 6);
 }
+
+/// An account that was made by hand counts as any other.
+#[test]
+fn an_account_made_by_hand_is_counted() {
+    let site = site("new_accounts = \"1/1h\"", "");
+    let registered = site.renewd(&["account", "register"]);
+    assert_eq!(registered.code, 0, "{registered}");
+    std::fs::remove_dir_all(site.workspace.path().join("state/private/accounts")).unwrap();
+    let renewed = site.renewd(&["renew"]);
+    assert_eq!((renewed.code, orders(&site)), (1, 0), "{renewed}");
+    assert!(renewed.stderr.contains("1 new accounts in 1h"), "{renewed}");
+}

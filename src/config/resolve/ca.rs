@@ -203,7 +203,7 @@ fn ca_settings(
         contact: settings.contact.clone(),
         terms_of_service_agreed: settings.terms.as_ref().is_some_and(|it| it.value),
         external_account_binding,
-        limits: shape.limits.as_ref().map(|it| limits::resolve(&it.value)).unwrap_or_default(),
+        limits: limits::resolve(shape.limits.as_ref().map(|it| &it.value), directory),
     })
 }
 

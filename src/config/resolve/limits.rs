@@ -24,8 +24,10 @@ pub(super) fn merged(
     }
 }
 
-/// The limits as the ledger takes them.
-pub(super) fn resolve(raw: &RawLimits) -> Limits {
+/// The limits of the CA with this `directory`, as the ledger takes them.
+pub(super) fn resolve(raw: Option<&RawLimits>, directory: &str) -> Limits {
+    let unknown = Limits { directory: directory.to_owned(), ..Limits::default() };
+    let Some(raw) = raw else { return unknown };
     let rates = [
         (Limit::NewAccounts, &raw.new_accounts),
         (Limit::NewOrders, &raw.new_orders),
@@ -41,5 +43,6 @@ pub(super) fn resolve(raw: &RawLimits) -> Limits {
         rates: rates.collect(),
         exempts_replacements: exempt.contains(&Exempt::Replacements),
         exempts_renewals: exempt.contains(&Exempt::Renewals),
+        ..unknown
     }
 }

@@ -20,7 +20,9 @@ fn theirs() -> Limits {
         (Limit::FailedAuthorizations, rate("5/1h")),
         (Limit::ConsecutiveFailures, rate("1152/1152d")),
     ];
-    Limits { rates: BTreeMap::from(rates), exempts_replacements: true, exempts_renewals: true }
+    let directory = "https://ca.example/directory".to_owned();
+    let rates = BTreeMap::from(rates);
+    Limits { directory, rates, exempts_replacements: true, exempts_renewals: true }
 }
 
 fn only(limit: Limit, rate: &str) -> Limits {
@@ -463,6 +465,32 @@ fn what_is_kept_is_bounded_and_the_nearest_to_whole_is_forgotten_first() {
     let kept = &record.spent["certificates_per_set"];
     assert_eq!(kept.len(), MAX_ENTRIES);
     assert!(!kept.contains_key("01999") && kept.contains_key("02000"));
+}
+
+/// Also of what lies elsewhere; and there is an end to how much may lie there.
+#[test]
+fn what_another_directory_counted_is_of_its_time_too_and_forgotten_when_it_is_over() {
+    let limits = only(Limit::NewOrders, "2/1h");
+    let site = names(&["a.example"]);
+    let order = wish(&site, BY_HAND);
+    let mut record = LedgerRecord::default();
+    turn_to(&mut record, "one");
+    assert_eq!(ordered(&mut record, &limits, &order, again(at(10 * HOUR))), 2);
+    turn_to(&mut record, "two");
+    // Ten hours back: it lasts as long as it was to.
+    tidy(&mut record, at(0));
+    assert_eq!(record.elsewhere["one"].spent["new_orders"][""].whole_at, at(HOUR));
+    turn_to(&mut record, "one");
+    assert_eq!(refused(&record, &limits, &order, at(0)).1, at(HOUR / 2));
+    turn_to(&mut record, "two");
+    tidy(&mut record, at(HOUR));
+    assert!(record.elsewhere.is_empty(), "{record:?}");
+
+    for it in 0..100 {
+        turn_to(&mut record, &format!("{it:02}"));
+        spend_order(&mut record, &limits, &order, at(HOUR));
+    }
+    assert_eq!(record.elsewhere.len(), MAX_DIRECTORIES);
 }
 
 proptest! {

@@ -72,7 +72,12 @@ fn known_limits() -> model::Limits {
         (model::Limit::CertificatesPerSet, rate("5/7d")),
         (model::Limit::FailedAuthorizations, rate("5/1h")),
     ];
-    model::Limits { rates: rates.into(), exempts_replacements: true, exempts_renewals: true }
+    model::Limits {
+        directory: "https://ca.example/directory".to_owned(),
+        rates: rates.into(),
+        exempts_replacements: true,
+        exempts_renewals: true,
+    }
 }
 
 impl Ca {

@@ -9,6 +9,8 @@ pub(crate) struct Paid {
     pub(crate) certificates: Vec<(String, String)>,
     /// How many orders were placed.
     pub(crate) orders: usize,
+    /// How many orders the CA gave up, since it found no proof where it looked.
+    pub(crate) unproven: usize,
     /// How many accounts were made.
     pub(crate) accounts: usize,
 }
@@ -24,6 +26,7 @@ impl Paid {
         Self {
             certificates: issued.collect(),
             orders: count("Added order "),
+            unproven: count(" set INVALID by invalid authz "),
             accounts: count(" accounts in memory"),
         }
     }
@@ -34,6 +37,7 @@ impl Paid {
         Self {
             certificates: certificates.unwrap_or_default().to_vec(),
             orders: self.orders.saturating_sub(before.orders),
+            unproven: self.unproven.saturating_sub(before.unproven),
             accounts: self.accounts.saturating_sub(before.accounts),
         }
     }

@@ -9,8 +9,9 @@
 //!    and a key that belong together ([`Reader`]).
 //! 3. Where nothing was held, one certificate was paid for; else one, if an order was on record or
 //!    filled when the kill came, and none, if not. It is `current` afterwards, so none is ever lost.
-//!    No order but one that the CA had placed and nobody could hear of was placed twice, and none
-//!    gave two certificates. One account at most was made.
+//!    No order was placed twice but one that the CA had placed and nobody could hear of, and one whose
+//!    proof died with the listener that was killed while the CA looked for it; and none gave two
+//!    certificates. One account at most was made.
 //! 4. No proof, temporary file, half generation, open order, spare key or second account is left,
 //!    no key can be read by others, and no process lives but nginx.
 //! 5. What a receiver of alerts was to be told it was told, once, or twice with the same words.
@@ -74,6 +75,7 @@ pub(crate) struct Strike {
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(super) site: Site,
+    proof: ProofBy,
     known: Paid,
     serial: Option<String>,
     told: usize,
@@ -109,7 +111,7 @@ impl Scene {
         let folder = site.workspace.path().display().to_string();
         let config = fs::read_to_string(site.workspace.config_file()).unwrap();
         write(&site.workspace.config_file(), config.replace("@FOLDER@", &folder));
-        let scene = Self { site, known: Paid::default(), serial: None, told: 0 };
+        let scene = Self { site, proof, known: Paid::default(), serial: None, told: 0 };
         fs::create_dir(scene.path("installed")).unwrap();
         write(&scene.path("told"), "");
         scene
@@ -340,7 +342,9 @@ impl Scene {
 
         let paid = self.paid();
         let new = paid.since(&self.known);
-        let orders = owed.orders..=owed.orders + owed.unheard;
+        // A webroot shows proofs whoever lives.
+        let unproven = if self.proof == ProofBy::Listener { new.unproven } else { 0 };
+        let orders = owed.orders..=owed.orders + owed.unheard + unproven;
         if new.certificates.len() != owed.certificates || !orders.contains(&new.orders) {
             violations.push(format!("owed were {owed:?}, paid {new:?}"));
         }

@@ -1,0 +1,191 @@
+//! What a try costs of what the CA allows, and what of it is given back: what nobody was asked for,
+//! what gave no certificate, and none of it twice.
+//!
+//! Not here: how much there is, and when it comes again (the tests of `renewd::plan::ledger`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use renewd::model::{
+    CaName, CertificateName, Journal, OrderRecord, PresentedRecord, PrivateKey, StandingWatch,
+    StorageError,
+};
+use renewd::plan::Asked;
+use renewd::store::Store;
+
+use crate::ca::{CaOptions, How, Step, Times};
+use crate::world::{DAY, MINUTE, Setting, World};
+
+/// A world whose CA has these `limits`.
+async fn world(limits: &str) -> World {
+    let tables = format!("[ca.lab.limits]\n{limits}\n");
+    World::with(Setting { tables, ..Setting::default() }).await
+}
+
+/// How much is left of the first limit that is told of.
+async fn left(world: &World) -> u32 {
+    let allowance = world.agent.lifecycle.look(&world.spec(), Asked::ByTime).await.unwrap();
+    allowance.status.allowance.unwrap().limits[0].left
+}
+
+/// A01, A04: an order and an account that nobody was asked for, since no directory and no nonce could
+/// be had, are there for the next try.
+#[tokio::test]
+async fn a_try_that_ends_before_its_request_costs_nothing() {
+    for step in [Step::Directory, Step::NewNonce] {
+        let world = world("new_accounts = \"1/3h\"\nnew_orders = \"1/3h\"").await;
+        for how in [How::Closed, How::page(500, "<html>")] {
+            world.ca.fault(step, how, Times::Always);
+            let outcome = world.work_asked(Asked::ByName).await;
+            assert_eq!(outcome.failures.len(), 1, "{step:?}: {outcome:?}");
+            world.ca.mend();
+            world.clock.advance(MINUTE);
+        }
+        let world = world.restart().await;
+        world.live(DAY).await;
+        assert!(world.held().is_some(), "{step:?}: {:#?}", world.told.all());
+        assert_eq!((world.orders(), world.ca.count(Step::NewAccount)), (1, 1), "{step:?}");
+    }
+}
+
+/// A01: where the account is known, too; and what may have been taken stays spent.
+#[tokio::test]
+async fn an_order_that_may_have_been_taken_is_spent_and_one_before_it_is_not() {
+    let world = world("new_orders = \"2/3h\"").await;
+    world.renewed().await;
+    let world = world.restart().await;
+    for step in [Step::Directory, Step::NewNonce] {
+        world.ca.fault(step, How::Closed, Times::Always);
+        world.work_asked(Asked::Forced).await;
+        world.ca.mend();
+        world.clock.advance(MINUTE);
+        assert_eq!(left(&world).await, 1, "{step:?}");
+    }
+    world.ca.fault(Step::NewOrder, How::Closed, Times::Always);
+    world.work_asked(Asked::Forced).await;
+    assert_eq!(left(&world).await, 0);
+}
+
+/// A12: an order that ended while it was pending gave no certificate.
+#[tokio::test]
+async fn an_order_that_ended_while_it_was_pending_is_given_back() {
+    let tables = "[ca.lab.limits]\ncertificates_per_set = \"1/60d\"\n".to_owned();
+    let ca = CaOptions { order_lifetime: DAY, ..CaOptions::default() };
+    let world = World::with(Setting { tables, ca, ..Setting::default() }).await;
+    world.ca.fault(Step::Authorization, How::Closed, Times::Always);
+    world.failed().await;
+    world.ca.mend();
+    world.clock.advance(2 * DAY);
+    world.renewed().await;
+    assert_eq!((world.orders(), world.ca.issued()), (2, 1));
+    assert_eq!(left(&world).await, 0);
+}
+
+/// D04: whatever dies after an order was given back and before it is forgotten gives it back once.
+#[tokio::test]
+async fn an_order_that_gave_nothing_is_given_back_once_whatever_dies_then() {
+    let mut world = world("certificates_per_set = \"9/60d\"").await;
+    for _ in 0..3 {
+        world.work_asked(Asked::Forced).await;
+    }
+    assert_eq!((left(&world).await, world.ca.issued()), (6, 3));
+    // As if killed at the end of it: what is to be forgotten is there still.
+    let store = world.base.store.clone();
+    let journal = Arc::new(Unforgetting { store, is_on: AtomicBool::new(true) });
+    world.journal_by(journal.clone());
+    let invalid = How::after(|ca| ca.orders.values_mut().for_each(|it| it.status = "invalid"));
+    world.ca.fault(Step::Challenge, invalid, Times::Count(1));
+    for _ in 0..3 {
+        assert!(!world.work_asked(Asked::Forced).await.failures.is_empty());
+        assert_eq!(left(&world).await, 6);
+    }
+    assert_eq!(world.orders(), 4);
+    journal.is_on.store(false, Ordering::Relaxed);
+    assert!(world.work_asked(Asked::Forced).await.renewed, "{:#?}", world.told.all());
+    assert_eq!(left(&world).await, 5);
+}
+
+/// A journal that forgets no order while `is_on`.
+struct Unforgetting {
+    store: Arc<Store>,
+    is_on: AtomicBool,
+}
+
+#[async_trait]
+impl Journal for Unforgetting {
+    async fn load_order(
+        &self,
+        certificate: &CertificateName,
+    ) -> Result<Option<(OrderRecord, Option<PrivateKey>)>, StorageError> {
+        self.store.load_order(certificate).await
+    }
+
+    async fn save_pending_key(
+        &self,
+        certificate: &CertificateName,
+        key: &PrivateKey,
+    ) -> Result<(), StorageError> {
+        self.store.save_pending_key(certificate, key).await
+    }
+
+    async fn save_order(
+        &self,
+        certificate: &CertificateName,
+        record: &OrderRecord,
+    ) -> Result<(), StorageError> {
+        self.store.save_order(certificate, record).await
+    }
+
+    async fn set_order_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        self.store.set_order_aside(certificate).await
+    }
+
+    async fn take_up_order(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<(), StorageError> {
+        self.store.take_up_order(certificate, ca).await
+    }
+
+    async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        self.store.forget_set_aside(certificate).await
+    }
+
+    async fn leftovers(&self) -> Result<Vec<PresentedRecord>, StorageError> {
+        self.store.leftovers().await
+    }
+
+    async fn save_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError> {
+        self.store.save_leftover(leftover).await
+    }
+
+    async fn remove_leftover(&self, leftover: &PresentedRecord) -> Result<(), StorageError> {
+        self.store.remove_leftover(leftover).await
+    }
+
+    async fn load_standing(
+        &self,
+        certificate: &CertificateName,
+    ) -> Result<Option<StandingWatch>, StorageError> {
+        self.store.load_standing(certificate).await
+    }
+
+    async fn save_standing(
+        &self,
+        certificate: &CertificateName,
+        watch: Option<&StandingWatch>,
+    ) -> Result<(), StorageError> {
+        self.store.save_standing(certificate, watch).await
+    }
+
+    async fn close_order(&self, certificate: &CertificateName) -> Result<(), StorageError> {
+        let is_there = self.store.load_order(certificate).await?.is_some();
+        if is_there && self.is_on.load(Ordering::Relaxed) {
+            let (action, place) = ("remove", certificate.to_string());
+            return Err(StorageError { action, place, source: "as after a kill".into() });
+        }
+        self.store.close_order(certificate).await
+    }
+}
