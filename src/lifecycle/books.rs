@@ -246,7 +246,10 @@ impl Bookkeeper for Books {
 impl Lifecycle {
     /// Reads all facts of `spec`, and the books of its CAs.
     pub(super) async fn facts(&self, spec: &CertificateSpec) -> Result<Facts, StorageError> {
-        self.timekeeper.open().await?;
+        // The clock is judged by what is known of it; nothing else waits for that.
+        if let Err(error) = self.timekeeper.open().await {
+            tracing::warn!(error = chain_text(&error), "the clock's record can't be read");
+        }
         for ca in &spec.cas {
             // Whoever asks for an order finds that out again, and does not get it; but nothing else
             // waits for these books.

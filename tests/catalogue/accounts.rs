@@ -117,3 +117,19 @@ async fn a_binding_that_was_put_right_is_tried_at_once() {
     let world = world.restart().await;
     world.renewed().await;
 }
+
+/// A01: while the account at one CA takes its time to be made, none waits that is made at another.
+#[tokio::test]
+async fn an_account_that_is_being_made_at_one_ca_keeps_no_other_ca_waiting() {
+    let world = World::start().await;
+    let registering = &world.agent.lifecycle.issuer.registering;
+    assert!(registering.len() > 2, "there are CAs that are known by themselves");
+    let mut held = Vec::new();
+    for (ca, one) in registering {
+        if ca.as_str() != "lab" {
+            held.push(one.lock().await);
+        }
+    }
+    let renewed = tokio::time::timeout(std::time::Duration::from_secs(60), world.renewed()).await;
+    renewed.expect("it waited for another CA");
+}

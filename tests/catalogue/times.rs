@@ -97,6 +97,17 @@ async fn a_clock_that_goes_back_orders_nothing_and_is_told() {
     assert_eq!(world.work_all().await, 5);
 }
 
+/// T01, D01: where nobody can write down that the clock is right, the certificate comes all the same.
+#[tokio::test]
+async fn a_record_of_the_clock_that_cannot_be_kept_stops_nothing() {
+    let world = World::start().await;
+    let record = world.path("state/private/clock.json");
+    std::fs::remove_file(&record).unwrap_or_default();
+    std::fs::create_dir(&record).unwrap();
+    std::fs::write(record.join("x"), "").unwrap();
+    world.renewed().await;
+}
+
 /// T04, T07: asleep for 20 days. Lives of six days have ended, and each is renewed once; those of 90
 /// are kept; the clock is not doubted.
 #[tokio::test]
