@@ -15,7 +15,7 @@ use renewd::plan::Asked;
 use renewd::store::Store;
 
 use crate::ca::{CaOptions, How, Step, Times};
-use crate::world::{DAY, MINUTE, Setting, World};
+use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// A world whose CA has these `limits`.
 async fn world(limits: &str) -> World {
@@ -43,7 +43,8 @@ async fn a_try_that_ends_before_its_request_costs_nothing() {
             world.clock.advance(MINUTE);
         }
         let world = world.restart().await;
-        world.live(DAY).await;
+        // Before there would be another.
+        world.live(2 * HOUR).await;
         assert!(world.held().is_some(), "{step:?}: {:#?}", world.told.all());
         assert_eq!((world.orders(), world.ca.count(Step::NewAccount)), (1, 1), "{step:?}");
     }
@@ -67,19 +68,27 @@ async fn an_order_that_may_have_been_taken_is_spent_and_one_before_it_is_not() {
     assert_eq!(left(&world).await, 0);
 }
 
-/// A12: an order that ended while it was pending gave no certificate.
+/// A12: an order that ended while it was pending gave no certificate, whatever the CA calls it.
 #[tokio::test]
 async fn an_order_that_ended_while_it_was_pending_is_given_back() {
-    let tables = "[ca.lab.limits]\ncertificates_per_set = \"1/60d\"\n".to_owned();
-    let ca = CaOptions { order_lifetime: DAY, ..CaOptions::default() };
-    let world = World::with(Setting { tables, ca, ..Setting::default() }).await;
-    world.ca.fault(Step::Authorization, How::Closed, Times::Always);
-    world.failed().await;
-    world.ca.mend();
-    world.clock.advance(2 * DAY);
-    world.renewed().await;
-    assert_eq!((world.orders(), world.ca.issued()), (2, 1));
-    assert_eq!(left(&world).await, 0);
+    for calls_it in ["invalid", "pending"] {
+        let tables = "[ca.lab.limits]\ncertificates_per_set = \"1/60d\"\n".to_owned();
+        let ca = CaOptions { order_lifetime: DAY, ..CaOptions::default() };
+        let world = World::with(Setting { tables, ca, ..Setting::default() }).await;
+        world.ca.fault(Step::Authorization, How::Closed, Times::Always);
+        world.failed().await;
+        world.ca.mend();
+        world.clock.advance(2 * DAY);
+        let call = How::edit(move |order| {
+            if order["status"] == "invalid" {
+                order["status"] = calls_it.into();
+            }
+        });
+        world.ca.fault(Step::Order, call, Times::Always);
+        world.renewed().await;
+        assert_eq!((world.orders(), world.ca.issued()), (2, 1), "{calls_it}");
+        assert_eq!(left(&world).await, 0, "{calls_it}");
+    }
 }
 
 /// D04: whatever dies after an order was given back and before it is forgotten gives it back once.
