@@ -97,6 +97,11 @@ impl Accounts {
         Ok(account)
     }
 
+    /// Its URL, if this process has found or made it.
+    pub(super) async fn known_url(&self) -> Option<String> {
+        self.slot.lock().await.as_ref().map(|it| it.url.clone())
+    }
+
     /// Whether there is one, as far as is known here.
     pub(super) async fn is_made(&self) -> Result<bool, AcmeError> {
         let slot = self.slot.lock().await;

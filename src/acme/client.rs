@@ -115,6 +115,11 @@ impl AcmeClient {
         Ok(self.accounts.account().await?.url.clone())
     }
 
+    /// The account URL, as far as this process knows it. Asks nothing.
+    pub async fn known_account_url(&self) -> Option<String> {
+        self.accounts.known_url().await
+    }
+
     /// Whether there is an account already, as far as is known here. Asks nothing of the CA; waits
     /// while one is being made.
     ///
@@ -262,7 +267,9 @@ impl AcmeClient {
             Err(ref error) if replaces.is_some() && may_be_of_replaces(error) => {
                 let reason = chain_text(error);
                 tracing::warn!(ca = %self.settings().name, reason, "ordering without replaces");
-                self.place_once(account, in_use, request, None).await
+                let plain = self.place_once(account, in_use, request, None).await;
+                // That nothing was done is to hold of both.
+                if error.is_surely_not_done() || plain.is_ok() { plain } else { placed }
             }
             placed => placed,
         }

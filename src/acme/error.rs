@@ -76,8 +76,8 @@ pub struct Place {
     pub step: Step,
     /// At which URL; that of the order, where no single request failed.
     pub url: String,
-    /// Whether that was before the step's own request: the directory or a nonce could not be had, so
-    /// the CA was not asked for anything.
+    /// Whether that was before the step's own request: the directory, a nonce or a connection could
+    /// not be had, so the CA was not asked for anything.
     pub is_before: bool,
 }
 
@@ -329,14 +329,20 @@ impl AcmeError {
         fault: WireError,
         now: Timestamp,
     ) -> Self {
-        let (fault, is_before) = match fault {
-            WireError::NotSent(fault) => (*fault, true),
-            fault => (fault, false),
-        };
+        Self::met(ca, step, url, fault, false, now)
+    }
+
+    fn met(
+        ca: &CaName,
+        step: Step,
+        url: &str,
+        fault: WireError,
+        is_before: bool,
+        now: Timestamp,
+    ) -> Self {
         let place = |url: String| Box::new(Place { ca: ca.clone(), step, url, is_before });
         match fault {
-            // None is made of another.
-            WireError::NotSent(fault) => Self::new(ca, step, url, *fault, now),
+            WireError::NotSent(fault) => Self::met(ca, step, url, *fault, true, now),
             WireError::Unreachable { url, source } => {
                 Self::Unreachable { place: place(url), source }
             }
@@ -381,8 +387,28 @@ impl AcmeError {
             | Self::Unavailable { place, .. }
             | Self::Malformed { place, .. }
             | Self::Client { place, .. } => place.is_before,
-            Self::IdentifiersDiffer { .. } => false,
-            _ => true,
+            // The page of a proxy may stand in the place of any answer.
+            Self::Refused { place, .. } => place.is_before || !self.is_unexplained(),
+            Self::Trust { .. }
+            | Self::Setup { .. }
+            | Self::TermsNotAgreed { .. }
+            | Self::BindingRequired { .. }
+            | Self::ProfileNotOffered { .. }
+            | Self::KeyGeneration { .. }
+            | Self::AccountKey { .. }
+            | Self::AccountDeactivated { .. }
+            | Self::NoAccount { .. }
+            | Self::NotOffered { .. }
+            | Self::AccountLost { .. }
+            | Self::RateLimited { .. }
+            | Self::NoncesRefused { .. } => true,
+            // An account may be made, and can't be kept.
+            Self::Storage { .. }
+            | Self::IdentifiersDiffer { .. }
+            | Self::ValidationFailed { .. }
+            | Self::AuthorizationLost { .. }
+            | Self::OrderInvalid { .. }
+            | Self::StillWaiting { .. } => false,
         }
     }
 
@@ -393,7 +419,8 @@ impl AcmeError {
         if let Self::Refused { place, .. } = self {
             // The CA does not know it, or it is another account's; or it does not take our CSR.
             let steps = [Step::FetchOrder, Step::FetchAuthorization, Step::Finalize];
-            return steps.contains(&place.step) && !self.is_unexplained();
+            // What is said where nonces are given out is not said of the order.
+            return !place.is_before && steps.contains(&place.step) && !self.is_unexplained();
         }
         matches!(
             self,
@@ -420,8 +447,10 @@ impl AcmeError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused { problem, .. } => {
-                !matches!(problem.kind, ProblemKind::Unknown(_)) && problem.status != Some(404)
+            Self::Refused { place, problem, .. } => {
+                !place.is_before
+                    && !matches!(problem.kind, ProblemKind::Unknown(_))
+                    && problem.status != Some(404)
             }
             _ => matches!(self, Self::NotOffered { .. }),
         }
@@ -429,7 +458,10 @@ impl AcmeError {
 
     /// The type of the problem with which a request was refused.
     pub(super) fn refusal(&self) -> Option<&ProblemKind> {
-        if let Self::Refused { problem, .. } = self { Some(&problem.kind) } else { None }
+        match self {
+            Self::Refused { place, problem, .. } if !place.is_before => Some(&problem.kind),
+            _ => None,
+        }
     }
 
     /// When the CA allows the next request, if it says so.

@@ -132,7 +132,7 @@ pub(super) enum WireError {
         retry_after: Option<Duration>,
         terms: Option<String>,
     },
-    /// What was to be asked for never was: the directory or a nonce could not be had.
+    /// What was to be asked for never was: the directory, a nonce or a connection could not be had.
     #[error("nothing was asked for")]
     NotSent(#[source] Box<Self>),
     /// Each nonce was refused.
@@ -308,7 +308,8 @@ impl Wire {
         let mut body = first;
         for tries in 1..=MAX_TRIES {
             self.sent.signed.fetch_add(1, Ordering::Relaxed);
-            let exchange = self.send(Method::POST, url, body).await?;
+            let exchange =
+                self.send(Method::POST, url, body).await.map_err(WireError::of_request)?;
             let nonce = fields::nonce(&exchange.answer.headers);
             if !exchange.is_bad_nonce() {
                 if let Some(nonce) = nonce {
@@ -387,6 +388,14 @@ impl WireError {
     /// The same, met before anything else could be asked for.
     fn before_request(self) -> Self {
         Self::NotSent(Box::new(self))
+    }
+
+    /// The same of a request that was to be carried out: without a connection it was not sent.
+    fn of_request(self) -> Self {
+        match &self {
+            Self::Unreachable { source, .. } if source.is_unconnected() => self.before_request(),
+            _ => self,
+        }
     }
 
     /// The same for somebody else, if it is one that concerns all.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
-use crate::issue::{Bookkeeper, Entry, Issuer};
+use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request};
 use crate::lifecycle::{Books, Lifecycle, Timekeeper, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
@@ -105,26 +105,45 @@ impl Agent {
     }
 
     /// Does `action` to the account at `ca`, and says how it stands then and which standing records
-    /// in DNS are to be set anew; `None` if there is no such CA with accounts.
+    /// in DNS are to be set anew; `None` if there is no such CA with accounts. An account that may be
+    /// made is counted before.
     pub async fn tend_account(
         &self,
         ca: &CaName,
         action: AccountAction,
-    ) -> Option<Result<AccountReport, AcmeError>> {
+    ) -> Option<Result<AccountReport, IssueError>> {
         let client = self.lifecycle.issuer.clients.get(ca)?;
-        let before = client.standing_account().await.ok().flatten().map(|it| it.url);
-        let mut report = match client.tend_account(action).await {
+        let mut report = match self.tend_counted(client, action).await {
             Ok(report) => report,
             error => return Some(error),
         };
-        if report.url.is_some() && report.url != before {
-            self.lifecycle.books.note(ca, Entry::Account).await;
-        }
         if action.changes_identity() {
             let specs = &self.config.certificates;
             report.changed_records = self.lifecycle.account_changed(ca, specs).await;
         }
         Some(Ok(report))
+    }
+
+    async fn tend_counted(
+        &self,
+        client: &AcmeClient,
+        action: AccountAction,
+    ) -> Result<AccountReport, IssueError> {
+        let (ca, books) = (&client.settings().name, &self.lifecycle.books);
+        if !action.may_make() {
+            return Ok(client.tend_account(action).await?);
+        }
+        let before = client.standing_account().await?.map(|it| it.url);
+        books.ask(ca, Request::Account).await?;
+        let done = client.tend_account(action).await;
+        let is_none_made = match &done {
+            Ok(report) => report.url == before,
+            Err(error) => error.is_surely_not_done(),
+        };
+        if is_none_made {
+            books.note(ca, Entry::NoAccount).await;
+        }
+        Ok(done?)
     }
 
     /// What is to be known of the agent itself: what is wrong with its configuration or with the

@@ -15,7 +15,7 @@ use crate::acme::{AcmeError, Order, OrderStatus, Step};
 use crate::model::{
     CaName, CertificateId, CertificateName, CertificateSpec, Identifier, IssuedCertificate,
     OrderEnd, OrderKind, OrderRecord, OrderWish, Refusal, RefusedStep, Said, StorageError,
-    chain_text,
+    Timestamp, chain_text,
 };
 
 /// What an order is for, beside its spec.
@@ -68,14 +68,14 @@ pub enum Entry<'a> {
     NoAccount,
     /// The order was taken as one that replaces a certificate.
     Replaces(&'a OrderWish<'a>),
-    /// The order gave no certificate.
-    NoCertificate(&'a OrderWish<'a>, OrderEnd),
+    /// The order, which was spent then, gave no certificate.
+    NoCertificate(&'a OrderWish<'a>, OrderEnd, Timestamp),
     /// The order gave a certificate for these identifiers that lives so long.
     Issued(&'a [Identifier], Duration),
-    /// None of these failed.
-    NotFailed(&'a [Identifier], Option<Duration>),
-    /// Control of these was proven.
-    Proven(&'a [Identifier], Option<Duration>),
+    /// None of these failed, which were spent then.
+    NotFailed(&'a [Identifier], Option<Duration>, Timestamp),
+    /// Control of these was proven, which were spent then.
+    Proven(&'a [Identifier], Option<Duration>, Timestamp),
 }
 
 /// What is to be asked of a CA is not asked.
@@ -121,22 +121,25 @@ impl Issuer {
         let AcmeError::RateLimited { place, problem, retry_at: Some(until) } = error else {
             return;
         };
-        let step =
-            if place.step == Step::Account { RefusedStep::Account } else { RefusedStep::Order };
+        let step = match place.step {
+            _ if place.is_before => RefusedStep::Before,
+            Step::Account => RefusedStep::Account,
+            _ => RefusedStep::Order,
+        };
         let status = problem.status.unwrap_or_default();
         let said = Said { step, status, text: &problem.detail, until: *until };
         self.books.hear(ca, &spec.identifiers, &said).await;
     }
 
-    /// Notes that nothing comes of the order of `work` any more; one that the CA has filled has cost
-    /// what it costs.
+    /// Notes that nothing comes of the order of `work` any more; one that the CA has filled, or may be
+    /// filling, has cost what it costs.
     pub(super) async fn note_end(
         &self,
         name: &CertificateName,
         work: &mut Work,
         purpose: &Purpose,
     ) {
-        if work.order.status() != OrderStatus::Valid {
+        if !matches!(work.order.status(), OrderStatus::Processing | OrderStatus::Valid) {
             self.note_no_certificate(name, &mut work.record, purpose).await;
         }
     }
@@ -155,14 +158,17 @@ impl Issuer {
         }
         let lifetime = purpose.lifetime;
         let wish = OrderWish { identifiers: &record.identifiers, kind, lifetime };
-        self.books.note(&record.ca, Entry::NoCertificate(&wish, OrderEnd::MaybePlaced)).await;
+        let entry = Entry::NoCertificate(&wish, OrderEnd::MaybePlaced, record.placed_at);
+        self.books.note(&record.ca, entry).await;
     }
 
-    /// Notes what became of a request to place an order for `wish`; returns how it is counted now.
+    /// Notes what became of a request to place an order for `wish`, which was spent at `spent_at`;
+    /// returns how it is counted now.
     pub(super) async fn note_placed(
         &self,
         ca: &CaName,
         wish: &OrderWish<'_>,
+        spent_at: Timestamp,
         placed: &Result<Order, AcmeError>,
     ) -> OrderKind {
         let plain = OrderKind { replaces: false, ..wish.kind };
@@ -179,7 +185,7 @@ impl Issuer {
                     OrderEnd::MaybePlaced
                 };
                 let spent = OrderWish { kind: plain, ..*wish };
-                self.books.note(ca, Entry::NoCertificate(&spent, end)).await;
+                self.books.note(ca, Entry::NoCertificate(&spent, end, spent_at)).await;
                 plain
             }
         }
@@ -197,8 +203,9 @@ impl Issuer {
         let unsettled = work.record.unsettled.iter();
         let (open, proven): (Vec<_>, Vec<_>) =
             unsettled.cloned().partition(|it| pending.contains(it));
+        let spent_at = work.record.proofs_spent_at.unwrap_or(work.record.placed_at);
         if !proven.is_empty() && self.is_settled(spec, work, open).await {
-            self.books.note(&work.record.ca, Entry::Proven(&proven, lifetime)).await;
+            self.books.note(&work.record.ca, Entry::Proven(&proven, lifetime, spent_at)).await;
         }
     }
 
@@ -215,6 +222,8 @@ impl Issuer {
             identifiers.iter().filter(|it| !unsettled.contains(it)).cloned().collect();
         self.books.ask(&work.record.ca, Request::Proof(&more, lifetime)).await?;
         // On disk with the proofs that are shown next; until then they stay spent after a crash.
+        let before = work.record.proofs_spent_at.filter(|_| !work.record.unsettled.is_empty());
+        work.record.proofs_spent_at = before.or_else(|| Some(self.clock.now()));
         work.record.unsettled = identifiers.to_vec();
         Ok(())
     }
@@ -228,6 +237,7 @@ impl Issuer {
         proven: &Result<(), IssueError>,
     ) {
         let identifiers = work.record.unsettled.clone();
+        let spent_at = work.record.proofs_spent_at.unwrap_or(work.record.placed_at);
         let fine = match proven {
             Ok(()) => identifiers.clone(),
             Err(IssueError::Acme(AcmeError::ValidationFailed { identifier, others, .. })) => {
@@ -242,8 +252,8 @@ impl Issuer {
         };
         if self.is_settled(spec, work, Vec::new()).await {
             let entry = match proven {
-                Ok(()) => Entry::Proven(&fine, lifetime),
-                Err(_) => Entry::NotFailed(&fine, lifetime),
+                Ok(()) => Entry::Proven(&fine, lifetime, spent_at),
+                Err(_) => Entry::NotFailed(&fine, lifetime, spent_at),
             };
             self.books.note(&work.record.ca, entry).await;
         }

@@ -39,7 +39,7 @@ pub use error::{IssueError, Side};
 pub use fitness::Unfit;
 pub use placeholder::placeholder;
 
-use crate::acme::{AcmeClient, Order, OrderRequest, OrderStatus};
+use crate::acme::{AcmeClient, AcmeError, Order, OrderRequest, OrderStatus};
 use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer,
@@ -274,6 +274,8 @@ impl Issuer {
                 self.note_issued(&work.record.ca, &issued).await;
                 Ok(issued)
             }
+            // Ours may be the clock that is wrong; what is paid for is there when that is mended.
+            Err(error @ IssueError::NotAsOrdered(CheckError::NotYetValid { .. })) => Err(error),
             Err(error) => {
                 // A filled order with the wrong certificate would be downloaded again for ever.
                 self.close(spec).await?;
@@ -338,11 +340,10 @@ impl Issuer {
                 Ok(order) if is_in_vain(&order, &record, self.clock.now()) => {
                     self.note_no_certificate(&spec.name, &mut record, purpose).await;
                 }
+                // It may have been filled, here and where the CA does not know it any more: what it
+                // cost stays spent.
                 Ok(_) => {}
-                Err(error) if error.is_end_of_order() => {
-                    self.note_no_certificate(&spec.name, &mut record, purpose).await;
-                }
-                // It may have been filled: what it cost stays spent.
+                Err(error) if error.is_end_of_order() => {}
                 Err(error) if error.is_unexplained() => {
                     if !self.is_given_up(&spec.name, &mut record, &error).await? {
                         return Err(error.into());
@@ -387,6 +388,7 @@ impl Issuer {
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),
+            proofs_spent_at: None,
             presented: Vec::new(),
         };
         let request = OrderRequest {
@@ -396,8 +398,10 @@ impl Issuer {
         };
         let wish = purpose.wish(&spec.identifiers);
         self.books.ask(&settings.name, Request::Order(&wish)).await?;
-        let placed = client.new_order(&request).await;
-        record.counted = Some(self.note_placed(&settings.name, &wish, &placed).await);
+        record.placed_at = self.clock.now();
+        let placed = self.new_order(client, &request).await;
+        let counted = self.note_placed(&settings.name, &wish, record.placed_at, &placed).await;
+        record.counted = Some(counted);
         if let Err(error) = &placed {
             self.hear(&settings.name, spec, error).await;
         }
@@ -406,6 +410,21 @@ impl Issuer {
         record.order_url = Some(order.url().to_owned());
         self.journal.save_order(&spec.name, &record).await?;
         Ok(Work { order, record, key })
+    }
+
+    /// As [`AcmeClient::new_order`]; an account that is made meanwhile, since the CA has forgotten
+    /// ours, is counted.
+    async fn new_order(
+        &self,
+        client: &AcmeClient,
+        request: &OrderRequest,
+    ) -> Result<Order, AcmeError> {
+        let before = client.account_url().await?;
+        let placed = client.new_order(request).await;
+        if client.known_account_url().await.is_some_and(|it| it != before) {
+            self.books.note(&client.settings().name, Entry::Account).await;
+        }
+        placed
     }
 
     fn solver(&self, name: &SolverName) -> Result<&Arc<dyn Solver>, IssueError> {

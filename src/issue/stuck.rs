@@ -3,13 +3,14 @@
 //! A page of a proxy in between, or a certificate that is not where the CA says, are no reason to
 //! give up an order that may be filled; nor may it wait for them for ever. So it is noted in the
 //! journal since when that is so, and after [`PATIENCE`] the next order is placed: no more than one
-//! in that time.
+//! in that time. The same holds of a certificate that is not valid yet by our clock, which may be the
+//! one that is wrong.
 //!
 //! Not here: orders that the CA itself calls over ([`AcmeError::is_end_of_order`]).
 
 use std::time::Duration;
 
-use super::{IssueError, Issuer, Work, is_over};
+use super::{CheckError, IssueError, Issuer, Work, is_over};
 use crate::acme::{AcmeError, Order, OrderStatus};
 use crate::model::{
     CertificateName, CertificateSpec, IssuedCertificate, OrderRecord, StorageError, Timestamp,
@@ -27,8 +28,13 @@ impl Issuer {
         work: &mut Work,
         issued: &Result<IssuedCertificate, IssueError>,
     ) -> Result<bool, StorageError> {
-        let Err(IssueError::Acme(error)) = issued else {
-            return Ok(is_over(issued, &work.order));
+        let error = match issued {
+            Err(IssueError::Acme(error)) => error,
+            // For ever, it would be none: the next one may be right.
+            Err(error @ IssueError::NotAsOrdered(CheckError::NotYetValid { .. })) => {
+                return self.is_given_up(&spec.name, &mut work.record, error).await;
+            }
+            issued => return Ok(is_over(issued, &work.order)),
         };
         if is_over(issued, &work.order) {
             return Ok(true);
@@ -49,7 +55,7 @@ impl Issuer {
         &self,
         name: &CertificateName,
         record: &mut OrderRecord,
-        error: &AcmeError,
+        error: &(dyn std::error::Error + Sync),
     ) -> Result<bool, StorageError> {
         let now = self.clock.now();
         // What began in the future began by a clock that was put right since.

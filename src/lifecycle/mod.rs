@@ -205,10 +205,8 @@ impl Lifecycle {
     async fn begin(&self, spec: &CertificateSpec, asked: Asked) -> Result<Facts, StorageError> {
         self.put_in_order(spec).await?;
         let facts = self.facts(spec).await?;
-        if let Err(error) = self.attend_clock(spec, asked).await {
-            // It is judged by what is known of it then; all else is still to be done.
-            tracing::warn!(certificate = %spec.name, error = chain_text(&error), "the clock's record can't be kept");
-        }
+        // It is judged by what is known of it then; all else is still to be done.
+        self.timekeeper.tell_of_record(self.attend_clock(spec, asked).await);
         Ok(facts)
     }
 

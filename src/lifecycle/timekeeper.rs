@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::model::{
     CLOCK_WRONG, CaName, CertificateSpec, ClockDoubt, ClockRecord, Health, Notice, StorageError,
-    Timestamp,
+    Timestamp, chain_text,
 };
 use crate::plan::Asked;
 use crate::plan::clock::{Standing, agree, is_to_be_noted, lets_pass, standing};
@@ -38,6 +38,8 @@ struct Known {
     record: Option<ClockRecord>,
     word: Option<Word>,
     since: Option<Timestamp>,
+    /// Why the record can't be read or written, and since when.
+    unkept: Option<(String, Timestamp)>,
 }
 
 /// What a CA said, and when by the time that the machine had run.
@@ -69,6 +71,22 @@ impl Timekeeper {
             (known.is_read, known.record) = (true, record);
         }
         Ok(())
+    }
+
+    /// Has it told that the record can't be read or written, or no longer, by what came of that.
+    pub(super) fn tell_of_record(&self, done: Result<(), StorageError>) {
+        let mut known = self.known();
+        match done {
+            Ok(()) => known.unkept = None,
+            Err(error) => {
+                let reason = chain_text(&error);
+                if known.unkept.is_none() {
+                    tracing::warn!(reason, "what is known of the clock can't be kept");
+                }
+                let since = known.unkept.as_ref().map_or_else(|| self.clock.now(), |it| it.1);
+                known.unkept = Some((reason, since));
+            }
+        }
     }
 
     /// How the clock stands now.
@@ -152,7 +170,7 @@ impl Timekeeper {
                 format!("the clock is wrong: it says {now}, and was right at {right_at} before")
             }
             // A machine that was off, as likely as not: the CA is asked before anything is renewed.
-            (None, Standing::Ahead | Standing::Steady) => return None,
+            (None, Standing::Ahead | Standing::Steady) => return self.unkept(),
         };
         Some(Notice {
             code: CLOCK_WRONG.to_owned(),
@@ -163,6 +181,22 @@ impl Timekeeper {
                 "set it right (`timedatectl`); if it is right, it is believed as soon as the CA's \
                  agrees"
                     .to_owned(),
+            ),
+        })
+    }
+
+    fn unkept(&self) -> Option<Notice> {
+        let (reason, since) = self.known().unkept.clone()?;
+        Some(Notice {
+            code: "agent.degraded".to_owned(),
+            health: Health::Warning,
+            message: format!(
+                "what is known of the clock can't be kept, so one that jumps would not be noticed: \
+                 {reason}"
+            ),
+            since,
+            hint: Some(
+                "make the file readable and writable for its owner, or remove it".to_owned(),
             ),
         })
     }

@@ -267,6 +267,8 @@ pub struct Closure {
 /// In which part of its work a CA refused more than it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedStep {
+    /// Before anything that is counted: at its directory, or where it gives out nonces.
+    Before,
     /// Finding or making the account.
     Account,
     /// Anything of an order.

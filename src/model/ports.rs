@@ -137,6 +137,9 @@ pub struct OrderRecord {
     /// proofs.
     #[serde(default)]
     pub unsettled: Vec<Identifier>,
+    /// When the first of those was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proofs_spent_at: Option<Timestamp>,
     /// Proofs made visible and not yet taken away.
     #[serde(default)]
     pub presented: Vec<PresentedRecord>,

@@ -2,9 +2,9 @@
 //!
 //! # Rules
 //!
-//! 1. Each limit is a token bucket, kept as the moment at which it is full again. What is asked for
-//!    is spent before it is asked for, and given back if the CA did not count it: a crash between
-//!    the two counts.
+//! 1. Each limit is a token bucket. What is asked for is spent before it is asked for, and given back
+//!    if the CA did not count it, unless time has given it back before: a crash between the two
+//!    counts.
 //! 2. Names are counted by their registered name (public suffix list and one label more), addresses
 //!    by themselves, IPv6 by /64; a wildcard fails as the name below its star.
 //! 3. As Let's Encrypt counts: an order that replaces a certificate by name (RFC 9773 §5) counts
@@ -31,18 +31,21 @@
 //!
 //! Keeping it, and counting when several certificates ask at once ([`crate::lifecycle`]).
 
+mod bucket;
+mod keeping;
 mod said;
 mod subject;
 
-use std::collections::BTreeMap;
-use std::mem::take;
 use std::time::Duration;
 
 use crate::model::{
-    Closure, Counted, Identifier, LedgerRecord, Limit, LimitStatus, Limits, OrderEnd, OrderKind,
-    OrderWish, Rate, Refusal, Said, Spent, Timestamp, rough,
+    Closure, Identifier, LedgerRecord, Limit, LimitStatus, Limits, OrderEnd, OrderKind, OrderWish,
+    Refusal, Said, Timestamp,
 };
 
+pub use keeping::{tidy, turn_to};
+
+use bucket::Bucket;
 use said::{guessed_elsewhere, scope};
 use subject::{about, proven_names, registered_names, set_key};
 
@@ -60,114 +63,11 @@ const FAILURE_PARTS: u32 = 10;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// The life that a certificate is taken to have where none of its set has come yet.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(10 * DAY);
-/// So many orders that may turn out not to count are on their way at once; more are not missed where
-/// nothing is left.
-const OVERDRAFT: u32 = 16;
 /// No closure lasts longer, whatever the CA or a clock says.
 const LONGEST_CLOSURE: Duration = Duration::from_secs(7 * DAY);
-/// So much is kept of each limit. What is forgotten first is what would be whole first.
-const MAX_ENTRIES: usize = 10_000;
-/// Of so many directories that a CA's name has stood for before.
-const MAX_DIRECTORIES: usize = 8;
 /// The CA's words are kept so far.
 const MAX_SAID: usize = 300;
 const DAY: u64 = 86_400;
-
-/// A bucket, and whom it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bucket {
-    limit: Limit,
-    key: String,
-    rate: Rate,
-}
-
-impl Bucket {
-    fn of(limits: &Limits, limit: Limit, key: &str) -> Option<Self> {
-        let rate = *limits.rates.get(&limit)?;
-        Some(Self { limit, key: key.to_owned(), rate })
-    }
-
-    fn own(limit: Limit, key: &str, count: u32, interval: Duration) -> Self {
-        let rate = Rate { count, per: interval.saturating_mul(count) };
-        Self { limit, key: key.to_owned(), rate }
-    }
-
-    /// When it is full again.
-    fn whole_at(&self, record: &LedgerRecord, now: Timestamp) -> Timestamp {
-        let noted = record.spent.get(self.limit.as_str()).and_then(|it| it.get(&self.key));
-        noted.map_or(now, |it| {
-            let missing = it.whole_at.saturating_sub(step_back(record, now)).since(now);
-            now.saturating_add(self.at_this_rate(missing, it.interval_ms).min(self.most()))
-        })
-    }
-
-    /// The most that can be missing. What the CA is yet to say does not count is spent for a moment
-    /// even where nothing is left; if that were not noted, to give it back would make one of nothing.
-    fn most(&self) -> Duration {
-        let overdraft = self.rate.interval().saturating_mul(OVERDRAFT).min(self.rate.per);
-        self.rate.per.saturating_add(overdraft)
-    }
-
-    /// What `missing` at a rate of one each `interval_ms` is at the rate of today: the life of a
-    /// certificate comes to be known, or an operator writes another limit.
-    fn at_this_rate(&self, missing: Duration, interval_ms: u64) -> Duration {
-        let ours = self.rate.interval().as_millis();
-        let theirs = u128::from(interval_ms.max(1));
-        if ours == theirs {
-            return missing;
-        }
-        let milliseconds = missing.as_millis().saturating_mul(ours).div_ceil(theirs);
-        Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
-    }
-
-    /// How much is missing, as the time until it is there.
-    fn missing(&self, record: &LedgerRecord, now: Timestamp) -> Duration {
-        self.whole_at(record, now).since(now)
-    }
-
-    /// Until when nothing is left; `None` if there is something.
-    fn empty_until(&self, record: &LedgerRecord, now: Timestamp) -> Option<Timestamp> {
-        let room = self.rate.per.saturating_sub(self.rate.interval());
-        let wait = self.missing(record, now).checked_sub(room).filter(|it| !it.is_zero())?;
-        Some(now.saturating_add(wait))
-    }
-
-    fn status(&self, record: &LedgerRecord, now: Timestamp) -> LimitStatus {
-        let (missing, interval) = (self.missing(record, now), self.rate.interval());
-        let spent = missing.as_millis().div_ceil(interval.as_millis().max(1));
-        let spent = u32::try_from(spent).unwrap_or(u32::MAX).min(self.rate.count);
-        let next = missing.saturating_sub(interval.saturating_mul(spent.saturating_sub(1)));
-        LimitStatus {
-            limit: self.limit.as_str().to_owned(),
-            about: about(self.limit, &self.key),
-            left: self.rate.count - spent,
-            of: self.rate.count,
-            per: rough(self.rate.per),
-            next_at: (spent > 0).then(|| now.saturating_add(next)),
-        }
-    }
-
-    fn spend(&self, record: &mut LedgerRecord, now: Timestamp) {
-        let latest = now.saturating_add(self.most());
-        let whole_at = self.whole_at(record, now).saturating_add(self.rate.interval()).min(latest);
-        let of_limit = record.spent.entry(self.limit.as_str().to_owned()).or_default();
-        of_limit.insert(self.key.clone(), self.noted(whole_at));
-    }
-
-    fn give_back(&self, record: &mut LedgerRecord, now: Timestamp) {
-        let whole_at = self.whole_at(record, now).saturating_sub(self.rate.interval());
-        if let Some(noted) =
-            record.spent.get_mut(self.limit.as_str()).and_then(|it| it.get_mut(&self.key))
-        {
-            *noted = self.noted(whole_at);
-        }
-    }
-
-    fn noted(&self, whole_at: Timestamp) -> Spent {
-        let interval_ms = u64::try_from(self.rate.interval().as_millis()).unwrap_or(u64::MAX);
-        Spent { whole_at, interval_ms }
-    }
-}
 
 /// What of `wish` would be refused at `now`; the refusal that lasts longest.
 #[must_use]
@@ -267,10 +167,10 @@ fn spend_one(record: &mut LedgerRecord, limits: &Limits, limit: Limit, now: Time
     }
 }
 
-/// Gives back an account that was not made.
+/// Gives back an account that was asked for just now, and not made.
 pub fn give_account_back(record: &mut LedgerRecord, limits: &Limits, now: Timestamp) {
     if let Some(bucket) = Bucket::of(limits, Limit::NewAccounts, "") {
-        bucket.give_back(record, now);
+        bucket.give_back(record, now, now);
     }
 }
 
@@ -287,7 +187,7 @@ pub fn spend_order(
     }
 }
 
-/// Gives back what the order of `wish` did not cost, since the CA took it for a replacement.
+/// Gives back what the order of `wish`, placed just now, did not cost, since the CA took it for a replacement.
 pub fn settle_replacement(
     record: &mut LedgerRecord,
     limits: &Limits,
@@ -297,22 +197,24 @@ pub fn settle_replacement(
     let costs = of_order(limits, wish);
     for bucket in of_order(limits, &as_plain(wish)) {
         if !costs.contains(&bucket) {
-            bucket.give_back(record, now);
+            bucket.give_back(record, now, now);
         }
     }
 }
 
-/// Gives back what an order without a certificate does not cost, which `spent` says the kind of.
+/// Gives back what an order without a certificate does not cost, which `spent` says the kind of, and
+/// which was spent at `spent_at`.
 pub fn give_order_back(
     record: &mut LedgerRecord,
     limits: &Limits,
     spent: &OrderWish<'_>,
     end: OrderEnd,
+    spent_at: Timestamp,
     now: Timestamp,
 ) {
     for bucket in of_order(limits, spent) {
         if end == OrderEnd::NotPlaced || bucket.limit != Limit::NewOrders {
-            bucket.give_back(record, now);
+            bucket.give_back(record, spent_at, now);
         }
     }
 }
@@ -330,16 +232,17 @@ pub fn spend_proof(
     }
 }
 
-/// Gives them back: none of `identifiers` failed.
+/// Gives back those that were spent at `spent_at`: none of `identifiers` failed.
 pub fn give_proof_back(
     record: &mut LedgerRecord,
     limits: &Limits,
     identifiers: &[Identifier],
     lifetime: Option<Duration>,
+    spent_at: Timestamp,
     now: Timestamp,
 ) {
     for bucket in of_proof(limits, identifiers, lifetime) {
-        bucket.give_back(record, now);
+        bucket.give_back(record, spent_at, now);
     }
 }
 
@@ -401,71 +304,6 @@ pub fn left(
     let all = of_order.into_iter().chain(of_proof);
     let all = all.map(|it| (it.status(record, now), it));
     all.filter(|(status, bucket)| is_worth_it(bucket, status)).map(|(status, _)| status).collect()
-}
-
-/// Makes `record` that of the CA with this `directory`.
-pub fn turn_to(record: &mut LedgerRecord, directory: &str) {
-    let former = record.directory.replace(directory.to_owned());
-    let Some(former) = former.filter(|it| it != directory) else { return };
-    let (own, theirs) = take(&mut record.spent).into_iter().partition(|(word, _)| is_own(word));
-    let left = Counted { spent: theirs, closed: take(&mut record.closed) };
-    let found = record.elsewhere.remove(directory).unwrap_or_default();
-    record.spent = own;
-    record.spent.extend(found.spent);
-    record.closed = found.closed;
-    record.elsewhere.insert(former, left);
-    while record.elsewhere.len() > MAX_DIRECTORIES {
-        record.elsewhere.pop_first();
-    }
-}
-
-/// Whether this is the word of a cap of our own.
-fn is_own(word: &str) -> bool {
-    Limit::ALL.iter().any(|it| it.is_own() && it.as_str() == word)
-}
-
-/// Makes `record` ready to be written at `now`: of this time, and without what is over.
-pub fn tidy(record: &mut LedgerRecord, now: Timestamp) {
-    let step_back = step_back(record, now);
-    record.written_at = Some(now);
-    let here = (&mut record.spent, &mut record.closed);
-    let elsewhere = record.elsewhere.values_mut().map(|it| (&mut it.spent, &mut it.closed));
-    for (spent, closed) in elsewhere.chain([here]) {
-        for of_limit in spent.values_mut() {
-            keep_what_is_to_come(of_limit, step_back, now, |it| &mut it.whole_at);
-        }
-        spent.retain(|_, of_limit| !of_limit.is_empty());
-        for closures in closed.values_mut() {
-            keep_what_is_to_come(closures, step_back, now, |it| &mut it.until);
-        }
-        closed.retain(|_, closures| !closures.is_empty());
-    }
-    record.elsewhere.retain(|_, it| *it != Counted::default());
-    let certificates = record.spent.get(Limit::OwnCertificates.as_str());
-    record.lifetimes.retain(|set, _| certificates.is_some_and(|it| it.contains_key(set)));
-}
-
-/// Has the moments of `entries` come sooner by `step_back`, and forgets those that are over at `now`,
-/// and of too many the next to be.
-fn keep_what_is_to_come<T>(
-    entries: &mut BTreeMap<String, T>,
-    step_back: Duration,
-    now: Timestamp,
-    moment: impl Fn(&mut T) -> &mut Timestamp,
-) {
-    entries.retain(|_, it| {
-        let moment = moment(it);
-        *moment = moment.saturating_sub(step_back);
-        *moment > now
-    });
-    let surplus = entries.len().saturating_sub(MAX_ENTRIES);
-    if surplus == 0 {
-        return;
-    }
-    let mut moments: Vec<Timestamp> = entries.values_mut().map(|it| *moment(it)).collect();
-    moments.sort_unstable();
-    let Some(limit) = moments.get(surplus).copied() else { return };
-    entries.retain(|_, it| *moment(it) >= limit);
 }
 
 /// How far the clock stands behind the moment at which `record` was written.

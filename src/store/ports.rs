@@ -390,6 +390,7 @@ mod tests {
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),
+            proofs_spent_at: None,
             presented: Vec::new(),
         }
     }

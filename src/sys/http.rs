@@ -122,6 +122,18 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether there was no connection, so that nothing was sent.
+    #[must_use]
+    pub fn is_unconnected(&self) -> bool {
+        match self {
+            Self::Setup(_) | Self::NotHttps | Self::OutOfReach => true,
+            Self::Connection(error) => error.is_connect(),
+            Self::TimedOut | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 /// A client with its limits; cheap to clone, and keeps its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
@@ -408,7 +420,8 @@ mod tests {
         let client = HttpClient::for_strangers(&HttpSettings::default(), Reach::Public).unwrap();
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = url.parse().unwrap();
-        assert!(matches!(client.send(request).await, Err(HttpError::Connection(_))));
+        let error = client.send(request).await.unwrap_err();
+        assert!(matches!(error, HttpError::Connection(_)) && error.is_unconnected(), "{error:?}");
         let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
         assert!(accepted.is_err(), "nobody connected");
     }

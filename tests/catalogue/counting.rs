@@ -91,6 +91,30 @@ async fn an_order_that_ended_while_it_was_pending_is_given_back() {
     }
 }
 
+/// A01, D04: after a kill, whoever gives out nonces says that there is nothing. That is no word on the
+/// order, which is filled.
+#[tokio::test]
+async fn what_is_said_where_nonces_are_given_out_ends_no_order() {
+    let world = World::start().await;
+    world.ca.fault(Step::Certificate, How::Closed, Times::Always);
+    world.failed().await;
+    world.ca.mend();
+    for step in [Step::NewNonce, Step::Directory] {
+        let world = &world;
+        world.ca.fault(step, How::problem(404, "malformed"), Times::Always);
+        // Another process has no nonce, and no directory.
+        world.clock.advance(2 * DAY);
+        world.work_asked(Asked::ByName).await;
+        world.ca.mend();
+    }
+    let world = world.restart().await;
+    world.ca.fault(Step::NewNonce, How::status(404), Times::Count(1));
+    world.work_asked(Asked::ByName).await;
+    world.clock.advance(MINUTE);
+    world.renewed().await;
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
 /// D04: whatever dies after an order was given back and before it is forgotten gives it back once.
 #[tokio::test]
 async fn an_order_that_gave_nothing_is_given_back_once_whatever_dies_then() {

@@ -8,6 +8,7 @@ use renewd::plan::{DeployReason, Deployment};
 use renewd::sys::clock::Clock;
 
 use crate::ca::{CaOptions, STARTED, Step, VirtualClock};
+use crate::support::write;
 use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// A world of `count` certificates more than the one, that has a clock of its own beside the CA's.
@@ -104,8 +105,13 @@ async fn a_record_of_the_clock_that_cannot_be_kept_stops_nothing() {
     let record = world.path("state/private/clock.json");
     std::fs::remove_file(&record).unwrap_or_default();
     std::fs::create_dir(&record).unwrap();
-    std::fs::write(record.join("x"), "").unwrap();
+    write(&record.join("x"), "");
     world.renewed().await;
+    let told = || world.agent.lifecycle.timekeeper.notice();
+    assert!(told().unwrap().message.contains("private/clock.json"), "{:?}", told());
+    std::fs::remove_dir_all(&record).unwrap();
+    world.work_asked(renewd::plan::Asked::ByName).await;
+    assert_eq!(told(), None);
 }
 
 /// T04, T07: asleep for 20 days. Lives of six days have ended, and each is renewed once; those of 90
@@ -125,6 +131,43 @@ async fn after_twenty_days_of_sleep_what_has_ended_is_renewed_once() {
     assert!(!clock_is_told(&world));
     assert_eq!(world.work_all().await, 0);
     assert_eq!(world.orders(), 3);
+}
+
+/// T02, A18: our clock is three hours behind. What the CA certifies is not valid yet by it: it is
+/// neither thrown away nor ordered again, and there as soon as the clock is put right.
+#[tokio::test]
+async fn a_clock_that_is_behind_wastes_no_certificate() {
+    let right: Timestamp = STARTED.parse().unwrap();
+    let clock = VirtualClock::new(right.saturating_sub(3 * HOUR));
+    let world =
+        World::with(Setting { clock: Some(Arc::clone(&clock)), ..Setting::default() }).await;
+    let failure = world.failed().await;
+    assert!(failure.message.contains("valid only from"), "{failure:?}");
+    assert!(failure.hint.as_deref().unwrap_or_default().contains("timedatectl"), "{failure:?}");
+    for _ in 0..4 {
+        clock.advance(10 * MINUTE);
+        world.work_asked(renewd::plan::Asked::ByName).await;
+    }
+    assert_eq!((world.orders(), world.ca.issued(), world.held()), (1, 1, None));
+    let world = world.restart().await;
+    clock.advance_to(right);
+    world.renewed().await;
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// A18: what is not valid for days is not waited for without end: there is another order once a day.
+#[tokio::test]
+async fn what_is_not_valid_for_days_is_ordered_once_a_day() {
+    let right: Timestamp = STARTED.parse().unwrap();
+    let clock = VirtualClock::new(right.saturating_sub(10 * DAY));
+    let world =
+        World::with(Setting { clock: Some(Arc::clone(&clock)), ..Setting::default() }).await;
+    for _ in 0..15 {
+        let outcome = world.work_asked(renewd::plan::Asked::ByName).await;
+        assert!(!outcome.renewed, "{outcome:?}");
+        clock.advance(5 * HOUR);
+    }
+    assert_eq!(world.orders(), 3, "{:#?}", world.told.all());
 }
 
 /// T05: the CA's clock is half an hour ahead, and it begins lives at once. What is not valid yet by

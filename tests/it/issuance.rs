@@ -131,6 +131,7 @@ fn reopen_order(site: &Site) {
         stuck_since: None,
         counted: None,
         unsettled: Vec::new(),
+        proofs_spent_at: None,
         presented: Vec::new(),
     };
     let [state_dir, run_dir] = ["state", "run"].map(|it| site.workspace.path().join(it));

@@ -151,6 +151,9 @@ fn an_account_made_by_hand_is_counted() {
     let site = site("new_accounts = \"1/1h\"", "");
     let registered = site.renewd(&["account", "register"]);
     assert_eq!(registered.code, 0, "{registered}");
+    let replaced = site.renewd(&["account", "register", "--replace"]);
+    assert_eq!(replaced.code, 1, "{replaced}");
+    assert!(replaced.stderr.contains("1 new accounts in 1h"), "{replaced}");
     std::fs::remove_dir_all(site.workspace.path().join("state/private/accounts")).unwrap();
     let renewed = site.renewd(&["renew"]);
     assert_eq!((renewed.code, orders(&site)), (1, 0), "{renewed}");

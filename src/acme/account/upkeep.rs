@@ -36,6 +36,12 @@ pub enum AccountAction {
 }
 
 impl AccountAction {
+    /// Whether a new account may come of it.
+    #[must_use]
+    pub const fn may_make(self) -> bool {
+        matches!(self, Self::Register | Self::Replace)
+    }
+
     /// Whether an account that the CA did not want may be right after it.
     #[must_use]
     pub const fn mends(self) -> bool {

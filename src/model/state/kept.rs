@@ -177,6 +177,7 @@ proptest! {
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),
+            proofs_spent_at: None,
             presented,
         };
         assert_kept(&order);

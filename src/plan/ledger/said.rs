@@ -15,7 +15,11 @@ pub(super) fn scope(identifiers: &[Identifier], said: &Said<'_>) -> (Vec<(Limit,
     let text = said.text.to_ascii_lowercase();
     let has = |word: &str| text.contains(word);
     let known = |doors| (doors, false);
-    if said.status == 503 || has("service busy") || has("too many requests") {
+    if said.step == RefusedStep::Before
+        || said.status == 503
+        || has("service busy")
+        || has("too many requests")
+    {
         return known(vec![(Limit::Requests, String::new())]);
     }
     if said.step == RefusedStep::Account || has("registrations") {

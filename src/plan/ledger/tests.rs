@@ -1,7 +1,11 @@
+mod keeping;
+
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::RefusedStep;
+use crate::model::{Rate, RefusedStep, Spent};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::EPOCH.saturating_add(Duration::from_secs(1_000_000 + seconds))
@@ -199,12 +203,12 @@ fn what_the_ca_did_not_take_is_given_back_and_what_it_may_have_taken_stays_an_or
     let order = wish(&site, BY_TIME);
     let mut record = LedgerRecord::default();
     spend_order(&mut record, &limits, &order, at(0));
-    give_order_back(&mut record, &limits, &order, OrderEnd::NotPlaced, at(0));
+    give_order_back(&mut record, &limits, &order, OrderEnd::NotPlaced, at(0), at(0));
     tidy(&mut record, at(0));
     assert!(record.spent.is_empty(), "{record:?}");
 
     spend_order(&mut record, &limits, &order, at(0));
-    give_order_back(&mut record, &limits, &order, OrderEnd::MaybePlaced, at(0));
+    give_order_back(&mut record, &limits, &order, OrderEnd::MaybePlaced, at(0), at(0));
     tidy(&mut record, at(0));
     assert_eq!(record.spent.keys().collect::<Vec<_>>(), ["new_orders"]);
 }
@@ -298,7 +302,7 @@ fn a_success_ends_the_failures_in_a_row_and_gives_back_what_was_not_one() {
     let mut record = LedgerRecord::default();
     spend_proof(&mut record, &limits, &site, None, at(0));
     assert_eq!(record.spent.len(), 4);
-    give_proof_back(&mut record, &limits, &site, None, at(0));
+    give_proof_back(&mut record, &limits, &site, None, at(0), at(0));
     note_proven(&mut record, &site);
     tidy(&mut record, at(0));
     assert!(record.spent.is_empty());
@@ -454,45 +458,6 @@ fn a_clock_that_goes_back_leaves_what_is_spent_and_what_is_left() {
     }
 }
 
-#[test]
-fn what_is_kept_is_bounded_and_the_nearest_to_whole_is_forgotten_first() {
-    let mut record = LedgerRecord::default();
-    let of_limit = record.spent.entry("certificates_per_set".to_owned()).or_default();
-    for it in 0..12_000_u64 {
-        of_limit.insert(format!("{it:05}"), Spent { whole_at: at(1 + it), interval_ms: 1 });
-    }
-    tidy(&mut record, at(0));
-    let kept = &record.spent["certificates_per_set"];
-    assert_eq!(kept.len(), MAX_ENTRIES);
-    assert!(!kept.contains_key("01999") && kept.contains_key("02000"));
-}
-
-/// Also of what lies elsewhere; and there is an end to how much may lie there.
-#[test]
-fn what_another_directory_counted_is_of_its_time_too_and_forgotten_when_it_is_over() {
-    let limits = only(Limit::NewOrders, "2/1h");
-    let site = names(&["a.example"]);
-    let order = wish(&site, BY_HAND);
-    let mut record = LedgerRecord::default();
-    turn_to(&mut record, "one");
-    assert_eq!(ordered(&mut record, &limits, &order, again(at(10 * HOUR))), 2);
-    turn_to(&mut record, "two");
-    // Ten hours back: it lasts as long as it was to.
-    tidy(&mut record, at(0));
-    assert_eq!(record.elsewhere["one"].spent["new_orders"][""].whole_at, at(HOUR));
-    turn_to(&mut record, "one");
-    assert_eq!(refused(&record, &limits, &order, at(0)).1, at(HOUR / 2));
-    turn_to(&mut record, "two");
-    tidy(&mut record, at(HOUR));
-    assert!(record.elsewhere.is_empty(), "{record:?}");
-
-    for it in 0..100 {
-        turn_to(&mut record, &format!("{it:02}"));
-        spend_order(&mut record, &limits, &order, at(HOUR));
-    }
-    assert_eq!(record.elsewhere.len(), MAX_DIRECTORIES);
-}
-
 proptest! {
     /// However the clock steps, no more is let pass than what there is and what its steps ahead
     /// could have brought back: a step back brings nothing.
@@ -529,10 +494,11 @@ proptest! {
         prop_assert!(placed <= u128::from(count) + came_back, "{placed} of {count}, {came_back}");
     }
 
-    /// In no window does a bucket give more than what it holds and what came back meanwhile.
+    /// In no window does a bucket give more than what it holds and what came back meanwhile, however
+    /// late an order turns out not to count.
     #[test]
     fn no_sequence_of_orders_and_clocks_overdraws_a_limit(
-        steps in proptest::collection::vec((0_u64..200_000, any::<bool>()), 1..200),
+        steps in proptest::collection::vec((0_u64..200_000, 0_usize..6), 1..200),
         count in 1_u32..20, hours in 1_u64..200,
     ) {
         let rate = Rate { count, per: Duration::from_secs(hours * HOUR) };
@@ -543,17 +509,23 @@ proptest! {
         let site = names(&["a.example"]);
         let order = wish(&site, BY_HAND);
         let mut record = LedgerRecord::default();
-        let (mut now, mut placed) = (at(0), Vec::new());
-        for (step, fails) in steps {
+        let (mut now, mut placed, mut open) = (at(0), Vec::new(), Vec::new());
+        for (number, (step, fate)) in steps.into_iter().enumerate() {
             now = now.saturating_add(Duration::from_secs(step));
+            open.retain(|(spent_at, until)| {
+                if *until <= number {
+                    let end = OrderEnd::NotPlaced;
+                    give_order_back(&mut record, &limits, &order, end, *spent_at, now);
+                }
+                *until > number
+            });
             if refusal(&record, &limits, &order, now).is_some() {
                 continue;
             }
             spend_order(&mut record, &limits, &order, now);
-            if fails {
-                give_order_back(&mut record, &limits, &order, OrderEnd::NotPlaced, now);
-            } else {
-                placed.push(now);
+            match fate {
+                0..3 => placed.push(now),
+                fate => open.push((now, number + (fate - 2) * 3)),
             }
             tidy(&mut record, now);
         }

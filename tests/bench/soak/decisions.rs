@@ -146,16 +146,23 @@ impl Ca {
             ledger::settle_replacement(&mut record, &known, &wish, now);
         }
         if !matches!(answer, Answer::Unproven) {
-            ledger::give_proof_back(&mut record, &known, identifiers, life, now);
+            ledger::give_proof_back(&mut record, &known, identifiers, life, now, now);
         }
         let plain = OrderWish { kind: OrderKind { replaces: false, ..kind }, ..wish };
         match answer {
             Answer::Issued => ledger::note_proven(&mut record, identifiers),
             Answer::NotPlaced(_) => {
-                ledger::give_order_back(&mut record, &known, &plain, OrderEnd::NotPlaced, now);
+                ledger::give_order_back(&mut record, &known, &plain, OrderEnd::NotPlaced, now, now);
             }
             Answer::Unproven | Answer::Failed(_) => {
-                ledger::give_order_back(&mut record, &known, &wish, OrderEnd::MaybePlaced, now);
+                ledger::give_order_back(
+                    &mut record,
+                    &known,
+                    &wish,
+                    OrderEnd::MaybePlaced,
+                    now,
+                    now,
+                );
             }
         }
         self.ledger = record;

@@ -121,8 +121,14 @@ impl Scene {
     #[track_caller]
     pub(crate) fn begin(&mut self) {
         self.start_again();
-        let violations =
-            self.check(&Owed { certificates: 1, orders: 1, unheard: 0, accounts: 1, told: 0 });
+        let violations = self.check(&Owed {
+            certificates: 1,
+            orders: 1,
+            unheard: 0,
+            unproven: 0,
+            accounts: 1,
+            told: 0,
+        });
         assert_eq!(violations, Vec::<String>::new(), "{}", self.site.pebble.log());
     }
 
@@ -134,8 +140,14 @@ impl Scene {
         let started = clock.now();
         self.renewd(Flow::Renewal.arguments());
         let length = clock.now().since(started);
-        let violations =
-            self.check(&Owed { certificates: 1, orders: 1, unheard: 0, accounts: 0, told: 1 });
+        let violations = self.check(&Owed {
+            certificates: 1,
+            orders: 1,
+            unheard: 0,
+            unproven: 0,
+            accounts: 0,
+            told: 1,
+        });
         assert_eq!(violations, Vec::<String>::new());
         length
     }
@@ -245,20 +257,33 @@ impl Scene {
             .unwrap_or_default();
         let is_on_record = order["order_url"].is_string() || !paid.certificates.is_empty();
         let unheard = usize::from(!is_on_record);
+        // A webroot shows proofs whoever lives.
+        let was_shown = order["presented"].as_array().is_some_and(|it| !it.is_empty());
+        let unproven = usize::from(self.proof == ProofBy::Listener && was_shown);
         match flow {
             // An order of which nobody but the CA knows is placed again.
             Flow::First => Owed {
                 certificates: 1,
                 orders: paid.orders + unheard,
                 unheard,
+                unproven,
                 accounts: 1,
                 told: 0,
             },
             Flow::Renewal | Flow::Daemon => {
                 let certificates = usize::from(is_on_record);
-                Owed { certificates, orders: paid.orders, unheard, accounts: 0, told: certificates }
+                Owed {
+                    certificates,
+                    orders: paid.orders,
+                    unheard,
+                    unproven,
+                    accounts: 0,
+                    told: certificates,
+                }
             }
-            Flow::RollOver => Owed { certificates: 1, orders: 1, unheard: 0, accounts: 0, told: 1 },
+            Flow::RollOver => {
+                Owed { certificates: 1, orders: 1, unheard: 0, unproven: 0, accounts: 0, told: 1 }
+            }
         }
     }
 
@@ -342,8 +367,7 @@ impl Scene {
 
         let paid = self.paid();
         let new = paid.since(&self.known);
-        // A webroot shows proofs whoever lives.
-        let unproven = if self.proof == ProofBy::Listener { new.unproven } else { 0 };
+        let unproven = owed.unproven.min(new.unproven);
         let orders = owed.orders..=owed.orders + owed.unheard + unproven;
         if new.certificates.len() != owed.certificates || !orders.contains(&new.orders) {
             violations.push(format!("owed were {owed:?}, paid {new:?}"));
@@ -497,6 +521,9 @@ struct Owed {
     /// Orders that may come on top: what a killed process had asked for, the CA may have done only
     /// after its log was read.
     unheard: usize,
+    /// Orders more, if the CA gives the one on record up: the proof that was on show died with its
+    /// listener.
+    unproven: usize,
     accounts: usize,
     told: usize,
 }
