@@ -111,7 +111,8 @@ async fn what_is_said_where_nonces_are_given_out_ends_no_order() {
     world.ca.fault(Step::NewNonce, How::status(404), Times::Count(1));
     world.work_asked(Asked::ByName).await;
     world.clock.advance(MINUTE);
-    world.renewed().await;
+    let outcome = world.work_asked(Asked::ByName).await;
+    assert!(outcome.renewed, "{outcome:?}");
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
 
