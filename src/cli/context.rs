@@ -137,35 +137,44 @@ impl Context {
     /// Exit code 4 if another process holds it all the time, 5 if it can't be used or lies where it
     /// is lost, 3 if the configuration can't be put to work.
     pub(super) async fn open(
-        self,
+        mut self,
         wait: Option<Duration>,
     ) -> Result<(Base, Agent, OwnDeployer), Ended> {
-        self.open_with(wait, Arc::new(LogObserver)).await
+        let (clock, deployer) = self.ready_to_write().await?;
+        let wait = wait.unwrap_or(LOCK_WAIT);
+        let opened = Store::open(&self.config.store, clock.clone(), wait).await;
+        let store = opened.map_err(|error| refused(&error))?;
+        let (base, agent) = self.assemble(store, clock, Arc::new(LogObserver))?;
+        Ok((base, agent, deployer))
     }
 
-    /// As [`Context::open`], with `observer` hearing of everything.
+    /// As [`Context::open`] for a trial, which has a state directory of its own and not a run
+    /// directory; `observer` hears of everything.
     ///
     /// # Errors
     ///
     /// As [`Context::open`].
-    pub(super) async fn open_with(
+    pub(super) async fn open_trial(
         mut self,
         wait: Option<Duration>,
         observer: Arc<dyn Observer>,
     ) -> Result<(Base, Agent, OwnDeployer), Ended> {
+        let (clock, deployer) = self.ready_to_write().await?;
+        let wait = wait.unwrap_or(LOCK_WAIT);
+        let opened = Store::open_as_guest(&self.config.store, clock.clone(), wait).await;
+        let store = opened.map_err(|error| refused(&error))?;
+        let (base, agent) = self.assemble(store, clock, observer)?;
+        Ok((base, agent, deployer))
+    }
+
+    /// What comes before a store is opened to write, and holds for it.
+    async fn ready_to_write(&mut self) -> Result<(Arc<dyn Clock>, OwnDeployer), Ended> {
         check_lasting(&self.config).map_err(|error| {
             output::problem(&error.to_string(), error.hint().as_deref());
             Ended(Exit::State)
         })?;
         let deployer = owner::become_owner(&mut self.config, &self.config_file).await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let wait = wait.unwrap_or(LOCK_WAIT);
-        let store = match Store::open(&self.config.store, clock.clone(), wait).await {
-            Ok(store) => store,
-            Err(error) => return Err(refused(&error)),
-        };
-        let (base, agent) = self.assemble(store, clock, observer)?;
-        Ok((base, agent, deployer))
+        Ok((Arc::new(SystemClock::new()), deployer))
     }
 
     /// Opens the store to read, beside a daemon or not, and builds everything on it.

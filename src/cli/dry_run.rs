@@ -67,7 +67,7 @@ pub(super) async fn dry_run(global: &Global, arguments: RenewArguments) -> Resul
     make_trial(&mut context.config, &chosen);
     let recorder = Arc::new(Recorder::new(LogObserver));
     let observer: Arc<dyn Observer> = recorder.clone();
-    let (base, agent, own) = context.open_with(arguments.wait, observer).await?;
+    let (base, agent, own) = context.open_trial(arguments.wait, observer).await?;
     let mut trials = Vec::new();
     for (spec, ca) in &chosen {
         let Some(trial) = agent.spec(&spec.name) else { continue };

@@ -6,7 +6,8 @@
 //! 2. A state directory whose version asks for a newer reader is refused before anything in it is
 //!    touched, also for looking; any other is taken, so that a version can be put back. What a newer
 //!    version said of itself stays.
-//! 3. What a crash left is swept by whoever opens the store to write.
+//! 3. What a crash left is swept by whoever opens the store to write, in `run_dir` but by a guest:
+//!    a daemon may be writing its status file there.
 //!
 //! Not here: what is kept ([`super::certificates`], [`super::documents`], [`super::ports`]).
 
@@ -37,9 +38,6 @@ const MAX_VERSION_BYTES: usize = 64 * 1024;
 
 /// The lease of the one writer.
 const STATE: &str = "state";
-
-/// A status file that is older than this is not being written any more.
-const STATUS_WRITTEN: Duration = Duration::from_secs(60);
 
 /// The folders below `private/`.
 const PRIVATE: [&str; 8] =
@@ -75,6 +73,28 @@ impl Store {
     ///
     /// [`OpenError`] if another process holds it, a newer version wrote it, or it can't be used.
     pub async fn open(
+        settings: &StoreSettings,
+        clock: Arc<dyn Clock>,
+        wait: Duration,
+    ) -> Result<Self, OpenError> {
+        let store = Self::open_as_guest(settings, clock, wait).await?;
+        let (run_dir, now) = (settings.run_dir.clone(), store.clock.now());
+        // Only what lies in it: the status file, and what it was to become.
+        let swept = blocking(move || atomic::sweep(&run_dir, Duration::ZERO, now)).await;
+        swept.map_err(|it| OpenError::Unusable {
+            state_dir: settings.state_dir.clone(),
+            source: it.into(),
+        })?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], where `run_dir` is that of another store, whose writer may be at work in
+    /// it: what lies there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub async fn open_as_guest(
         settings: &StoreSettings,
         clock: Arc<dyn Clock>,
         wait: Duration,
@@ -208,9 +228,6 @@ fn prepare(settings: &StoreSettings, now: Timestamp) -> Result<(), atomic::Write
     for folder in PRIVATE {
         atomic::directory(&private.join(folder), Access::mode(0o700))?;
     }
-    // Of the folder beside it only what lies in it: the status file, and what it was to become. A
-    // daemon may write it now, while a trial, which has a state directory of its own, opens that.
-    atomic::sweep(&settings.run_dir, STATUS_WRITTEN, now);
     atomic::sweep(&certs, Duration::ZERO, now);
     for folder in folders_in(&certs) {
         Lineage::new(folder).sweep(now);
@@ -390,6 +407,21 @@ pub(super) mod tests {
         for path in kept {
             assert!(world.path(path).exists(), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_status_file_that_was_being_written_goes_at_once_and_a_guest_leaves_it() {
+        let world = World::new().await;
+        let written = world.path("run/.renewd-status");
+        atomic::directory(&world.path("run"), Access::mode(0o755)).unwrap();
+        atomic::write(&written, b"{", Access::mode(0o600)).unwrap();
+        let own =
+            StoreSettings { state_dir: world.path("dry-run"), ..world.store.settings.clone() };
+        let clock = Arc::new(SystemClock::new());
+        drop(Store::open_as_guest(&own, clock, Duration::ZERO).await.unwrap());
+        assert!(written.exists(), "it may be that of a daemon");
+        let world = world.reopened().await;
+        assert!(!world.path("run/.renewd-status").exists());
     }
 
     #[tokio::test]

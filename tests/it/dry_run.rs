@@ -121,10 +121,16 @@ fn a_dry_run_goes_the_whole_way_and_touches_nothing_that_is_live() {
 #[test]
 fn beside_a_daemon_a_trial_goes_well_and_one_that_can_not_prove_control_says_so() {
     let (site, trial) = scene();
+    // What a daemon leaves that is killed while it writes its status file.
+    let written = site.workspace.path().join("run/.renewd-status");
+    crate::support::write(&written, "{");
     let mut daemon = site.daemon();
     let before = site.await_condition("served");
+    assert!(!written.exists(), "nobody else writes there while a daemon starts");
+    crate::support::write(&written, "{");
     let tried = site.renewd(&["renew", "--dry-run", "--ca", "trial"]);
     assert_eq!(tried.code, 0, "{tried}\n{}", trial.log());
+    assert!(written.exists(), "it may be what the daemon writes");
     assert_eq!(site.status()["serial"], before["serial"]);
     assert_eq!(daemon.terminate(LIMIT), 0, "{}", daemon.log());
 

@@ -432,10 +432,7 @@ impl Scene {
             for name in names(&folder) {
                 let path = folder.join(&name);
                 let Ok(metadata) = path.symlink_metadata() else { continue };
-                // A status file that was being written goes with a start a minute later: until then
-                // it may be that of a daemon beside a trial.
-                let is_young_status = folder.ends_with("run") && name.starts_with(".renewd");
-                let is_left = (name.starts_with(".renewd") && !is_young_status)
+                let is_left = name.starts_with(".renewd")
                     || name.contains("corrupt")
                     || name == "next_key.pem"
                     || name == "journal.json";
