@@ -47,5 +47,7 @@ mod revocation_crash;
 mod site;
 mod standing;
 mod standins;
+#[cfg(feature = "crash-points")]
+mod standins_crash;
 mod supervision;
 mod truths;

@@ -1,30 +1,30 @@
 //! Stand-ins: two real CAs, of which the first is down, too busy or does not want to; and back.
+//!
+//! Not here: kills between the two ([`crate::standins_crash`]).
 
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-#[cfg(feature = "crash-points")]
-use crate::support::run;
 use crate::support::{
     Endpoint, Finished, Front, Manner, Pebble, PebbleOptions, eventually, free_port, write,
 };
 
 /// A site with a second CA, and a front before the first.
-struct World {
-    site: Site,
-    front: Front,
+pub(crate) struct World {
+    pub(crate) site: Site,
+    pub(crate) front: Front,
     spare: Pebble,
 }
 
 impl World {
     /// The first CA, `lab`, is behind the front; `spare` stands in. `certificate` are further lines
     /// of the certificate.
-    fn start(tls: Tls, certificate: &str) -> Self {
+    pub(crate) fn start(tls: Tls, certificate: &str) -> Self {
         Self::with(tls, certificate, PebbleOptions::default())
     }
 
     /// The same, with a stand-in that behaves as `spare` says.
-    fn with(tls: Tls, certificate: &str, spare: PebbleOptions) -> Self {
+    pub(crate) fn with(tls: Tls, certificate: &str, spare: PebbleOptions) -> Self {
         let proof = if tls == Tls::Store { ProofBy::Webroot } else { ProofBy::Listener };
         let http_port = free_port();
         let pebble = PebbleOptions { http_port, ..PebbleOptions::default() };
@@ -53,24 +53,24 @@ impl World {
 
     /// `renewd renew` with these arguments.
     #[track_caller]
-    fn renew(&self, args: &[&str]) -> Finished {
+    pub(crate) fn renew(&self, args: &[&str]) -> Finished {
         self.site.renewd(&[&["renew"], args].concat())
     }
 
     /// A private file of the certificate.
     #[cfg(feature = "crash-points")]
-    fn private(&self, file: &str) -> std::path::PathBuf {
+    pub(crate) fn private(&self, file: &str) -> std::path::PathBuf {
         let folder = self.site.workspace.path().join("state/private/certificates");
         folder.join(NAME).join(file)
     }
 
     /// The CA of what is held.
-    fn ca(&self) -> Value {
+    pub(crate) fn ca(&self) -> Value {
         self.site.status()["ca"].clone()
     }
 
     /// How many orders the stand-in has seen.
-    fn orders_at_spare(&self) -> usize {
+    pub(crate) fn orders_at_spare(&self) -> usize {
         self.spare.requests().count(Endpoint::NewOrder)
     }
 }
@@ -191,58 +191,6 @@ fn a_proof_that_the_ca_does_not_find_is_not_tried_at_the_stand_in() {
     }
     assert_eq!(world.site.status()["error_code"], "acme.validation_failed");
     assert_eq!(world.orders_at_spare(), 0);
-}
-
-/// Has a run die when the first CA has just been told to issue: it may have, and nobody knows.
-#[cfg(feature = "crash-points")]
-#[track_caller]
-fn die_after_finalize(world: &World) {
-    let mut command = world.site.workspace.command(&["renew"]);
-    let killed = run(command.env("RENEWD_CRASH_AT", "issue.after_finalize"), LIMIT);
-    assert_eq!(killed.code, -1, "{killed}");
-    assert_eq!(world.site.pebble.requests().count(Endpoint::NewOrder), 1);
-}
-
-#[cfg(feature = "crash-points")]
-#[test]
-fn an_order_that_was_set_aside_is_gone_on_with_when_its_ca_is_asked_again() {
-    let needs_binding = PebbleOptions {
-        external_account_binding: Some(("kid".to_owned(), "c2VjcmV0".repeat(6))),
-        ..PebbleOptions::default()
-    };
-    let mut world = World::with(Tls::Later, "", needs_binding);
-    die_after_finalize(&world);
-    world.front.be(&Manner::Closed);
-    for _ in 0..2 {
-        let failed = world.renew(&[NAME]);
-        assert_eq!(failed.code, 1, "{failed}");
-    }
-    assert_eq!(world.site.status()["error_code"], "acme.external_account_required");
-    assert!(world.private("aside/lab/order.json").exists());
-
-    world.front.be(&Manner::Open);
-    let done = world.renew(&[NAME]);
-    assert_eq!(done.code, 0, "{done}");
-    assert!(done.stderr.contains("order of an earlier run goes on"), "{done}");
-    assert_eq!(world.ca(), "lab");
-    assert_eq!(world.site.pebble.requests().count(Endpoint::NewOrder), 1, "it is paid for once");
-}
-
-#[cfg(feature = "crash-points")]
-#[test]
-fn an_order_of_a_ca_that_is_down_keeps_nobody_from_the_stand_in_and_is_forgotten_then() {
-    let mut world = World::start(Tls::Later, "");
-    die_after_finalize(&world);
-    world.front.be(&Manner::Closed);
-    assert_eq!(world.renew(&[NAME]).code, 1);
-    assert!(world.private("order.json").exists(), "its CA is asked first");
-    let done = world.renew(&[NAME]);
-    assert_eq!(done.code, 0, "{done}");
-    assert_eq!(world.ca(), "spare");
-    for file in ["order.json", "next/privkey.pem", "aside/lab/order.json", "aside/lab/privkey.pem"]
-    {
-        assert!(!world.private(file).exists(), "{file}");
-    }
 }
 
 #[test]

@@ -106,6 +106,5 @@ pub(crate) const OF_THE_BUILT_IN_CA: &[&str] = &[
 pub(crate) const OF_REVOCATION: &[&str] =
     &["lifecycle.revocation_asked", "lifecycle.revocation_done", "lifecycle.revocation_noted"];
 
-/// Points that no kill is tried at yet: they lie between two CAs, and no flow here has two. Their
-/// number may only go down.
-pub(crate) const WITHOUT_A_ROW: &[&str] = &["store.order_set_aside", "store.order_taken_up"];
+/// Points between two CAs, which a test of stand-ins kills at.
+pub(crate) const OF_STAND_INS: &[&str] = &["store.order_set_aside", "store.order_taken_up"];
