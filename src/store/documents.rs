@@ -6,14 +6,15 @@
 //!    broken memory must not stop renewals (nor start them: what is held says what is due).
 //! 2. A document that can't be read because the system refuses is an error, not a default.
 //!
-//! Not here: keys, orders and alerts ([`super::ports`]).
+//! Not here: accounts ([`super::accounts`]), orders ([`super::orders`]), ledgers and alerts
+//! ([`super::ports`]).
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::key::CERTIFICATES;
-use super::ports::ORDER;
+use super::orders::ORDER;
 use super::{EngineError, Expected, Key, Store};
 use crate::model::{
     CertificateName, CertificateState, ClockRecord, PendingRevocation, StorageError, TargetName,

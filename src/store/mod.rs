@@ -6,6 +6,7 @@
 //!
 //! Not here: what is kept and why; files that servers read elsewhere ([`crate::deploy`]).
 
+mod accounts;
 mod authorities;
 mod certificates;
 mod directory;
@@ -19,6 +20,7 @@ mod generation;
 mod key;
 mod lineage;
 mod opening;
+mod orders;
 mod ports;
 mod preflight;
 mod pulse;

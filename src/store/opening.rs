@@ -9,7 +9,8 @@
 //! 3. What a crash left is swept by whoever opens the store to write, in `run_dir` but by a guest:
 //!    a daemon may be writing its status file there.
 //!
-//! Not here: what is kept ([`super::certificates`], [`super::documents`], [`super::ports`]).
+//! Not here: what is kept ([`super::certificates`], [`super::documents`], [`super::accounts`],
+//! [`super::orders`], [`super::ports`]).
 
 use std::error::Error;
 use std::fs;
