@@ -23,6 +23,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use tokio::time::timeout;
 
 use super::DnsError;
 use super::exchange::{ExchangeError, Recursion, ask};
@@ -97,7 +98,7 @@ impl Finder {
     /// If no resolver answers, there is no such zone, aliases do not end, or it takes too long: an
     /// order waits for it, and each step of a long way may wait for servers that are silent.
     pub(super) async fn locate(&self, name: &Name) -> Result<Location, DnsError> {
-        let located = tokio::time::timeout(LOCATE_LIMIT, self.follow(name)).await;
+        let located = timeout(LOCATE_LIMIT, self.follow(name)).await;
         located.unwrap_or_else(|_elapsed| Err(DnsError::TooSlow { name: text(name) }))
     }
 
@@ -238,13 +239,11 @@ async fn first_answer(servers: &[Server], name: &Name) -> Option<Message> {
             None if asked.is_empty() => return None,
             None => {}
         }
-        tokio::select! {
-            answer = asked.next() => {
-                if let Some(answer) = answer.and_then(Result::ok).filter(is_answer) {
-                    return Some(answer);
-                }
-            }
-            () = tokio::time::sleep(HEAD_START), if rest.len() > 0 => {}
+        // Where nobody else is left to ask, those that were asked have all the time they take.
+        let limit = if rest.len() > 0 { HEAD_START } else { LOCATE_LIMIT };
+        let Ok(answer) = timeout(limit, asked.next()).await else { continue };
+        if let Some(answer) = answer.and_then(Result::ok).filter(is_answer) {
+            return Some(answer);
         }
     }
 }
