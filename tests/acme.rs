@@ -10,7 +10,6 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use http::Response;
@@ -20,15 +19,15 @@ use renewd::acme::{
     AcmeClient, AcmeError, AuthorizationStatus, CaSettings, ExternalAccountBinding, OrderRequest,
     OrderStatus,
 };
-use renewd::model::{
-    AccountRecord, CaName, ChallengeType, Explain, Identifier, KeyVault, Leaf, PrivateKey, Secret,
-    SettledKey, StorageError, pem,
-};
+use renewd::model::{ChallengeType, Explain, Identifier, KeyVault, Leaf, Secret, pem};
 use renewd::sys::clock::SystemClock;
 use support::{Endpoint, Pebble, PebbleOptions};
+use vault::MemoryVault;
 
 #[path = "support/mod.rs"]
 pub mod support;
+#[path = "support/vault.rs"]
+pub mod vault;
 
 /// No wait of a test is longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -111,7 +110,7 @@ async fn authorizations_that_are_used_again_need_no_challenge() {
 async fn an_account_whose_record_was_lost_is_found_by_its_key() {
     let world = World::start(&PebbleOptions::default()).await;
     let url = world.client().account_url().await.unwrap();
-    world.vault.change(|record| {
+    world.vault.account(|record| {
         record.url = None;
     });
     assert_eq!(world.client().account_url().await.unwrap(), url);
@@ -127,7 +126,7 @@ async fn an_account_that_the_ca_forgot_is_made_anew() {
     before.client().account_url().await.unwrap();
     let mut world = World::start(&PebbleOptions::default()).await;
     world.vault = Arc::clone(&before.vault);
-    world.vault.change(|record| {
+    world.vault.account(|record| {
         record.directory = world.pebble.directory();
         // The other Pebble's URL, at the host of this one.
         let number = record.url.take().unwrap();
@@ -148,7 +147,8 @@ async fn new_contacts_reach_the_ca() {
     let mut settings = world.settings();
     settings.contact = vec!["mailto:new@example.com".into()];
     world.client_with(settings).account_url().await.unwrap();
-    assert_eq!(world.vault.contact(), ["mailto:new@example.com"]);
+    let contact = world.vault.account(|record| record.contact.clone());
+    assert_eq!(contact, ["mailto:new@example.com"]);
 }
 
 #[tokio::test]
@@ -336,77 +336,4 @@ fn csr<T: AsRef<str>>(names: &[T]) -> Vec<u8> {
     params.distinguished_name = rcgen::DistinguishedName::new();
     let key = rcgen::KeyPair::generate().unwrap();
     params.serialize_request(&key).unwrap().der().to_vec()
-}
-
-/// One account in memory.
-#[derive(Default)]
-struct MemoryVault(Mutex<Option<(AccountRecord, String)>>);
-
-impl MemoryVault {
-    fn change(&self, change: impl FnOnce(&mut AccountRecord)) {
-        change(&mut self.0.lock().unwrap().as_mut().unwrap().0);
-    }
-
-    fn contact(&self) -> Vec<String> {
-        self.0.lock().unwrap().as_ref().unwrap().0.contact.clone()
-    }
-}
-
-#[async_trait]
-impl KeyVault for MemoryVault {
-    async fn load_account(
-        &self,
-        _ca: &CaName,
-    ) -> Result<Option<(AccountRecord, PrivateKey)>, StorageError> {
-        let kept = self.0.lock().unwrap().clone();
-        Ok(kept.map(|(record, pem)| (record, PrivateKey::from_pem(pem.as_bytes()).unwrap())))
-    }
-
-    async fn save_account(
-        &self,
-        _ca: &CaName,
-        record: &AccountRecord,
-        key: Option<&PrivateKey>,
-    ) -> Result<(), StorageError> {
-        let mut kept = self.0.lock().unwrap();
-        let pem = match key {
-            Some(key) => key.secret_pem().to_owned(),
-            None => kept.take().unwrap().1,
-        };
-        *kept = Some((record.clone(), pem));
-        Ok(())
-    }
-
-    async fn set_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
-        *self.0.lock().unwrap() = None;
-        Ok(())
-    }
-
-    async fn copy_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    // No test here rolls a key over: tests/it/accounts.rs does, on the real store.
-    async fn load_next_account_key(
-        &self,
-        _ca: &CaName,
-    ) -> Result<Option<PrivateKey>, StorageError> {
-        Ok(None)
-    }
-
-    async fn save_next_account_key(
-        &self,
-        _ca: &CaName,
-        _key: &PrivateKey,
-    ) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    async fn settle_account_key(
-        &self,
-        _ca: &CaName,
-        _settled: SettledKey,
-    ) -> Result<(), StorageError> {
-        Ok(())
-    }
 }

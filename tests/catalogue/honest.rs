@@ -4,19 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use renewd::acme::{
     AccountAction, AcmeClient, AcmeError, AuthorizationStatus, CaSettings, ExternalAccountBinding,
     Order, OrderRequest, OrderStatus,
 };
 use renewd::model::{
-    AccountRecord, CaName, CertificateId, Chain, ChallengeType, Explain, Identifier, KeyType,
-    KeyVault, PrivateKey, RevocationReason, Secret, SettledKey, StorageError,
+    CertificateId, Chain, ChallengeType, Explain, Identifier, KeyType, KeyVault, PrivateKey,
+    RevocationReason, Secret,
 };
 use renewd::sys::clock::{Clock, SystemClock};
 
 use crate::ca::{CaOptions, ScriptedCa};
 use crate::support::{Pebble, PebbleOptions};
+use crate::vault::MemoryVault;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const HMAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
@@ -30,7 +30,7 @@ enum Ca {
 /// A CA with an account at it.
 struct At {
     ca: Ca,
-    vault: Arc<Vault>,
+    vault: Arc<MemoryVault>,
     binding: bool,
 }
 
@@ -188,7 +188,7 @@ async fn both_revoke_by_account_and_by_key_and_once() {
 async fn both_find_an_account_by_its_key_give_it_another_and_end_it() {
     for at in At::both(false).await {
         let url = at.client().account_url().await.unwrap();
-        at.vault.forget_url();
+        at.vault.account(|it| it.url = None);
         assert_eq!(at.client().account_url().await.unwrap(), url);
 
         let client = at.client();
@@ -197,11 +197,11 @@ async fn both_find_an_account_by_its_key_give_it_another_and_end_it() {
         assert_ne!(before.thumbprint, after.thumbprint);
         assert_eq!((before.url, &*before.status), (after.url, "valid"));
         issue(&client, &asking(&["a.example"])).await;
-        at.vault.forget_url();
+        at.vault.account(|it| it.url = None);
         assert_eq!(at.client().account_url().await.unwrap(), url);
 
         client.tend_account(AccountAction::Deactivate).await.unwrap();
-        at.vault.revive();
+        at.vault.account(|it| it.deactivated_at = None);
         let error = at.client().new_order(&asking(&["a.example"])).await.unwrap_err();
         assert_eq!(error.code(), "acme.account_closed", "{error}");
     }
@@ -238,96 +238,11 @@ async fn both_refuse_what_is_out_of_order() {
         assert!(error.is_end_of_order(), "{error}");
 
         // Of another account: not even to look at.
-        let stranger =
-            AcmeClient::new(at.settings(), Arc::<Vault>::default(), Arc::new(SystemClock::new()));
+        let stranger = AcmeClient::new(
+            at.settings(),
+            Arc::<MemoryVault>::default(),
+            Arc::new(SystemClock::new()),
+        );
         assert!(stranger.unwrap().order(order.url()).await.is_err());
-    }
-}
-
-/// Keeps one account in memory.
-#[derive(Default)]
-struct Vault(std::sync::Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    account: Option<(AccountRecord, String)>,
-    next_key: Option<String>,
-}
-
-impl Vault {
-    fn forget_url(&self) {
-        self.0.lock().unwrap().account.as_mut().unwrap().0.url = None;
-    }
-
-    fn revive(&self) {
-        self.0.lock().unwrap().account.as_mut().unwrap().0.deactivated_at = None;
-    }
-}
-
-fn key(pem: &str) -> PrivateKey {
-    PrivateKey::from_pem(pem.as_bytes()).unwrap()
-}
-
-#[async_trait]
-impl KeyVault for Vault {
-    async fn load_account(
-        &self,
-        _ca: &CaName,
-    ) -> Result<Option<(AccountRecord, PrivateKey)>, StorageError> {
-        let kept = self.0.lock().unwrap().account.clone();
-        Ok(kept.map(|(record, pem)| (record, key(&pem))))
-    }
-
-    async fn save_account(
-        &self,
-        _ca: &CaName,
-        record: &AccountRecord,
-        key: Option<&PrivateKey>,
-    ) -> Result<(), StorageError> {
-        let mut kept = self.0.lock().unwrap();
-        let pem = match key {
-            Some(key) => key.secret_pem().to_owned(),
-            None => kept.account.take().unwrap().1,
-        };
-        kept.account = Some((record.clone(), pem));
-        Ok(())
-    }
-
-    async fn set_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
-        *self.0.lock().unwrap() = Kept::default();
-        Ok(())
-    }
-
-    async fn copy_account_aside(&self, _ca: &CaName) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    async fn load_next_account_key(
-        &self,
-        _ca: &CaName,
-    ) -> Result<Option<PrivateKey>, StorageError> {
-        Ok(self.0.lock().unwrap().next_key.as_deref().map(key))
-    }
-
-    async fn save_next_account_key(
-        &self,
-        _ca: &CaName,
-        key: &PrivateKey,
-    ) -> Result<(), StorageError> {
-        self.0.lock().unwrap().next_key = Some(key.secret_pem().to_owned());
-        Ok(())
-    }
-
-    async fn settle_account_key(
-        &self,
-        _ca: &CaName,
-        settled: SettledKey,
-    ) -> Result<(), StorageError> {
-        let mut kept = self.0.lock().unwrap();
-        let next = kept.next_key.take();
-        if let (SettledKey::Next, Some(next)) = (settled, next) {
-            kept.account.as_mut().unwrap().1 = next;
-        }
-        Ok(())
     }
 }

@@ -16,6 +16,8 @@
 pub mod ca;
 #[path = "../support/mod.rs"]
 pub mod support;
+#[path = "../support/vault.rs"]
+pub mod vault;
 
 mod accounts;
 mod advice;

@@ -6,14 +6,14 @@ use renewd::model::Timestamp;
 use renewd::sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-use crate::support::{Endpoint, eventually, write};
+use crate::site::{LIMIT, NAME, Site, SiteOptions};
+use crate::support::{Endpoint, edit_json, eventually};
 
 const DAY: Duration = Duration::from_hours(24);
 
 /// A site without a server: what matters here happens between renewd and the CA.
 fn site() -> Site {
-    Site::with(&SiteOptions { proof: ProofBy::Listener, tls: Tls::Later, ..SiteOptions::default() })
+    Site::with(&SiteOptions::held_only())
 }
 
 #[track_caller]
@@ -41,9 +41,7 @@ fn window(start: Timestamp, end: Timestamp) -> Value {
 #[track_caller]
 fn let_it_age(site: &Site) {
     let path = site.workspace.certificate(NAME).join("current/meta.json");
-    let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    meta["origin"]["issued_at"] = json!(now().saturating_sub(DAY * 2));
-    write(&path, meta.to_string());
+    edit_json(&path, |it| it["origin"]["issued_at"] = json!(now().saturating_sub(DAY * 2)));
 }
 
 fn orders(site: &Site) -> usize {
@@ -201,10 +199,8 @@ fn the_daemon_asks_by_itself_and_follows() {
 #[test]
 fn a_profile_that_has_vanished_waits_for_a_human_and_names_those_that_there_are() {
     let site = Site::with(&SiteOptions {
-        proof: ProofBy::Listener,
-        tls: Tls::Later,
         certificate: "profile = \"vanished\"\n".into(),
-        ..SiteOptions::default()
+        ..SiteOptions::held_only()
     });
     let done = site.renewd(&["renew"]);
     assert_ne!(done.code, 0, "{done}");

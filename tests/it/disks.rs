@@ -9,9 +9,10 @@ use std::time::Duration;
 use renewd::model::Chain;
 use renewd::model::PrivateKey;
 
-use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
+use crate::site::{LIMIT, NAME, Site, SiteOptions};
 use crate::support::{
-    Endpoint, FailingDisk, Failure, Finished, Mounts, Running, Workspace, eventually, run, write,
+    Endpoint, FailingDisk, Failure, Finished, Mounts, Running, Workspace, edit_json, eventually,
+    run, write,
 };
 
 /// Numbers of errors, as errno(3) names them.
@@ -24,11 +25,6 @@ const EDQUOT: i32 = 122;
 
 /// Every failure is tried where this is set; else every third of those of which there are many.
 const SWEEP: &str = "RENEWD_TEST_SWEEP";
-
-/// A site without a server: what is held is all there is.
-fn held_only() -> Site {
-    Site::with(&SiteOptions { tls: Tls::Later, proof: ProofBy::Listener, ..SiteOptions::default() })
-}
 
 /// A certificate of the built-in CA.
 fn local() -> Workspace {
@@ -82,7 +78,7 @@ fn inside(mounts: &Mounts, site: &Site, args: &[&str]) -> Finished {
 /// shown, and over as soon as there is room.
 #[test]
 fn nothing_is_ordered_while_the_disk_is_full_and_all_goes_well_once_it_has_room() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let mounts = Mounts::new();
     let folder = state(&site.workspace);
     std::fs::create_dir(&folder).unwrap();
@@ -125,7 +121,7 @@ fn nothing_is_ordered_while_the_disk_is_full_and_all_goes_well_once_it_has_room(
 /// can write again.
 #[test]
 fn a_store_that_became_unwritable_keeps_what_it_has_orders_nothing_and_says_so() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let mounts = Mounts::new();
     let folder = state(&site.workspace);
     std::fs::create_dir(&folder).unwrap();
@@ -214,7 +210,7 @@ fn whichever_call_of_the_disk_fails_a_whole_pair_is_held_and_the_next_run_goes_w
 #[test]
 fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
     let disk = FailingDisk::build();
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let folder = state(&site.workspace);
     let watched = run(disk.below(&mut site.workspace.command(&["renew"]), &folder, None), LIMIT);
     assert_eq!(watched.code, 0, "{watched}");
@@ -244,7 +240,7 @@ fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
 /// D02: with hardly a descriptor left nothing panics, nothing is torn, and it is over by itself.
 #[test]
 fn too_few_descriptors_are_a_failure_like_any_other() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     for limit in [8, 11, 14, 18] {
         let renewd = site.workspace.command(&["renew", NAME]);
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
@@ -298,7 +294,7 @@ fn nothing_is_made_wider_than_it_stays_whatever_the_umask() {
 /// D13: what can't be printed, logged or put into a folder for temporary files stops nothing.
 #[test]
 fn a_full_disk_of_the_log_or_of_temporary_files_stops_no_renewal() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let silent = |args: &[&str], more: &str| {
         let renewd = site.workspace.command(args);
         let script =
@@ -355,10 +351,10 @@ fn a_restored_backup_leaves_the_newer_certificate_served_until_the_next_renewal(
     std::fs::remove_dir_all(&folder).unwrap();
     copy(&backup, &folder);
     // The backup is of last month, as far as it knows.
-    edit(&site.workspace.certificate(NAME).join("current/meta.json"), |it| {
+    edit_json(&site.workspace.certificate(NAME).join("current/meta.json"), |it| {
         it["origin"]["issued_at"] = "2026-01-01T00:00:00Z".into();
     });
-    edit(&folder.join("private/targets/nginx/site.json"), |it| {
+    edit_json(&folder.join("private/targets/nginx/site.json"), |it| {
         it["checked_at"] = "2026-01-01T00:00:00Z".into();
     });
     let orders = site.pebble.requests().count(Endpoint::NewOrder);
@@ -378,14 +374,6 @@ fn a_restored_backup_leaves_the_newer_certificate_served_until_the_next_renewal(
     let status = site.await_condition("served");
     assert_ne!(site.served_serial().unwrap(), newer);
     assert_eq!(status["health"], "ok", "{status:#}");
-}
-
-#[track_caller]
-fn edit(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
-    let mut document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    change(&mut document);
-    let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
-    crate::support::write_secret(path, document.to_string(), mode);
 }
 
 /// D09: where a file system of the network forgets a lock, the higher number wins all the same; see

@@ -6,13 +6,8 @@ use std::time::Duration;
 use renewd::sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
+use crate::site::{LIMIT, NAME, Site, SiteOptions};
 use crate::support::{Finished, Workspace, eventually, free_port, write, write_secret};
-
-/// A site without a server: what is held is all there is.
-fn held_only() -> SiteOptions {
-    SiteOptions { tls: Tls::Later, proof: ProofBy::Listener, ..SiteOptions::default() }
-}
 
 /// Replaces `old` in the site's configuration.
 #[track_caller]
@@ -86,7 +81,7 @@ const TENANT: &str = "[[certificate]]\nname = \"tenant\"\ndomains = [\"tenant.ex
 
 #[test]
 fn a_tenants_broken_file_leaves_the_others_working_and_its_last_good_version_in_force() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     edit(&site, "terms_of_service", "include = [\"conf.d/*.toml\"]\nterms_of_service");
     let tenant = site.workspace.write("conf.d/tenant.toml", TENANT);
     let daemon = site.daemon();
@@ -144,7 +139,7 @@ fn a_tenants_broken_file_leaves_the_others_working_and_its_last_good_version_in_
 
 #[test]
 fn status_plan_and_show_say_what_is_wanted_and_held() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     let missing = site.renewd(&["status"]);
     assert_eq!(missing.code, 0, "{missing}");
     assert_eq!(
@@ -274,7 +269,7 @@ files
 
 #[test]
 fn what_is_in_force_and_what_could_be_is_shown() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     let shown = site.renewd(&["config", "show", NAME]);
     assert_eq!(shown.code, 0, "{shown}");
     let folder = format!("{}/", site.workspace.path().display());
@@ -293,7 +288,7 @@ fn what_is_in_force_and_what_could_be_is_shown() {
 
 #[test]
 fn a_state_directory_that_cannot_be_used_ends_with_5() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     site.workspace.write("state", "a file where a folder should be");
     for command in ["renew", "run", "status"] {
         let refused = site.renewd(&[command]);
@@ -304,7 +299,7 @@ fn a_state_directory_that_cannot_be_used_ends_with_5() {
 
 #[test]
 fn to_wait_in_vain_for_the_daemon_ends_with_4() {
-    let mut site = Site::with(&held_only());
+    let mut site = Site::with(&SiteOptions::held_only());
     let daemon = site.daemon();
     site.await_condition("held");
     site.pebble.pause();
@@ -316,8 +311,10 @@ fn to_wait_in_vain_for_the_daemon_ends_with_4() {
 
 #[test]
 fn what_has_expired_is_critical() {
-    let mut site =
-        Site::with(&SiteOptions { certificate: "profile = \"short\"\n".into(), ..held_only() });
+    let mut site = Site::with(&SiteOptions {
+        certificate: "profile = \"short\"\n".into(),
+        ..SiteOptions::held_only()
+    });
     let renewed = site.renewd(&["renew"]);
     assert_eq!(renewed.code, 0, "{renewed}");
     assert_eq!(site.renewd(&["status", "--fail-on", "warning"]).code, 0);
@@ -338,7 +335,7 @@ fn what_has_expired_is_critical() {
 #[test]
 fn no_secret_is_printed_logged_or_shown() {
     const CANARY: &str = "Y2FuYXJ5LWluLWEtY2FnZQ";
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     let folder = site.workspace.path();
     let url = format!("http://127.0.0.1:{}/{CANARY}?token={CANARY}", free_port());
     write_secret(&folder.join("hook.url"), &url, 0o600);
@@ -384,7 +381,7 @@ fn no_secret_is_printed_logged_or_shown() {
 
 #[test]
 fn the_daemons_log_is_json_with_the_certificate_and_the_reason() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     let daemon = site.daemon();
     site.await_condition("held");
     let log = daemon.log();
@@ -402,7 +399,7 @@ fn the_daemons_log_is_json_with_the_certificate_and_the_reason() {
 #[test]
 fn status_can_be_seen_by_whoever_may_not_read_the_secrets() {
     let tables = "[[alert]]\ntype = \"webhook\"\nurl_file = \"not-for-you.url\"\n".into();
-    let site = Site::with(&SiteOptions { tables, ..held_only() });
+    let site = Site::with(&SiteOptions { tables, ..SiteOptions::held_only() });
     let checked = site.renewd(&["check"]);
     assert_eq!(checked.code, 3, "{checked}");
     assert!(checked.stderr.contains("not-for-you.url"), "{checked}");
@@ -414,7 +411,7 @@ fn status_can_be_seen_by_whoever_may_not_read_the_secrets() {
 
 #[test]
 fn colour_is_for_those_who_want_it() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     let plain = site.renewd(&["status"]);
     assert!(!plain.stdout.contains('\x1b'), "{plain}");
     let asked = site.renewd(&["status", "--color", "always"]);

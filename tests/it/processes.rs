@@ -8,8 +8,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-use crate::support::{Endpoint, Running, Workspace, eventually, program, run, write, write_secret};
+use crate::site::{LIMIT, NAME, Site, SiteOptions};
+use crate::support::{
+    Endpoint, Running, Workspace, edit_json, eventually, program, run, write, write_secret,
+};
 
 /// How long the daemon may take to end.
 const END_LIMIT: Duration = Duration::from_secs(20);
@@ -25,11 +27,6 @@ fn local(script: &str) -> (Workspace, PathBuf) {
          [[certificate]]\nname = \"site\"\ndomains = [\"site.example\"]\ntargets = [\"own\"]\n"
     ));
     (workspace, script)
-}
-
-/// A site without a server.
-fn held_only() -> Site {
-    Site::with(&SiteOptions { tls: Tls::Later, proof: ProofBy::Listener, ..SiteOptions::default() })
 }
 
 fn document(workspace: &Workspace) -> Value {
@@ -202,13 +199,6 @@ fn a_program_that_fails_in_any_way_is_told_and_run_again_by_itself() {
     assert_eq!(daemon.terminate(END_LIMIT), 0, "{}", daemon.log());
 }
 
-#[track_caller]
-fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
-    let mut document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    change(&mut document);
-    write_secret(path, document.to_string(), 0o600);
-}
-
 /// P10: as process 1 of a container it also takes what the children of others leave.
 #[test]
 fn as_the_first_process_of_a_container_it_leaves_no_zombie() {
@@ -294,7 +284,7 @@ fn a_killed_holders_lock_is_free_at_once_whoever_has_its_number_now() {
 /// S02: who was stopped while another took over orders nothing and writes nothing when it goes on.
 #[test]
 fn a_daemon_that_was_stopped_while_another_took_over_writes_and_orders_nothing_more() {
-    let mut site = held_only();
+    let mut site = Site::with(&SiteOptions::held_only());
     // It gets no further than its first request.
     site.pebble.pause();
     let mut daemon = site.daemon();
@@ -383,7 +373,7 @@ fn a_configuration_that_was_removed_stays_in_force_until_there_is_another() {
 /// C06: what is taken out of the configuration is left as it is: nothing ordered, nothing revoked.
 #[test]
 fn a_certificate_that_is_taken_out_stays_on_disk_and_is_not_revoked() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let mut daemon = site.daemon();
     site.await_condition("held");
     let before = tree(&site.workspace.certificate(NAME));
@@ -406,7 +396,7 @@ fn a_certificate_that_is_taken_out_stays_on_disk_and_is_not_revoked() {
 /// N01: without any network it starts, shows what there is, and tries again after a pause.
 #[test]
 fn without_a_network_it_starts_serves_what_it_has_and_tries_again() {
-    let site = held_only();
+    let site = Site::with(&SiteOptions::held_only());
     let renewd = site.workspace.command(&["run"]);
     let mut command = program(&["unshare", "-n"]);
     command.arg(renewd.get_program()).args(renewd.get_args());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    Nginx, NginxOptions, Pebble, PebbleOptions, Running, TlsServer, Workspace, eventually,
-    self_signed, served_serial, write_secret,
+    Nginx, NginxOptions, Pebble, PebbleOptions, Running, TlsServer, Workspace, edit_json,
+    eventually, self_signed, served_serial,
 };
 
 /// How long a state may take to come about on a loaded machine.
@@ -62,6 +62,13 @@ impl Default for SiteOptions {
             proof: ProofBy::Webroot,
             tls: Tls::Store,
         }
+    }
+}
+
+impl SiteOptions {
+    /// Without a server: what is held and installed is all there is.
+    pub(crate) fn held_only() -> Self {
+        Self { tls: Tls::Later, proof: ProofBy::Listener, ..Self::default() }
     }
 }
 
@@ -205,10 +212,9 @@ impl Site {
     pub(crate) fn advise(&self, answer: &Value) {
         let leaf = self.workspace.certificate(NAME).join("current/cert.pem");
         self.pebble.set_renewal_info(&std::fs::read_to_string(leaf).unwrap(), answer);
-        let path = self.state_file();
-        let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        state["suggestion"]["next_poll_at"] = "1970-01-01T00:00:00Z".into();
-        write_secret(&path, state.to_string(), 0o600);
+        edit_json(&self.state_file(), |state| {
+            state["suggestion"]["next_poll_at"] = "1970-01-01T00:00:00Z".into();
+        });
     }
 
     /// Waits until the certificate's condition is `condition`; returns its status.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::challenges::{bind, by_dns};
 use crate::site::{NAME, Site};
-use crate::support::{Bind, Finished, eventually, write_secret};
+use crate::support::{Bind, Finished, edit_json, eventually};
 
 const RECORD: &str = "_validation-persist.site.example";
 
@@ -115,9 +115,7 @@ fn a_record_that_is_missing_changed_or_ends_soon_is_told_before_a_renewal_fails(
 #[track_caller]
 fn remember(site: &Site, change: impl FnOnce(&mut Value)) {
     let path = site.state_file().with_file_name("standing.json");
-    let mut watch: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    change(&mut watch);
-    write_secret(&path, watch.to_string(), 0o600);
+    edit_json(&path, change);
 }
 
 #[test]

@@ -258,11 +258,7 @@ fn a_stand_in_that_caa_records_do_not_allow_is_not_fit() {
 
 #[test]
 fn a_test_ca_replaces_a_real_certificate_only_where_a_human_allows_it() {
-    let site = Site::with(&SiteOptions {
-        proof: ProofBy::Listener,
-        tls: Tls::Later,
-        ..SiteOptions::default()
-    });
+    let site = Site::with(&SiteOptions::held_only());
     assert_eq!(site.renewd(&["renew"]).code, 0);
     let file = site.workspace.config_file();
     let config = std::fs::read_to_string(&file).unwrap();

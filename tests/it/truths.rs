@@ -12,7 +12,7 @@ use renewd::sys::clock::{Clock, SystemClock};
 use renewd::sys::user;
 use serde_json::Value;
 
-use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
+use crate::site::{LIMIT, NAME, Site, SiteOptions};
 use crate::support::{Finished, Running, Workspace, eventually, free_port, program, run, write};
 
 /// A server's user in these tests: `nobody`, on every system.
@@ -140,14 +140,9 @@ fn ten_files_that_come_one_by_one_are_one_reload() {
     panic!("the machine never wrote ten files without a long pause");
 }
 
-/// A site without a server that is asked: what is held and installed is all there is.
-fn held_only() -> SiteOptions {
-    SiteOptions { tls: Tls::Later, proof: ProofBy::Listener, ..SiteOptions::default() }
-}
-
 #[test]
 fn who_holds_a_certificates_folder_sees_each_new_generation_in_it() {
-    let site = Site::with(&held_only());
+    let site = Site::with(&SiteOptions::held_only());
     assert_eq!(site.renewd(&["renew"]).code, 0);
     // As a bind mount does: the folder itself, whatever is renamed in it.
     let folder = File::open(site.workspace.certificate(NAME)).unwrap();
@@ -209,7 +204,7 @@ fn the_servers_user_reads_the_key_by_its_group_and_others_do_not() {
          {owner}group = {group:?}, mode = \"0640\" }}]\n"
     );
     let certificate = format!("read_group = {group:?}\n");
-    let site = Site::with(&SiteOptions { tables, certificate, ..held_only() });
+    let site = Site::with(&SiteOptions { tables, certificate, ..SiteOptions::held_only() });
     let config = fs::read_to_string(site.workspace.config_file()).unwrap();
     write(&site.workspace.config_file(), config.replace("targets = []", "targets = [\"files\"]"));
     fs::set_permissions(site.workspace.path(), Permissions::from_mode(0o711)).unwrap();

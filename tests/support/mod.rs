@@ -47,7 +47,7 @@ pub use alertmanager::Alertmanager;
 pub use bind::{Bind, BindOptions, Lag, txt_values};
 pub use curl::curl;
 pub use failing::{Call, FailingDisk, Failure};
-pub use files::{grow, self_signed, write, write_secret};
+pub use files::{edit_json, grow, self_signed, write, write_secret};
 pub use front::{Front, Manner};
 pub use httpreq::HttpRequests;
 pub use knot::Knot;
