@@ -149,10 +149,7 @@ impl Issuer {
     /// is set aside, and one at `ca` that was set aside is taken up.
     async fn make_way(&self, spec: &CertificateSpec, ca: &CaName) -> Result<(), StorageError> {
         let journalled = self.journal.load_order(&spec.name).await?;
-        if journalled.as_ref().is_some_and(|(record, _)| record.ca == *ca) {
-            return Ok(());
-        }
-        if let Some((record, _)) = journalled {
+        if let Some((record, _)) = journalled.filter(|(record, _)| record.ca != *ca) {
             // Nobody looks for its proofs while another CA is asked.
             self.clean_up_leftovers(&record).await;
             let record = OrderRecord { presented: Vec::new(), ..record };

@@ -204,7 +204,12 @@ impl Lifecycle {
     /// Puts everything in order, and finds out what is known of `spec` and of the clock.
     async fn begin(&self, spec: &CertificateSpec, asked: Asked) -> Result<Facts, StorageError> {
         self.put_in_order(spec).await?;
-        let facts = self.facts(spec).await?;
+        let mut facts = self.facts(spec).await?;
+        if facts.held.is_err() {
+            // Somebody may have taken a file away between the two looks, which is mended as any other.
+            self.put_in_order(spec).await?;
+            facts = self.facts(spec).await?;
+        }
         // It is judged by what is known of it then; all else is still to be done.
         self.timekeeper.tell_of_record(self.attend_clock(spec, asked).await);
         Ok(facts)

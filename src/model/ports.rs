@@ -190,7 +190,8 @@ pub trait Journal: Send + Sync {
     async fn set_order_aside(&self, certificate: &CertificateName) -> Result<(), StorageError>;
 
     /// Makes the order of `certificate` that was set aside for `ca` the one on its way again, if
-    /// there is one; it is on disk on return.
+    /// there is one; it is on disk on return. Where one at `ca` is on its way already, what was set
+    /// aside is the same, which a kill left there, and is forgotten.
     async fn take_up_order(
         &self,
         certificate: &CertificateName,

@@ -95,6 +95,12 @@ impl Journal for Store {
         ca: &CaName,
     ) -> Result<(), StorageError> {
         let place = |file| Key::set_aside(certificate, ca, file);
+        let under_way = self.load_order(certificate).await?;
+        if under_way.is_some_and(|(record, _)| record.ca == *ca) {
+            // A kill left both: as good as taken up.
+            self.remove(&place(ORDER)).await?;
+            return self.remove(&place(KEY_SET_ASIDE)).await;
+        }
         let record: Option<OrderRecord> = self.load_json(&place(ORDER)).await?;
         let pem = self.load_bytes(&place(KEY_SET_ASIDE)).await?;
         let taken_up = match (record, pem.map(|it| PrivateKey::from_pem(&it))) {
@@ -299,6 +305,25 @@ mod tests {
         world.store.forget_set_aside(&name()).await.unwrap();
         world.store.close_order(&name()).await.unwrap();
         world.store.take_up_order(&name(), &other).await.unwrap();
+        assert!(world.store.load_order(&name()).await.unwrap().is_none());
+    }
+
+    /// D04: killed between the two, it is there twice. What came of the one is not to come again.
+    #[tokio::test]
+    async fn an_order_that_a_kill_left_twice_is_there_once() {
+        let world = World::new().await;
+        let pending = key();
+        world.store.save_pending_key(&name(), &pending).await.unwrap();
+        world.store.save_order(&name(), &order()).await.unwrap();
+        world.store.set_order_aside(&name()).await.unwrap();
+        world.store.save_pending_key(&name(), &pending).await.unwrap();
+        let newer = OrderRecord { stuck_since: Some(Timestamp::EPOCH), ..order() };
+        world.store.save_order(&name(), &newer).await.unwrap();
+        world.store.take_up_order(&name(), &ca()).await.unwrap();
+        let (record, read) = world.store.load_order(&name()).await.unwrap().unwrap();
+        assert_eq!((record, read.unwrap().secret_pem()), (newer, pending.secret_pem()));
+        world.store.close_order(&name()).await.unwrap();
+        world.store.take_up_order(&name(), &ca()).await.unwrap();
         assert!(world.store.load_order(&name()).await.unwrap().is_none());
     }
 
