@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::DeployError;
 use super::source::Demands;
-use super::{DeployError, DeployRequest};
 use crate::model::{CertificateName, CertificateSpec, Identifier, TargetName};
 use crate::sys::trust::Stranger;
 use crate::sys::user;
@@ -54,14 +54,17 @@ impl Client {
         Some(Stranger { user, groups: groups.collect() })
     }
 
-    /// That `request` may be made.
+    /// That anything may be asked for `certificate` at `target`.
     ///
     /// # Errors
     ///
     /// [`DeployError::UnknownCertificate`], or [`DeployError::NotListed`] for a target that the
     /// certificate does not go to.
-    pub(super) fn check(&self, request: &DeployRequest) -> Result<(), DeployError> {
-        let DeployRequest { certificate, target, .. } = request;
+    pub(super) fn check(
+        &self,
+        certificate: &CertificateName,
+        target: &TargetName,
+    ) -> Result<(), DeployError> {
         let Some(permitted) = self.certificates.get(certificate) else {
             return Err(DeployError::UnknownCertificate { certificate: certificate.clone() });
         };

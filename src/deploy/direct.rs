@@ -95,10 +95,18 @@ impl DirectDeployer {
 
     /// The target of `request`, if it may be asked for.
     fn target(&self, request: &DeployRequest) -> Result<&Target, DeployError> {
+        self.target_of(&request.certificate, &request.target)
+    }
+
+    /// The target called `name`, if anything may be asked for `certificate` there.
+    fn target_of(
+        &self,
+        certificate: &CertificateName,
+        name: &TargetName,
+    ) -> Result<&Target, DeployError> {
         if let Some(client) = &self.client {
-            client.check(request)?;
+            client.check(certificate, name)?;
         }
-        let name = &request.target;
         self.targets.get(name).ok_or_else(|| DeployError::UnknownTarget { target: name.clone() })
     }
 
@@ -107,7 +115,7 @@ impl DirectDeployer {
     }
 
     fn launch(&self) -> Launch {
-        self.client.clone().map_or(Launch::Children, Launch::OnBehalf)
+        Launch::on_behalf_of(self.client.clone())
     }
 
     /// A client's generation, if it is what it should be before a server is told of it.
@@ -179,11 +187,9 @@ impl Deployer for DirectDeployer {
         certificate: &CertificateName,
         target: &TargetName,
     ) -> Result<(), DeployError> {
-        let Some(found) = self.targets.get(target) else {
-            return Err(DeployError::UnknownTarget { target: target.clone() });
-        };
-        let (settings, certificate) = (found.settings.clone(), certificate.clone());
-        let checked = spawn_blocking(move || check(&settings, &certificate)).await;
+        let settings = self.target_of(certificate, target)?.settings.clone();
+        let (certificate, client) = (certificate.clone(), self.client.clone());
+        let checked = spawn_blocking(move || check(&settings, &certificate, client)).await;
         let broken_off = |it| DeployError::Install {
             target: target.clone(),
             source: InstallError::BrokenOff(it),
@@ -308,20 +314,30 @@ fn install_failed(request: &DeployRequest, source: InstallError) -> DeployError 
     DeployError::Install { target: request.target.clone(), source }
 }
 
-/// Whether a target with `settings` could be handed a new `certificate`. Blocks.
-fn check(settings: &TargetSettings, certificate: &CertificateName) -> Result<(), DeployError> {
+/// Whether a target with `settings` could be handed a new `certificate` on behalf of `client`.
+/// Blocks.
+fn check(
+    settings: &TargetSettings,
+    certificate: &CertificateName,
+    client: Option<Arc<Client>>,
+) -> Result<(), DeployError> {
     let target = || settings.name.clone();
-    install::check_writable(&settings.install, certificate)
-        .map_err(|source| DeployError::Install { target: target(), source })?;
+    let install_failed = |source| DeployError::Install { target: target(), source };
+    if let Some(stranger) = client.as_ref().and_then(|it| it.stranger()) {
+        install::check_folders(&settings.install, certificate, &stranger)
+            .map_err(install_failed)?;
+    }
+    install::check_writable(&settings.install, certificate).map_err(install_failed)?;
+    let launch = Launch::on_behalf_of(client);
     if let Some(test) = &settings.test {
-        programs::check(test).map_err(|source| DeployError::Test {
+        programs::check(test, &launch).map_err(|source| DeployError::Test {
             target: target(),
             command: programs::command_line(test),
             source,
         })?;
     }
     let Some(reload) = &settings.reload else { return Ok(()) };
-    programs::check_reload(reload)
+    programs::check_reload(reload, &launch)
         .map_err(|error| DeployError::Reload { target: target(), source: Arc::new(error) })
 }
 

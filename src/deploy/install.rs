@@ -122,7 +122,10 @@ fn hint_for_system(error: &io::Error) -> Option<String> {
              (deployer = \"socket\"), or leave out owner and group"
         }
         io::ErrorKind::StorageFull => "make room on that disk",
-        io::ErrorKind::ReadOnlyFilesystem => "make that file system writable",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make that file system writable; if it is, the deployer's unit keeps it from writing \
+             there: `renewd check --systemd` prints what it needs"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

@@ -81,8 +81,9 @@ impl Installed {
     }
 }
 
-/// The four verbs, and the repair of the first. Each may be repeated at any time, and may be given up
-/// half-way: whoever comes next finds the files whole, or repairs them.
+/// What is done to a target, the question before it, and the repair of the first. Each may be
+/// repeated at any time, and may be given up half-way: whoever comes next finds the files whole, or
+/// repairs them.
 #[async_trait]
 pub trait Deployer: Send + Sync {
     /// Finishes or undoes every install that a crash interrupted. For the start of the process:

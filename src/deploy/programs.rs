@@ -3,7 +3,7 @@
 //! Not here: how programs are run ([`crate::sys::process`]), and when ([`super::direct`]).
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +121,11 @@ pub(super) enum Launch {
 }
 
 impl Launch {
+    /// On behalf of `client`; `None`: for this process.
+    pub(super) fn on_behalf_of(client: Option<Arc<Client>>) -> Self {
+        client.map_or(Self::Children, Self::OnBehalf)
+    }
+
     /// Runs `program` so.
     async fn run(&self, program: Program) -> Result<Finished, ProcessError> {
         let program = self.settled(program).await?;
@@ -137,10 +142,9 @@ impl Launch {
         let client = Arc::clone(client);
         let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
         let settle = move || {
-            let (first, rest) = program.arguments.split_first_mut().ok_or(ProcessError::Nothing)?;
-            *first = process::find_trusted(first)?.to_string_lossy().into_owned();
-            if let Some(stranger) = client.stranger() {
-                rest.iter().try_for_each(|it| check_argument(it, &stranger))?;
+            let path = find_for(&client, &program.arguments)?;
+            if let Some(first) = program.arguments.first_mut() {
+                *first = path.to_string_lossy().into_owned();
             }
             Ok(program)
         };
@@ -149,20 +153,45 @@ impl Launch {
         settled.map_err(std::io::Error::other).map_err(broken_off)?
     }
 
-    /// Signals the process of `pid_file`, unless a client could choose that process. Blocks.
-    fn signal(&self, signal: &str, pid_file: &Path) -> Result<(), SignalError> {
+    /// That the program of `arguments` is there, and may be run so. Blocks.
+    fn check(&self, arguments: &[String]) -> Result<(), ProcessError> {
+        let name = arguments.first().ok_or(ProcessError::Nothing)?;
+        process::find(name)?;
+        match self {
+            Self::OnBehalf(client) => find_for(client, arguments).map(drop),
+            Self::Children => Ok(()),
+        }
+    }
+
+    /// Where `pid_file` leads to, unless a client could choose which process it names. Blocks.
+    fn pid_file(&self, pid_file: &Path) -> Result<PathBuf, SignalError> {
         let stranger = match self {
             Self::OnBehalf(client) => client.stranger(),
             Self::Children => None,
         };
-        let Some(stranger) = stranger else { return send_to_pid_file(signal, pid_file) };
         let path = pid_file.to_owned();
-        let real = trust::check_not_of(pid_file, &stranger).map_err(|error| match error {
+        let Some(stranger) = stranger else { return Ok(path) };
+        trust::check_not_of(pid_file, &stranger).map_err(|error| match error {
             DistrustError::Unreadable { source, .. } => SignalError::PidFile { path, source },
             source => SignalError::Untrusted { path, source },
-        })?;
-        send_to_pid_file(signal, &real)
+        })
     }
+
+    /// Signals the process of `pid_file`, unless a client could choose that process. Blocks.
+    fn signal(&self, signal: &str, pid_file: &Path) -> Result<(), SignalError> {
+        send_to_pid_file(signal, &self.pid_file(pid_file)?)
+    }
+}
+
+/// Where the program of `arguments` is, if it and what they name may be trusted on behalf of
+/// `client`. Blocks.
+fn find_for(client: &Client, arguments: &[String]) -> Result<PathBuf, ProcessError> {
+    let (name, rest) = arguments.split_first().ok_or(ProcessError::Nothing)?;
+    let path = process::find_trusted(name)?;
+    if let Some(stranger) = client.stranger() {
+        rest.iter().try_for_each(|it| check_argument(it, &stranger))?;
+    }
+    Ok(path)
 }
 
 /// That `argument` is no path to anything that `stranger` can change. What is not there yet could
@@ -181,10 +210,9 @@ fn check_argument(argument: &str, stranger: &Stranger) -> Result<(), ProcessErro
 ///
 /// # Errors
 ///
-/// [`ProcessError`] if it is not, or can't be run.
-pub(super) fn check(settings: &ProgramSettings) -> Result<(), ProcessError> {
-    let name = settings.arguments.first().ok_or(ProcessError::Nothing)?;
-    process::find(name).map(drop)
+/// [`ProcessError`] if it is not, or would not be run.
+pub(super) fn check(settings: &ProgramSettings, launch: &Launch) -> Result<(), ProcessError> {
+    launch.check(&settings.arguments)
 }
 
 /// Whether what reloads a server as `settings` say is there. A server that does not run, whose pid
@@ -192,14 +220,17 @@ pub(super) fn check(settings: &ProgramSettings) -> Result<(), ProcessError> {
 ///
 /// # Errors
 ///
-/// [`ReloadError`] if it is not.
-pub(super) fn check_reload(settings: &ReloadSettings) -> Result<(), ReloadError> {
+/// [`ReloadError`] if it is not, or would not be used.
+pub(super) fn check_reload(settings: &ReloadSettings, launch: &Launch) -> Result<(), ReloadError> {
     match settings {
-        ReloadSettings::Systemd { unit, .. } => process::find("systemctl")
-            .map(drop)
+        ReloadSettings::Systemd { unit, timeout } => launch
+            .check(&systemctl(unit, *timeout).arguments)
             .map_err(|source| ReloadError::Unit { unit: unit.clone(), source }),
-        ReloadSettings::Signal { .. } => Ok(()),
-        ReloadSettings::Command(settings) => Ok(check(settings)?),
+        ReloadSettings::Signal { pid_file, .. } => match launch.pid_file(pid_file) {
+            Ok(_) | Err(SignalError::PidFile { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        ReloadSettings::Command(settings) => Ok(check(settings, launch)?),
     }
 }
 

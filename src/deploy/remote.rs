@@ -98,8 +98,8 @@ impl Explain for RemoteError {
                 )
             }
             Self::Unreachable { .. } => Some(
-                "`systemctl status renewd-deployer.socket` says more; without a deployer write \
-                 deployer = \"direct\""
+                "`systemctl status renewd-deployer.socket` says more, and it is asked again; \
+                 without a deployer write deployer = \"direct\""
                     .into(),
             ),
             Self::TimedOut { .. } | Self::BrokeOff(_) => {
@@ -134,13 +134,14 @@ impl SocketDeployer {
         fs::metadata(path).is_ok_and(|it| it.file_type().is_socket() && it.uid() == own)
     }
 
-    async fn ask(&self, verb: Verb, request: &DeployRequest) -> Result<Outcome, RemoteError> {
+    /// What is answered to `request` within `limit`.
+    async fn ask(&self, request: &Request, limit: Duration) -> Result<Outcome, RemoteError> {
         let unreachable = |source| RemoteError::Unreachable { path: self.path.clone(), source };
         let connected = timeout(CONNECT_LIMIT, UnixStream::connect(&self.path)).await;
         let mut stream = connected
             .map_err(|_late| unreachable(io::ErrorKind::TimedOut.into()))?
             .map_err(unreachable)?;
-        let line = wire::line(&Request::new(verb, request)).map_err(RemoteError::BrokeOff)?;
+        let line = wire::line(request).map_err(RemoteError::BrokeOff)?;
         let asking = async {
             // Whoever refuses us before we have said anything has answered all the same.
             let written = stream.write_all(&line).await;
@@ -151,9 +152,9 @@ impl SocketDeployer {
                 other => other,
             }
         };
-        let answer = timeout(self.limit, asking)
+        let answer = timeout(limit, asking)
             .await
-            .map_err(|_late| RemoteError::TimedOut { limit: self.limit })?
+            .map_err(|_late| RemoteError::TimedOut { limit })?
             .map_err(RemoteError::BrokeOff)?;
         match answer {
             Answer { version: wire::VERSION, result: Outcome::Failed(complaint) } => {
@@ -164,9 +165,9 @@ impl SocketDeployer {
         }
     }
 
-    /// As [`Self::ask`], where there is nothing to be told but that it is done.
+    /// Has `verb` done, where there is nothing to be told but that it is done.
     async fn done(&self, verb: Verb, request: &DeployRequest) -> Result<(), DeployError> {
-        self.ask(verb, request).await?;
+        self.ask(&Request::new(verb, request), self.limit).await?;
         Ok(())
     }
 }
@@ -179,14 +180,25 @@ impl Deployer for SocketDeployer {
         Ok(())
     }
 
-    /// Nothing is said: this process sees neither the folders nor the programs as the deployer does,
-    /// and the deployer is asked for nothing but its verbs.
-    async fn check(&self, _: &CertificateName, _: &TargetName) -> Result<(), DeployError> {
-        Ok(())
+    /// An older deployer, which does not know the verb, can't say: it is seen when it is done.
+    /// Daemon and deployer are not exchanged in one moment, and no renewal is to wait for that.
+    async fn check(
+        &self,
+        certificate: &CertificateName,
+        target: &TargetName,
+    ) -> Result<(), DeployError> {
+        // No program is run for it.
+        match self.ask(&Request::check(certificate, target), MARGIN).await {
+            Err(RemoteError::Failed(complaint)) if complaint.is_about_words() => {
+                tracing::debug!(%certificate, %target, "an older deployer can't say");
+                Ok(())
+            }
+            asked => Ok(asked.map(drop)?),
+        }
     }
 
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
-        match self.ask(Verb::Install, request).await? {
+        match self.ask(&Request::new(Verb::Install, request), self.limit).await? {
             Outcome::Installed(installed) => Ok(installed),
             // The server is told once more than it need be, if at all.
             Outcome::Done | Outcome::Failed(_) => Ok(Installed::Changed),
@@ -234,6 +246,11 @@ mod tests {
 
     /// Asks a deployer that takes one connection and says `answer`.
     async fn ask(answer: &'static [u8]) -> Result<(), DeployError> {
+        ask_for(Verb::Test, answer).await
+    }
+
+    /// As [`ask`], for `verb`: a test, or else a check.
+    async fn ask_for(verb: Verb, answer: &'static [u8]) -> Result<(), DeployError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deployer.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -242,11 +259,46 @@ mod tests {
         let serving = async {
             let (mut stream, _peer) = listener.accept().await.unwrap();
             let request: Request = wire::read(&mut stream, wire::MAX_REQUEST).await.unwrap();
-            assert_eq!(request.verb, Verb::Test);
+            assert_eq!(request.verb, verb);
             stream.write_all(answer).await.unwrap();
         };
         let request = request();
-        tokio::join!(deployer.test(&request), serving).0
+        let asking = async {
+            match verb {
+                Verb::Check => deployer.check(&request.certificate, &request.target).await,
+                _ => deployer.test(&request).await,
+            }
+        };
+        tokio::join!(asking, serving).0
+    }
+
+    #[tokio::test]
+    async fn a_deployer_that_does_not_know_the_question_holds_up_no_order() {
+        let older = br#"{"version":1,"result":{"failed":{"code":"deploy.refused","message":"the line is not understood: unknown variant `check`, expected one of `install`, `test`, `reload`, `put_back` at line 1 column 27","hint":"daemon and deployer are to be of one version","needs_change":false}}}
+"#;
+        ask_for(Verb::Check, older).await.unwrap();
+        assert_eq!(
+            ask(older).await.unwrap_err().code(),
+            "deploy.refused",
+            "it is no answer to others"
+        );
+
+        // Whoever knows the question and refuses it, or breaks off, would install nothing.
+        for (answer, code) in [
+            (
+                &br#"{"version":1,"result":{"failed":{"code":"deploy.refused","message":"the configuration has faults","hint":null,"needs_change":false}}}
+"#[..],
+                "deploy.refused",
+            ),
+            (
+                br#"{"version":1,"result":{"failed":{"code":"deploy.install","message":"the line is not understood","hint":null,"needs_change":false}}}
+"#,
+                "deploy.install",
+            ),
+            (b"", "deploy.deployer_failed"),
+        ] {
+            assert_eq!(ask_for(Verb::Check, answer).await.unwrap_err().code(), code);
+        }
     }
 
     #[tokio::test]

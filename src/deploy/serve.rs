@@ -218,6 +218,7 @@ async fn perform(authority: &dyn Authority, request: &Request) -> Outcome {
     let wanted = request.deploy_request();
     let done = |result: Result<(), DeployError>| result.map(|()| Outcome::Done);
     let result = match request.verb {
+        Verb::Check => done(deployer.check(&wanted.certificate, &wanted.target).await),
         Verb::Install => deployer.install(&wanted).await.map(Outcome::Installed),
         Verb::Test => done(deployer.test(&wanted).await),
         Verb::Reload => done(deployer.reload(&wanted).await),

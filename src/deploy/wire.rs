@@ -26,6 +26,9 @@ pub(super) const MAX_ANSWER: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verb {
+    /// Say whether the target could be handed a new certificate. It is asked before there is one:
+    /// the generation counts for nothing.
+    Check,
     /// Put the target's files in place.
     Install,
     /// Run the target's test.
@@ -40,6 +43,7 @@ impl Verb {
     /// As it is written.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::Check => "check",
             Self::Install => "install",
             Self::Test => "test",
             Self::Reload => "reload",
@@ -63,6 +67,13 @@ impl Request {
     pub(super) fn new(verb: Verb, request: &DeployRequest) -> Self {
         let DeployRequest { certificate, generation, target } = request.clone();
         Self { version: VERSION, verb, certificate, generation, target }
+    }
+
+    /// Whether `certificate` could be handed to `target`. 0 is no generation's label.
+    pub(super) fn check(certificate: &CertificateName, target: &TargetName) -> Self {
+        let (certificate, target) = (certificate.clone(), target.clone());
+        let generation = Generation(0);
+        Self { version: VERSION, verb: Verb::Check, certificate, generation, target }
     }
 
     /// What it names.
@@ -128,10 +139,19 @@ impl Complaint {
             needs_change: false,
         }
     }
+
+    /// Whether it is about our words and not about what they ask for: so an older deployer answers
+    /// to a verb that it does not know.
+    pub(super) fn is_about_words(&self) -> bool {
+        self.code == REFUSED && self.message.starts_with(NOT_UNDERSTOOD)
+    }
 }
 
 /// The code of refusals that have no better one.
 pub(super) const REFUSED: &str = "deploy.refused";
+/// How the refusal of a line begins that says anything that is not known. For ever: newer daemons
+/// go by it.
+const NOT_UNDERSTOOD: &str = "the line is not understood";
 
 /// A line could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +172,7 @@ pub enum LineError {
     #[error("something follows the line: a connection is for one request")]
     More,
     /// The line is not what is expected.
-    #[error("the line is not understood")]
+    #[error("{NOT_UNDERSTOOD}")]
     Strange(#[source] serde_json::Error),
     /// It is of another version of the program.
     #[error("the line is of version {0}, and {VERSION} is spoken here")]
@@ -257,6 +277,9 @@ mod tests {
             let text = GOOD.replacen(wrong, replacement, 1) + "\n";
             let error = parse(text.as_bytes()).await.unwrap_err();
             assert!(matches!(error, LineError::Strange(_)), "{text}: {error}");
+            // Newer daemons than this deployer know by it that they are not understood.
+            let complaint = Complaint::refusal(&chain_text(&error), "");
+            assert!(complaint.is_about_words(), "{complaint:?}");
         }
     }
 

@@ -5,12 +5,19 @@
 //!
 //! 1. Without a store that can be written and has room nothing is asked of a CA, nor is an order
 //!    gone on with.
-//! 2. If none of its targets could take a certificate, no order is placed for it. One that can is
-//!    enough: the others fail by themselves, and are told of.
+//! 2. If none of its targets could take a certificate, no order is placed for it; nor while nobody
+//!    is there who could hand it over. One that can take it is enough: the others fail by
+//!    themselves, and are told of. All are asked at once, so that one that does not answer holds up
+//!    nobody.
 //! 3. The last sixth of a life overrules rule 2, as it does the CA's advice: what servers read from
 //!    the store is worth more then than one order in vain.
 //! 4. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
 //!    short ladder.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::Lifecycle;
 use super::facts::Facts;
@@ -35,14 +42,17 @@ impl Lifecycle {
         if facts.order_at.is_some() || is_urgent {
             return Ok(());
         }
-        let mut first = None;
-        for target in &spec.targets {
-            match self.deployer.check(&spec.name, target).await {
-                Ok(()) => return Ok(()),
-                Err(error) => first = first.or(Some(error)),
-            }
+        let ask = |(place, target)| async move {
+            let checked = self.deployer.check(&spec.name, target).await;
+            (place, checked)
+        };
+        let mut asked: FuturesUnordered<_> = spec.targets.iter().enumerate().map(ask).collect();
+        let mut errors = BTreeMap::new();
+        while let Some((place, checked)) = asked.next().await {
+            let Err(error) = checked else { return Ok(()) };
+            errors.insert(place, error);
         }
-        let Some(error) = first else { return Ok(()) };
+        let Some((_, error)) = errors.pop_first() else { return Ok(()) };
         Err(IssueError::TargetNotReady { hint: error.hint(), source: Box::new(error) })
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, Site};
-use crate::support::{Running, eventually, grow, write, write_secret};
+use crate::support::{Endpoint, Running, eventually, grow, write, write_secret};
 
 /// The one identifier of the certificate.
 const IDENTIFIER: &str = "site.example";
@@ -170,7 +170,7 @@ fn a_certificate_is_served_through_the_deployer_and_nothing_is_run_by_the_daemon
     let mut daemon = world.site.daemon();
     let status = world.site.await_condition("served");
     assert_eq!(status["serial"], world.site.served_serial().unwrap().as_str());
-    for verb in ["install", "test", "reload"] {
+    for verb in ["check", "install", "test", "reload"] {
         let said = format!("\"verb\":\"{verb}\"");
         assert!(world.deployer.log().contains(&said), "{}", world.deployer.log());
     }
@@ -189,12 +189,18 @@ fn a_certificate_is_served_through_the_deployer_and_nothing_is_run_by_the_daemon
 fn a_deployer_that_is_gone_is_a_failure_with_a_hint_and_made_up_for_when_it_is_back() {
     let world = World::start();
     let World { site, mut deployer } = world;
-    let mut daemon = site.daemon();
-    site.await_condition("served");
     deployer.kill();
-    let renewed = site.renewd(&["renew", "--force", NAME]);
-    assert_eq!(renewed.code, 1, "{renewed}");
-    let target = &site.status()["targets"][0];
+    // Whoever goes to no target needs no deployer.
+    let file = site.workspace.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    write(&file, text.replace("targets = [\"nginx\"]", "targets = []"));
+    let mut daemon = site.daemon();
+    site.await_condition("held");
+    write(&file, text);
+    let target = eventually(LIMIT, "it is told that the deployer is gone", || {
+        let target = site.status()["targets"][0].clone();
+        if target["error_code"].is_string() { Ok(target) } else { Err(target) }
+    });
     assert_eq!(target["error_code"], "deploy.deployer_unreachable", "{target:#}");
     let hint = target["hint"].as_str().unwrap_or_default();
     assert!(hint.contains("systemctl status renewd-deployer.socket"), "{target:#}");
@@ -203,7 +209,62 @@ fn a_deployer_that_is_gone_is_a_failure_with_a_hint_and_made_up_for_when_it_is_b
     let _deployer = start_deployer(&site);
     let status = site.await_condition("served");
     assert_eq!(status["serial"], site.served_serial().unwrap().as_str());
+    assert_eq!(orders(&site), 1);
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+}
+
+fn orders(site: &Site) -> usize {
+    site.pebble.requests().count(Endpoint::NewOrder)
+}
+
+#[test]
+fn nothing_is_ordered_while_the_deployer_is_gone_and_all_goes_on_by_itself_once_it_is_there() {
+    let site = site();
+    let mut daemon = site.daemon();
+    let status = eventually(LIMIT, "it is told that no target is ready", || {
+        let status = site.status();
+        if status["error_code"] == "deploy.not_ready" { Ok(status) } else { Err(status) }
+    });
+    let told = ["last_error", "hint"].map(|it| status[it].as_str().unwrap_or_default());
+    assert!(told[0].contains("the deployer can't be reached at "), "{status:#}");
+    assert!(told[1].contains("systemctl status renewd-deployer.socket"), "{status:#}");
+    assert_eq!(orders(&site), 0);
+
+    let _deployer = start_deployer(&site);
+    let status = site.await_condition("served");
+    assert_eq!(status["serial"], site.served_serial().unwrap().as_str());
+    assert_eq!(orders(&site), 1);
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+}
+
+#[test]
+fn what_the_deployer_could_not_install_is_not_ordered_until_it_can() {
+    let world = World::start();
+    let site = &world.site;
+    let folder = world.path("etc");
+    std::fs::remove_dir(&folder).unwrap();
+    let (program, aside) = (world.path("bin/nginx"), world.path("bin/nginx.aside"));
+    rename(&program, &aside);
+    let refused = |what: &str| {
+        let renewed = site.renewd(&["renew", NAME]);
+        assert_eq!(renewed.code, 1, "{renewed}");
+        assert!(renewed.stderr.contains("so nothing was ordered"), "{renewed}");
+        assert!(renewed.stderr.contains(what), "{renewed}");
+        assert_eq!(site.status()["error_code"], "deploy.not_ready");
+        assert_eq!(orders(site), 0);
+    };
+    refused(&format!("install -d -m 0755 {}", folder.display()));
+    std::fs::create_dir(&folder).unwrap();
+    refused(&format!("cannot start {}", program.display()));
+    rename(&aside, &program);
+    let renewed = site.renewd(&["renew", NAME]);
+    assert_eq!(renewed.code, 0, "{renewed}\n{}", world.deployer.log());
+    assert_eq!(orders(site), 1);
+}
+
+#[expect(clippy::disallowed_methods, reason = "what an operator or an attacker does is not atomic")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).unwrap();
 }
 
 #[test]
@@ -401,6 +462,12 @@ fn spoken_attacks() -> Vec<Attack> {
         said("an unknown target", request("reload", NAME, "1", "sshd"), "does not hand"),
         said("a generation that is not there", install("4294967295"), "cannot open the folder"),
         said("to reload for none", request("reload", NAME, "77", "nginx"), "cannot open"),
+        said("to check a path", request("check", "../../etc", "0", "nginx"), refused),
+        said("to check a target's path", request("check", NAME, "0", "/etc/nginx"), refused),
+        said("to check a folder", request("check", NAME, "0,\"path\":\"/root\"", "nginx"), refused),
+        said("to check for another", request("check", "other", "0", "nginx"), "no certificate"),
+        said("to check what is unlisted", request("check", NAME, "0", "mail"), "does not hand"),
+        said("to check what is unknown", request("check", NAME, "0", "sshd"), "does not hand"),
     ]
 }
 
@@ -424,6 +491,8 @@ fn a_daemon_in_wrong_hands_writes_nothing_that_the_configuration_does_not_list()
         drop(std::fs::remove_dir_all(world.planted()));
         drop(std::fs::remove_file(world.planted()));
     }
+    let checked = world.ask(request("check", NAME, "0", "nginx").as_bytes());
+    assert!(checked.contains("\"done\""), "{checked}");
     folders_that_are_links(&world);
     assert_eq!(outside(world.site.workspace.path()), before);
 
@@ -441,14 +510,12 @@ fn folders_that_are_links(world: &World) {
     for name in ["state/certs/site", "state/certs"] {
         let (folder, moved) = (world.path(name), world.path("state/moved"));
         plant(&world.planted(), &[IDENTIFIER]);
-        #[expect(clippy::disallowed_methods, reason = "an attacker's rename need not be atomic")]
-        let exchange = |from: &Path, to: &Path| std::fs::rename(from, to).unwrap();
-        exchange(&folder, &moved);
+        rename(&folder, &moved);
         symlink(&moved, &folder).unwrap();
         let answer = world.ask(install("99").as_bytes());
         assert!(answer.contains("cannot open the folder"), "{name}: {answer}");
         std::fs::remove_file(&folder).unwrap();
-        exchange(&moved, &folder);
+        rename(&moved, &folder);
         std::fs::remove_dir_all(world.planted()).unwrap();
     }
 }

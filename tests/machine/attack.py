@@ -91,6 +91,8 @@ def strange_lines() -> None:
     refused("a certificate that is not configured", request(certificate="nobody", generation=1))
     refused("a target that is not configured", request(generation=current("database"), target="exim4"))
     refused("a target that is not the certificate's", request("reload", "site", current("site"), "postgresql"))
+    refused("a check of what is not configured", request("check", "nobody", 0, "nginx"))
+    refused("a check of what is not the certificate's", request("check", "site", 0, "postgresql"))
     refused("a path of its own", request(path="/etc/shadow"))
     refused("another version", good.replace(b'"version": 1', b'"version": 2'))
     refused("no JSON", b"\xff\xfe\0\n")

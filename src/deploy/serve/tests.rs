@@ -1,4 +1,4 @@
-//! Tests of the deployer's side of its socket, with a deployer that only says yes.
+//! Tests of the deployer's side of its socket, with a deployer that says yes to nearly all.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,8 +24,9 @@ impl Deployer for Yes {
         Ok(())
     }
 
-    async fn check(&self, _: &CertificateName, _: &TargetName) -> Result<(), DeployError> {
-        Ok(())
+    async fn check(&self, _: &CertificateName, target: &TargetName) -> Result<(), DeployError> {
+        let unknown = || DeployError::UnknownTarget { target: target.clone() };
+        if target.as_str() == "down" { Err(unknown()) } else { Ok(()) }
     }
 
     async fn install(&self, _request: &DeployRequest) -> Result<Installed, DeployError> {
@@ -114,6 +115,9 @@ async fn a_request_is_carried_out_and_an_error_is_told_with_its_code_and_hint() 
     let answer = served.ask(&line("test")).await;
     assert!(answer.contains("deploy.unknown_target") && answer.contains("hint"), "{answer}");
     assert!(served.ask(&line("put_back")).await.contains("done"));
+    assert!(served.ask(&line("check")).await.contains("done"));
+    let answer = served.ask(&line("check").replace("web", "down")).await;
+    assert!(answer.contains("deploy.unknown_target"), "{answer}");
 }
 
 #[tokio::test]

@@ -48,6 +48,12 @@ fn own() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// What is said before anything is ordered.
+async fn check(deployer: &DirectDeployer) -> Result<(), DeployError> {
+    let DeployRequest { certificate, target, .. } = request(1);
+    deployer.check(&certificate, &target).await
+}
+
 #[tokio::test]
 async fn a_client_gets_what_the_configuration_lists_and_nothing_else() {
     let mut world = World::new();
@@ -56,6 +62,8 @@ async fn a_client_gets_what_the_configuration_lists_and_nothing_else() {
     assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Changed);
     let unknown = DeployRequest { certificate: "other".parse().unwrap(), ..request(1) };
     let error = deployer.install(&unknown).await.unwrap_err();
+    assert!(matches!(error, DeployError::UnknownCertificate { .. }), "{error}");
+    let error = deployer.check(&unknown.certificate, &unknown.target).await.unwrap_err();
     assert!(matches!(error, DeployError::UnknownCertificate { .. }), "{error}");
     // There is such a target, and the certificate does not go there.
     world.settings = TargetSettings { name: "mail".parse().unwrap(), ..target };
@@ -66,6 +74,7 @@ async fn a_client_gets_what_the_configuration_lists_and_nothing_else() {
         deployer.test(&unlisted).await,
         deployer.reload(&unlisted).await,
         deployer.put_back(&unlisted).await,
+        deployer.check(&unlisted.certificate, &unlisted.target).await,
     ] {
         assert!(matches!(result, Err(DeployError::NotListed { .. })), "{result:?}");
     }
@@ -163,10 +172,12 @@ async fn for_a_client_no_program_is_run_that_others_could_have_put_there() {
     for error in [
         deployer.reload(&request(1)).await.unwrap_err(),
         deployer.test(&request(1)).await.unwrap_err(),
+        check(&deployer).await.unwrap_err(),
     ] {
         assert_eq!(error.hint().unwrap(), format!("chmod go-w {script_text}"), "{error}");
     }
     world.deployer().reload(&request(1)).await.unwrap();
+    check(&world.deployer()).await.unwrap();
 }
 
 /// Gives `path` and all below it to [`STRANGER`], which only root can.
@@ -208,9 +219,11 @@ async fn a_client_can_not_choose_whom_a_signal_reaches() {
 
     let number = fs::read(&started).unwrap();
     refused("cannot read the pid file").await;
+    check(&deployer).await.unwrap();
     atomic::write(&pid_file, &number, Access::mode(0o644)).unwrap();
     give_to_stranger(&pid_file);
     refused("belongs to the user 54321").await;
+    assert_eq!(check(&deployer).await.unwrap_err().code(), "deploy.reload");
     atomic::write(&pid_file, &number, Access::mode(0o666)).unwrap();
     refused("can be written by the user 54321").await;
     atomic::write(&pid_file, &number, Access::mode(0o644)).unwrap();
@@ -236,11 +249,13 @@ async fn no_interpreter_is_given_what_a_client_can_change() {
     let missing = world.path("etc/missing").display().to_string();
     world.reload_by("/bin/sh", &[&link.display().to_string(), &missing]);
     let deployer = on_behalf_of(&world, STRANGER, &["example.com"]);
+    check(&deployer).await.unwrap();
     for path in [&script, &link, &world.path("etc")] {
         lchown(path, Some(STRANGER), None).unwrap();
         let error = deployer.reload(&request(1)).await.unwrap_err();
         assert!(chain_text(&error).contains("belongs to the user 54321"), "{error}");
         assert!(error.hint().unwrap().contains("RENEWD_PRIVKEY"), "{error}");
+        assert!(check(&deployer).await.is_err(), "it is known before");
         lchown(path, Some(0), None).unwrap();
     }
     assert!(!told.exists());
