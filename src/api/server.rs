@@ -314,6 +314,30 @@ mod tests {
         drop(refused);
     }
 
+    /// H01: no credential, a wrong or an old one.
+    #[test]
+    fn root_our_own_user_and_the_groups_members_are_let_in_and_nobody_else() {
+        const OWN: u32 = 50_001;
+        const GROUP: u32 = 50_002;
+        const OTHER: u32 = 50_003;
+        let peer = |user, group| Peer { user, group };
+        let admins = |group| Admins { own: OWN, group };
+        let everybody = admins(Some(GROUP));
+        for user in [0, OWN] {
+            assert!(everybody.include(&peer(Some(user), Some(OTHER))), "{user}");
+            assert!(admins(None).include(&peer(Some(user), Some(OTHER))), "{user}");
+        }
+        assert!(everybody.include(&peer(Some(OTHER), Some(GROUP))));
+        assert!(!everybody.include(&peer(Some(OTHER), Some(OTHER))));
+        assert!(!admins(None).include(&peer(Some(OTHER), Some(GROUP))));
+        // Whoever can't be named is nobody, whatever his group.
+        assert!(!everybody.include(&peer(None, Some(GROUP))));
+        // Membership by the system's lists, in whatever group the peer is just now.
+        let [user, group] = [user::user_id("daemon"), user::group_id("daemon")].map(Result::unwrap);
+        assert!(admins(Some(group)).include(&peer(Some(user), Some(OTHER))));
+        assert!(!everybody.include(&peer(Some(user), Some(OTHER))));
+    }
+
     #[tokio::test]
     async fn a_socket_that_cannot_be_made_is_an_error_at_once() {
         let folder = tempfile::tempdir().unwrap();

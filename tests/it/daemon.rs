@@ -1,5 +1,6 @@
 //! The daemon: renews by itself, starts on placeholders, repairs, reloads, and goes on after trouble.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use renewd::sys::clock::{Clock, SystemClock};
@@ -7,7 +8,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls, target};
-use crate::support::{Endpoint, PebbleOptions, eventually, served_certificate, write};
+use crate::support::{
+    Endpoint, PebbleOptions, Workspace, curl_as, eventually, served_certificate, write,
+};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
@@ -219,6 +222,62 @@ fn the_control_socket_refuses_what_it_does_not_know() {
         Value::Null => Err(()),
         _ => Ok(()),
     });
+}
+
+/// H01: no credential, a wrong or an old one.
+#[test]
+fn a_stranger_whom_the_sockets_mode_lets_in_is_refused_and_changes_nothing() {
+    assert!(rustix::process::geteuid().is_root(), "needs root");
+    let workspace = Workspace::new();
+    let certificate = "[[certificate]]\nname = \"site\"\ndomains = [\"site.example\"]\n";
+    workspace.write_config(&format!(
+        "default_ca = \"inside\"\n[ca.inside]\ntype = \"local\"\n{certificate}targets = []\n"
+    ));
+    let daemon = workspace.spawn(&["run"]);
+    let status = || {
+        let shown = workspace.renewd(&["status", "--json"]).stdout;
+        let document: Value = serde_json::from_str(&shown).unwrap_or(Value::Null);
+        document["certificates"][0].clone()
+    };
+    let held = eventually(LIMIT, "it is held", || match status() {
+        status if status["condition"] == "held" => Ok(status),
+        status => Err(status),
+    });
+    // As somebody's hand may leave it.
+    let run = workspace.path().join("run");
+    let socket = run.join("control.sock");
+    for (path, mode) in [(workspace.path(), 0o711), (&*run, 0o755), (&*socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let nobody = 65_534;
+    let renew = r#"{"names":["site"],"force":true}"#;
+    let revoke = r#"{"name":"site","request":{"reason":"superseded"}}"#;
+    let account = r#"{"ca":"inside","action":"show"}"#;
+    for (path, body) in [
+        ("status", None),
+        ("nothing", None),
+        ("plan", Some(renew)),
+        ("renew", Some(renew)),
+        ("revoke", Some(revoke)),
+        ("account", Some(account)),
+        ("alert-test", Some("{}")),
+        ("reload", Some("{}")),
+    ] {
+        let url = format!("http://localhost/v1/{path}");
+        let mut args = vec![url.as_str()];
+        args.extend(body.iter().flat_map(|it| ["-H", "content-type: application/json", "-d", it]));
+        let (code, said) = curl_as(nobody, &socket, &args).unwrap();
+        assert_eq!(code, "403", "{path}: {said}");
+        assert!(said.contains("\"forbidden\"") && !said.contains("site"), "{path}: {said}");
+    }
+    let refused = daemon.log().matches("refused a user who is no administrator").count();
+    assert_eq!(refused, 8, "{}", daemon.log());
+    let after = status();
+    for key in ["serial", "generation", "condition", "revocation"] {
+        assert_eq!(after[key], held[key], "{after:#}");
+    }
+    let (code, said) = curl_as(0, &socket, &["http://localhost/v1/status"]).unwrap();
+    assert!(code == "200" && said.contains("site"), "{code}: {said}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ mod workspace;
 
 pub use alertmanager::Alertmanager;
 pub use bind::{Bind, BindOptions, Lag, txt_values};
-pub use curl::curl;
+pub use curl::{curl, curl_as};
 pub use failing::{Call, FailingDisk, Failure};
 pub use files::{edit_json, grow, self_signed, write, write_secret};
 pub use front::{Front, Manner};
