@@ -31,6 +31,8 @@ pub(super) enum Stage {
 pub(super) enum Breakdown {
     /// It panicked.
     Panic,
+    /// It did not end, and was given up.
+    Overdue,
     /// The state directory can't be used.
     Storage,
 }

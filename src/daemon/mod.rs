@@ -3,7 +3,8 @@
 //! One task, the scheduler, owns all decisions about when: it wakes at the moment that a plan
 //! names, when a file changes, when a human asks, and on a coarse tick as a safety net; it starts
 //! bounded parallel work, one piece at a time for each certificate. Another, the herald, tells:
-//! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else.
+//! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else, and work that
+//! never ends is given up: both are told, and tried again.
 //!
 //! # Not here
 //!
@@ -11,6 +12,7 @@
 
 mod entry;
 mod herald;
+mod limit;
 mod notices;
 mod reload;
 mod requests;

@@ -7,10 +7,10 @@ use crate::model::{Health, Notice, Timestamp};
 
 use super::entry::{Breakdown, Broken, Schedule};
 
-/// What to do about a panic.
-pub(super) const PANIC_HINT: &str = "report this with the log: it is a fault of renewd";
-/// Panics of so many certificates are shown singly.
-const MAX_PANICS: usize = 20;
+/// What to do about work that panicked or never ended.
+pub(super) const FAULT_HINT: &str = "report this with the log: it is a fault of renewd";
+/// Faults of ours at so many certificates are shown singly.
+const MAX_FAULTS: usize = 20;
 
 /// What keeps the work on certificates of `schedule` from being done at all.
 pub(super) fn of(schedule: &Schedule) -> Vec<Notice> {
@@ -19,14 +19,17 @@ pub(super) fn of(schedule: &Schedule) -> Vec<Notice> {
             Some((name, entry.broken.as_ref().filter(|it| it.kind == kind)?))
         })
     };
-    let mut notices: Vec<Notice> = broken(Breakdown::Panic)
-        .take(MAX_PANICS)
-        .map(|(name, it)| Notice {
+    let faults = [(Breakdown::Panic, "panicked"), (Breakdown::Overdue, "did not end")];
+    let mut notices: Vec<Notice> = faults
+        .into_iter()
+        .flat_map(|(kind, what)| broken(kind).map(move |(name, it)| (name, what, it)))
+        .take(MAX_FAULTS)
+        .map(|(name, what, it)| Notice {
             code: "agent.degraded".to_owned(),
             health: Health::Warning,
-            message: format!("the work on {name} panicked {} times in a row", it.count),
+            message: format!("the work on {name} {what} {} times in a row", it.count),
             since: it.since,
-            hint: Some(PANIC_HINT.to_owned()),
+            hint: Some(FAULT_HINT.to_owned()),
         })
         .collect();
     // One cause, one notice: a full disk is a trouble of all certificates.
@@ -64,10 +67,11 @@ mod tests {
 
     #[test]
     fn each_panic_is_shown_singly_and_a_broken_store_once_until_they_are_over() {
-        let names: Vec<CertificateName> = ["a", "b", "c", "d"].map(|it| it.parse().unwrap()).into();
+        let names = ["a", "b", "c", "d", "e"].map(|it| it.parse::<CertificateName>().unwrap());
         let mut schedule = Schedule::default();
         schedule.set_names(&names.iter().cloned().collect::<BTreeSet<_>>());
-        let kinds = [Breakdown::Panic, Breakdown::Storage, Breakdown::Panic, Breakdown::Storage];
+        let [panic, storage] = [Breakdown::Panic, Breakdown::Storage];
+        let kinds = [Breakdown::Overdue, storage, panic, storage, panic];
         for (name, kind) in names.iter().zip(kinds) {
             let message = format!("no room for {name}");
             let failure =
@@ -78,8 +82,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "the work on a panicked 1 times in a row",
                 "the work on c panicked 1 times in a row",
+                "the work on e panicked 1 times in a row",
+                "the work on a did not end 1 times in a row",
                 "2 certificates stand still: no room for b",
             ]
         );

@@ -23,7 +23,7 @@ use super::entry::{Breakdown, Schedule, Stage};
 use super::reload::{Begun, Reloads, Reply};
 use super::supervision::{Supervision, Word};
 use super::watch::{Changed, Watch};
-use super::{Command, Daemon, Reloaded, SHUTDOWN_GRACE, Shown, herald, notices, tick};
+use super::{Command, Daemon, Reloaded, SHUTDOWN_GRACE, Shown, herald, limit, notices, tick};
 
 /// The longest sleep: a clock that was stepped, or a tick that was lost, costs no more than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -113,11 +113,23 @@ pub(super) async fn run(
     scheduler.finish().await;
 }
 
-/// What came of the look at a certificate or the work on it.
-type Worked = (CertificateName, Result<Outcome, StorageError>);
+/// What came of the work on a certificate.
+type Worked = (CertificateName, Result<Outcome, Undone>);
+
+/// Why there is no outcome.
+#[derive(Debug)]
+enum Undone {
+    /// The state directory can't be used.
+    Storage(StorageError),
+    /// It went on for so long that it was given up.
+    Overdue(Duration),
+}
+
+/// What came of the look at a certificate.
+type Looked = (CertificateName, Result<Outcome, StorageError>);
 
 /// What a pass found, under which configuration; with each, how many runs had ended when it began.
-type Passed = (Arc<Agent>, Vec<(u64, Worked)>);
+type Passed = (Arc<Agent>, Vec<(u64, Looked)>);
 
 pub(super) struct Scheduler {
     pub(super) daemon: Daemon,
@@ -234,14 +246,21 @@ impl Scheduler {
                 None
             }
         };
-        let lifecycle = agent.lifecycle.clone();
+        let (lifecycle, clock) = (agent.lifecycle.clone(), self.daemon.base.clock.clone());
+        let limit = limit::longest(&agent.config, &spec);
         let task = self.work.spawn(async move {
-            let result = match asked {
-                Some(asked) => lifecycle.work(&spec, asked).await,
-                None => match lifecycle.put_in_order(&spec).await {
-                    Ok(()) => lifecycle.look(&spec, Asked::ByTime).await,
-                    Err(error) => Err(error),
-                },
+            let work = async {
+                match asked {
+                    Some(asked) => lifecycle.work(&spec, asked).await,
+                    None => match lifecycle.put_in_order(&spec).await {
+                        Ok(()) => lifecycle.look(&spec, Asked::ByTime).await,
+                        Err(error) => Err(error),
+                    },
+                }
+            };
+            let result = tokio::select! {
+                result = work => result.map_err(Undone::Storage),
+                () = clock.sleep(limit) => Err(Undone::Overdue(limit)),
             };
             (spec.name, result)
         });
@@ -261,10 +280,21 @@ impl Scheduler {
         }
         match result {
             Ok(Ok(outcome)) => self.end_well(&name, stage, outcome),
-            Ok(Err(error)) => {
+            Ok(Err(Undone::Storage(error))) => {
                 let failures = report(&name, Err(error), self.now()).failures;
                 let event = |failure| Event::Degraded { failure };
                 self.break_down(&name, Breakdown::Storage, failures, event);
+            }
+            Ok(Err(Undone::Overdue(limit))) => {
+                let limit = humantime::format_duration(limit);
+                let failure = Failure {
+                    at: self.now(),
+                    code: "agent.overdue".to_owned(),
+                    message: format!("the work on {name} did not end within {limit}: given up"),
+                    hint: Some(notices::FAULT_HINT.to_owned()),
+                };
+                let event = |failure| Event::Degraded { failure };
+                self.break_down(&name, Breakdown::Overdue, vec![failure], event);
             }
             Err(error) => {
                 let message = escaped(&error.to_string());
@@ -273,7 +303,7 @@ impl Scheduler {
                     at: self.now(),
                     code: "agent.panicked".to_owned(),
                     message,
-                    hint: Some(notices::PANIC_HINT.to_owned()),
+                    hint: Some(notices::FAULT_HINT.to_owned()),
                 };
                 let event = |_| Event::Panicked { certificate, message: text };
                 self.break_down(&name, Breakdown::Panic, vec![failure], event);
@@ -392,7 +422,7 @@ impl Scheduler {
                     at: self.now(),
                     code: "agent.panicked".to_owned(),
                     message: format!("the look at all certificates panicked: {error}"),
-                    hint: Some(notices::PANIC_HINT.to_owned()),
+                    hint: Some(notices::FAULT_HINT.to_owned()),
                 };
                 self.daemon.base.observer.observe(&Event::Degraded { failure });
                 return;

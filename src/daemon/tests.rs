@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::UnixDatagram;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -11,8 +12,11 @@ use tokio::time::timeout;
 use super::{Daemon, Handle, Refused, Reloaded};
 use crate::assemble::{Base, build};
 use crate::config::{self, Environment};
-use crate::model::{CertificateName, Event, Observer, StatusDocument, Timestamp};
-use crate::solver::HandedSockets;
+use crate::model::{
+    CertificateName, ChallengeType, Event, Identifier, Observer, Proof, StatusDocument, Timestamp,
+    Token,
+};
+use crate::solver::{HandedSockets, Presented, Solver, SolverError};
 use crate::store::Store;
 use crate::sys::atomic::{self, Access};
 use crate::sys::clock::{Clock, ManualClock};
@@ -81,12 +85,39 @@ fn configuration(names: &[&str]) -> String {
         "parallel = 3\nstate_dir = \"state\"\nrun_dir = \"run\"\nterms_of_service_agreed = true\n\
                     default_ca = \"dead\"\n[ca.dead]\ndirectory = \"https://127.0.0.1:1/dir\"\n"
             .to_owned();
+    text += "[solver.stuck]\ntype = \"http-01\"\nwebroot = \".\"\n";
     for name in names {
         text += &format!(
             "[[certificate]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\ntargets = []\n"
         );
+        if name.starts_with("stuck") {
+            text += "solver = \"stuck\"\n";
+        }
     }
     text
+}
+
+/// Never says whether it could show anything: as a fault of ours would hang.
+#[derive(Debug)]
+struct Stuck;
+
+#[async_trait]
+impl Solver for Stuck {
+    fn challenge_type(&self) -> ChallengeType {
+        ChallengeType::Http01
+    }
+
+    async fn check(&self) -> Result<(), SolverError> {
+        std::future::pending().await
+    }
+
+    async fn present(&self, _: &Proof) -> Result<Presented, SolverError> {
+        std::future::pending().await
+    }
+
+    async fn clean_up_leftover(&self, _: &Identifier, _: &Token) -> Result<(), SolverError> {
+        Ok(())
+    }
 }
 
 impl World {
@@ -113,7 +144,11 @@ impl World {
             host: "test".to_owned(),
             handed: HandedSockets::default(),
         };
-        let agent = Arc::new(build(config, &base, None).unwrap());
+        let mut agent = build(config, &base, None).unwrap();
+        let issuer = Arc::get_mut(&mut agent.lifecycle).map(|it| &mut it.issuer).unwrap();
+        let solvers = Arc::get_mut(issuer).map(|it| &mut it.solvers).unwrap();
+        solvers.insert("stuck".parse().unwrap(), Arc::new(Stuck));
+        let agent = Arc::new(agent);
         let (running, handle) =
             Daemon { base, agent, config_file, environment, supervisor }.prepare();
         let running = tokio::spawn(running.run(Signals::listen().unwrap()));
@@ -127,13 +162,22 @@ impl World {
 
     /// Turns the clock until the status is as `is_right` says; shows it.
     async fn until(&self, is_right: impl Fn(&StatusDocument) -> bool) -> StatusDocument {
+        self.until_by(Duration::from_secs(1), is_right).await
+    }
+
+    /// As [`World::until`], with so much time passing at each turn.
+    async fn until_by(
+        &self,
+        step: Duration,
+        is_right: impl Fn(&StatusDocument) -> bool,
+    ) -> StatusDocument {
         let turning = async {
             loop {
                 let status = self.handle.status();
                 if is_right(&status) {
                     return status;
                 }
-                self.clock.advance(Duration::from_secs(1));
+                self.clock.advance(step);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -175,6 +219,40 @@ async fn a_panic_in_ones_work_is_counted_shown_and_tried_again_and_the_others_go
     world.until(|_| world.observer.started("bad") > begun).await;
     let pause = world.clock.monotonic().saturating_sub(passed);
     assert!(pause >= Duration::from_secs(100), "{pause:?}");
+}
+
+/// P11: a task that panics, hangs or runs away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_never_ends_is_given_up_told_and_tried_again_and_its_slots_go_to_others() {
+    let stuck = ["stuck-a", "stuck-b", "stuck-c"];
+    assert_eq!(stuck.len(), PARALLEL, "they take all slots");
+    let world = World::start(&["good", "stuck-a", "stuck-b", "stuck-c"]).await;
+    let begun = |times| stuck.iter().all(|it| world.observer.started(it) >= times);
+    world.until(|_| begun(1)).await;
+    let handle = world.handle.clone();
+    let asked = tokio::spawn(async move {
+        handle.work(vec!["stuck-a".parse().unwrap()], crate::plan::Asked::ByName).await
+    });
+    let (tried, since) = (world.observer.started("good"), world.clock.monotonic());
+
+    let minute = Duration::from_mins(1);
+    let status = world
+        .until_by(minute, |it| {
+            let given_up = |name: &&str| {
+                let words = format!("the work on {name} did not end 1 times in a row");
+                it.notices.iter().any(|it| it.message == words && it.code == "agent.degraded")
+            };
+            stuck.iter().all(given_up)
+        })
+        .await;
+    let waited = world.clock.monotonic().saturating_sub(since);
+    assert!(waited >= Duration::from_hours(2), "rightful work takes its time: {waited:?}");
+    assert_eq!(status.certificates.len(), 4, "also those that hang are shown: {status:#?}");
+    world.until(|_| begun(2) && world.observer.started("good") > tried).await;
+    // Whoever waits hears of it as well.
+    world.until_by(minute, |_| asked.is_finished()).await;
+    let reports = asked.await.unwrap().unwrap();
+    assert_eq!(reports[0].failures[0].code, "agent.overdue", "{reports:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
