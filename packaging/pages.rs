@@ -31,9 +31,15 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const MANUAL: &str = "renewd manual";
 
-const SIGNALS: [(&str, &str); 2] = [
+const SIGNALS: [(&str, &str); 3] = [
     ("SIGHUP", "The daemon reads its configuration again; one with faults is refused."),
     ("SIGTERM, SIGINT", "The daemon ends within 20 s. The next start goes on where it was."),
+    (
+        "SIGTERM, SIGINT, SIGHUP",
+        "`renew`, `deploy` and `dns test` without a daemon end within some seconds, with exit code \
+         1: programs are ended, proofs taken away, and the next run goes on where it was. A second \
+         signal ends them at once.",
+    ),
 ];
 
 const FILES: [(&str, &str); 6] = [

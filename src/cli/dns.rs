@@ -3,11 +3,12 @@
 //! Not here: `renewd dns persist` ([`super::persist`]).
 
 use crate::model::{ChallengeType, Explain, Identifier, SolverName, chain_text};
-use crate::solver::{Dns01, DnsLabel, SolverMethod};
+use crate::solver::{Dns01, DnsLabel, SolverError, SolverMethod};
 
 use super::arguments::{DnsCommand, Global};
 use super::context::{Context, Ended};
 use super::exit::Exit;
+use super::interruption::attended;
 use super::{output, persist};
 
 /// Runs `command`.
@@ -49,7 +50,9 @@ async fn test(
                 }
                 steps.push(step);
             };
-            solver.rehearse(identifier, tell).await
+            let rehearsed =
+                attended(async |stop| stop.unless_come(solver.rehearse(identifier, tell)).await);
+            rehearsed.await?.unwrap_or(Err(SolverError::Interrupted))
         }
         Err(error) => Err(error.into()),
     };

@@ -26,6 +26,7 @@ use crate::plan::Asked;
 use super::arguments::{Global, RenewArguments};
 use super::context::{Context, Ended, selected};
 use super::exit::Exit;
+use super::interruption::attended;
 use super::trial::{Recorder, Trial};
 use super::{output, owner};
 
@@ -69,26 +70,32 @@ pub(super) async fn dry_run(global: &Global, arguments: RenewArguments) -> Resul
     let observer: Arc<dyn Observer> = recorder.clone();
     let (base, agent, own) = context.open_trial(arguments.wait, observer).await?;
     let mut trials = Vec::new();
-    for (spec, ca) in &chosen {
-        let Some(trial) = agent.spec(&spec.name) else { continue };
-        let bar = super::renew::spinner(spec.name.as_str());
-        let work = agent.lifecycle.work(trial, Asked::Forced).await;
-        let work = report(&spec.name, work, base.clock.now());
-        let account = forget_proofs(&base, &agent, &work).await;
-        let targets = live.lifecycle.rehearse(spec).await;
-        bar.finish_and_clear();
-        let told = Trial::new(spec, ca, work, recorder.take(), account);
-        let told = told.with_targets(targets.map_err(|it| it.failure(base.clock.now())));
-        failed |= !told.went_well();
-        if !global.json {
-            told.tell();
+    let trying = attended(async |stop| {
+        for (spec, ca) in &chosen {
+            let Some(trial) = agent.spec(&spec.name).filter(|_| !stop.is_asked()) else { continue };
+            let bar = super::renew::spinner(spec.name.as_str());
+            let work = Box::pin(agent.lifecycle.work(trial, Asked::Forced));
+            let work = stop.unless_come(work).await;
+            bar.finish_and_clear();
+            let Some(work) = work else { break };
+            let work = report(&spec.name, work, base.clock.now());
+            let account = forget_proofs(&base, &agent, &work).await;
+            let targets = live.lifecycle.rehearse(spec).await;
+            let told = Trial::new(spec, ca, work, recorder.take(), account);
+            let told = told.with_targets(targets.map_err(|it| it.failure(base.clock.now())));
+            failed |= !told.went_well();
+            if !global.json {
+                told.tell();
+            }
+            trials.push(told);
         }
-        trials.push(told);
-    }
-    // Nobody else knows of what could not be taken away, also by trials before.
-    agent.lifecycle.sweep().await;
-    own.end().await;
-    deployer.end().await;
+        // Nobody else knows of what could not be taken away, also by trials before.
+        stop.unless_come(agent.lifecycle.sweep()).await;
+        own.end().await;
+        deployer.end().await;
+        failed |= stop.is_asked();
+    });
+    Box::pin(trying).await?;
     if global.json {
         output::json(&trials);
     }

@@ -13,6 +13,7 @@ mod deployer;
 mod dns;
 mod dry_run;
 pub mod exit;
+mod interruption;
 mod output;
 mod owner;
 mod persist;

@@ -2,6 +2,8 @@
 //!
 //! Beside a running daemon they ask it and wait; without one they do the work themselves. What
 //! comes of it is shown in the same words.
+//!
+//! Not here: what a signal does to them ([`super::interruption`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::plan::Asked;
 use super::arguments::{DeployArguments, Global, RenewArguments};
 use super::context::{Context, Ended, selected};
 use super::exit::Exit;
+use super::interruption::{Stop, attended, stopped};
 use super::{dry_run, output};
 
 /// How long a one-shot run tries to deliver its alerts; the rest is on disk.
@@ -113,22 +116,28 @@ async fn do_it(
     let refused = context.config.warnings.iter().filter(|it| it.severity == Severity::Rejection);
     refused.for_each(|it| output::talk(&it.to_string()));
     let (base, agent, deployer) = context.open(wait).await?;
-    agent.lifecycle.repair_targets().await;
-    let work = work_on(&agent, &base, &specs, request.asked());
-    let ((), mut reports) = tokio::join!(agent.lifecycle.sweep(), work);
-    let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
-    reports.sort_by_key(|it| order(&it.name));
-    alert(&agent, &base, &reports).await;
-    deployer.end().await;
-    Ok(reports)
+    Box::pin(attended(async |stop| {
+        agent.lifecycle.repair_targets().await;
+        let work = work_on(&agent, &base, &specs, request.asked(), &stop);
+        let sweep = stop.unless_come(agent.lifecycle.sweep());
+        let (_, mut reports) = tokio::join!(sweep, work);
+        let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
+        reports.sort_by_key(|it| order(&it.name));
+        // What is not told now is told by the next run.
+        stop.unless_asked(Box::pin(alert(&agent, &base, &reports))).await;
+        deployer.end().await;
+        reports
+    }))
+    .await
 }
 
-/// Works on `specs` side by side, at most as many at once as the configuration says.
+/// Works on `specs` side by side, at most as many at once as the configuration says, until `stop`.
 async fn work_on(
     agent: &Agent,
     base: &Base,
     specs: &[CertificateSpec],
     asked: Asked,
+    stop: &Stop,
 ) -> Vec<WorkReport> {
     let slots = Arc::new(Semaphore::new(agent.config.parallel.max(1)));
     let progress = MultiProgress::new();
@@ -136,14 +145,20 @@ async fn work_on(
     for spec in specs.iter().cloned() {
         let (slots, lifecycle, clock) =
             (slots.clone(), agent.lifecycle.clone(), base.clock.clone());
+        let stop = stop.clone();
         let bar = output::is_watched().then(|| progress.add(spinner(spec.name.as_str())));
         tasks.spawn(async move {
-            let _slot = slots.acquire_owned().await;
-            let result = lifecycle.work(&spec, asked).await;
+            let result = match stop.unless_asked(slots.acquire_owned()).await {
+                Some(_slot) => stop.unless_come(Box::pin(lifecycle.work(&spec, asked))).await,
+                None => None,
+            };
             if let Some(bar) = bar {
                 bar.finish_and_clear();
             }
-            report(&spec.name, result, clock.now())
+            match result {
+                Some(result) => report(&spec.name, result, clock.now()),
+                None => stopped(&spec.name, clock.now()),
+            }
         });
     }
     let mut reports = Vec::new();

@@ -4,7 +4,8 @@
 //! names, when a file changes, when a human asks, and on a coarse tick as a safety net; it starts
 //! bounded parallel work, one piece at a time for each certificate. Another, the herald, tells:
 //! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else, and work that
-//! never ends is given up: both are told, and tried again.
+//! never ends is given up: both are told, and tried again. At the end of the process the work that
+//! does not end in time is dropped, and what it showed is taken away, or left to the journal.
 //!
 //! # Not here
 //!
@@ -44,9 +45,10 @@ use crate::sys::signals::Signals;
 
 /// How long work that is under way may go on after the request to end.
 ///
-/// With what the herald and the control socket may take after it (2 s thrice), less than the 20 s
-/// in which the process is to end.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(12);
+/// With what may come after it, less than the 20 s in which the process is to end: 5 s until what was
+/// dropped is taken away, beside which the herald tells the last (2 s twice), and 2 s of the control
+/// socket.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Requests that wait for the scheduler at most; more are refused.
 const COMMAND_QUEUE: usize = 64;
 
@@ -255,8 +257,9 @@ pub struct Running {
 }
 
 impl Running {
-    /// Runs until `signals` ask for the end; then lets work under way finish for a while, and takes
-    /// every shown proof away.
+    /// Runs until `signals` ask for the end; then lets work under way finish for a while, and drops
+    /// it. Files and sockets of proofs are gone then; records in DNS are waited for some seconds, and
+    /// those that stay are taken away by the next start.
     pub async fn run(self, signals: Signals) {
         scheduler::run(self.daemon, self.commands, self.status, signals).await;
     }

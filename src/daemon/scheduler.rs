@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::plan::Asked;
 use crate::plan::backoff::{Jitter, after_local_failure};
+use crate::solver;
 use crate::sys::process;
 use crate::sys::signals::{Signal, Signals};
 
@@ -525,10 +526,15 @@ impl Scheduler {
         drop(tokio::time::timeout(SHUTDOWN_GRACE, all).await);
         self.work.shutdown().await;
         self.passes.shutdown().await;
+        self.sweeps.shutdown().await;
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
-        self.herald.finish().await;
+        // While the state directory is still ours: the next process may show the same again.
+        let ((), is_clean) = tokio::join!(self.herald.finish(), solver::all_taken_away());
+        if !is_clean {
+            tracing::warn!("proofs are still in DNS: the next start takes them away");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 pub mod fuzz;
 mod http01;
 mod listener;
+mod removal;
 mod settings;
 mod tls_alpn01;
 
@@ -27,6 +28,7 @@ pub use dns01::{
 pub use error::SolverError;
 pub use http01::Webroot;
 pub use listener::{Dialogue, HandedSockets, Listener};
+pub use removal::all_taken_away;
 pub use settings::{SolverMethod, SolverSettings};
 
 use crate::model::{

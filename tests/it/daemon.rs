@@ -282,7 +282,7 @@ fn a_stranger_whom_the_sockets_mode_lets_in_is_refused_and_changes_nothing() {
 
 #[test]
 fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
-    let installed = crate::support::Workspace::new();
+    let installed = Workspace::new();
     let folder = installed.path().join("tls");
     std::fs::create_dir(&folder).unwrap();
     let (chain, key) = (folder.join("site.pem"), folder.join("site.key"));
@@ -336,31 +336,34 @@ fn installed_files_that_somebody_changed_are_put_right_and_loaded() {
     });
 }
 
+/// P02: told to end during an order, a program, a write.
 #[test]
 fn the_end_is_in_time_and_clean_during_an_order_with_a_peer_on_the_socket() {
     let options = SiteOptions {
         pebble: PebbleOptions { validation_sleep: 8, ..PebbleOptions::default() },
         ..SiteOptions::default()
     };
-    let site = Site::with(&options);
+    let mut site = Site::with(&options);
     let mut daemon = site.daemon();
-    eventually(LIMIT, "an order is under way", || {
-        match site.pebble.requests().count(Endpoint::NewOrder) {
-            0 => Err(daemon.log()),
-            _ => Ok(()),
-        }
+    let proofs = site.workspace.path().join("run/acme-challenge");
+    let shown = || std::fs::read_dir(&proofs).map(Iterator::count).unwrap_or_default();
+    eventually(LIMIT, "a proof is shown", || match shown() {
+        0 => Err(daemon.log()),
+        count => Ok(count),
     });
+    // So that the order does not come to its end by itself.
+    site.pebble.pause();
     let socket = site.workspace.path().join("run/control.sock");
     // It never finishes its request.
     let mut idler = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     std::io::Write::write_all(&mut idler, b"GET /v1/sta").unwrap();
 
+    assert_eq!(shown(), 1, "{}", daemon.log());
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
     assert!(!socket.exists());
-    let proofs = site.workspace.path().join("run/acme-challenge/.well-known/acme-challenge");
-    let left = std::fs::read_dir(proofs).map(Iterator::count).unwrap_or_default();
-    assert_eq!(left, 0, "a proof was left behind");
+    assert_eq!(shown(), 0, "a proof was left behind");
 
+    site.pebble.resume();
     let _next = site.daemon();
     site.await_condition("served");
 }

@@ -3,9 +3,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::site::{NAME, Site, SiteOptions, Tls};
-use crate::support::{Bind, BindOptions, Endpoint, Lag, PebbleOptions};
+use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls};
+use crate::support::{
+    Bind, BindOptions, Endpoint, Lag, PebbleOptions, Peers, Running, eventually, write,
+    write_secret,
+};
 
 /// What somebody else has put where ours go.
 const FOREIGN: &str = "of somebody else";
@@ -95,8 +99,7 @@ fn after_a_kill_nothing_of_ours_is_left_once_it_has_started_again() {
     let bind = bind(Lag::Seconds);
     let site = site(&bind, &["site.example", "*.site.example"], "");
     let mut command = site.workspace.command(&["renew"]);
-    let killed =
-        crate::support::run(command.env("RENEWD_CRASH_AT", "issue.presented"), crate::site::LIMIT);
+    let killed = crate::support::run(command.env("RENEWD_CRASH_AT", "issue.presented"), LIMIT);
     assert_eq!(killed.code, -1, "{killed}");
     assert_eq!(bind.values("_acme-challenge.site.example").len(), 3);
     let journal = site.workspace.path().join("state/private/certificates").join(NAME);
@@ -105,6 +108,76 @@ fn after_a_kill_nothing_of_ours_is_left_once_it_has_started_again() {
 
     let done = site.renewd(&["renew"]);
     assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+}
+
+/// A site whose records are changed by a program that takes a moment to remove one, at a secondary
+/// that never has them: so proofs stay shown. The CA asks the primary.
+fn unproven_site(bind: &Bind) -> Site {
+    let (primary, secondary) = (bind.primary(), bind.secondary());
+    let (nsupdate, key_file, port) = (Peers::locate().nsupdate, bind.key_file(), primary.port());
+    let script = format!(
+        "#!/bin/sh\nchange=\"add $2. 5\"\n\
+         [ $1 = add ] || {{ sleep 0.5; change=\"delete $2.\"; }}\n\
+         printf 'server 127.0.0.1 {port}\\nzone %s\\nupdate %s TXT \"%s\"\\nsend\\n' \
+         \"$4.\" \"$change\" \"$3\" | {nsupdate:?} -k {key_file:?}\n"
+    );
+    let change = bind.key_file().with_file_name("change");
+    write_secret(&change, script, 0o755);
+    Site::with(&SiteOptions {
+        pebble: PebbleOptions { resolver: Some(primary), strict: true, ..PebbleOptions::default() },
+        identifiers: vec!["site.example".to_owned(), "*.site.example".to_owned()],
+        certificate: "solver = \"dns\"\n".to_owned(),
+        tables: format!(
+            "[solver.dns]\ntype = \"dns-01\"\nprovider = \"program\"\nprogram = [{change:?}]\n\
+             resolvers = [\"{primary}\"]\nnameservers = [\"{primary}\", \"{secondary}\"]\n"
+        ),
+        tls: Tls::Later,
+        ..SiteOptions::default()
+    })
+}
+
+/// Waits until `bind` has both proofs beside the value of others.
+#[track_caller]
+fn await_shown(bind: &Bind, run: &Running) {
+    eventually(LIMIT, "both proofs are shown", || {
+        let values = bind.values("_acme-challenge.site.example");
+        if values.len() == 3 { Ok(()) } else { Err(run.log()) }
+    });
+}
+
+/// P02: told to end during an order, a program, a write.
+#[test]
+fn a_daemon_that_is_told_to_end_during_a_proof_takes_its_records_away_before_it_is_gone() {
+    let bind = bind(Lag::ForEver);
+    let site = unproven_site(&bind);
+    let mut daemon = site.daemon();
+    await_shown(&bind, &daemon);
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+    assert_eq!(site.pebble.requests().count(Endpoint::Challenge), 0, "{}", daemon.log());
+}
+
+/// P02: told to end during an order, a program, a write.
+#[test]
+fn a_run_that_is_told_to_end_takes_its_records_away_and_the_next_goes_on_with_its_order() {
+    let bind = bind(Lag::ForEver);
+    let site = unproven_site(&bind);
+    let mut run = site.workspace.spawn(&["renew"]);
+    await_shown(&bind, &run);
+    assert_eq!(run.terminate(LIMIT), 1, "{}", run.log());
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+    let log = run.log();
+    assert!(log.contains("stopping, for a signal came"), "{log}");
+    assert!(log.contains("site: a signal stopped the work on it"), "{log}");
+    assert!(!log.contains("still in DNS"), "{log}");
+
+    let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
+    let lagging = format!(", \"{}\"]", bind.secondary());
+    write(&site.workspace.config_file(), config.replace(&lagging, "]"));
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 1, "the same order");
     check_only_foreign(&bind, "_acme-challenge.site.example");
 }
 

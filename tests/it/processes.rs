@@ -73,6 +73,42 @@ fn told_to_end_during_a_program_it_ends_in_time_and_leaves_nothing_running() {
     assert_eq!(document(&workspace)["certificates"][0]["condition"], "held");
 }
 
+/// P02: a run without a daemon does the same, and the second signal does not wait for it.
+#[test]
+fn a_run_that_is_told_to_end_leaves_no_program_and_a_second_signal_ends_it_at_once() {
+    let hang = "trap '' TERM; echo $$ >> \"${0%/*}/started\"; while :; do sleep 1000; done";
+    let (workspace, script) = local(hang);
+    let started = workspace.path().join("started");
+    let begin = |count| {
+        let run = workspace.spawn(&["renew"]);
+        eventually(LIMIT, "the program runs", || {
+            if lines(&started) == count { Ok(()) } else { Err(run.log()) }
+        });
+        run
+    };
+    let mut run = begin(1);
+    assert_eq!(run.terminate(END_LIMIT), 1, "{}", run.log());
+    assert!(run.log().contains("site: a signal stopped the work on it"), "{}", run.log());
+    let number = std::fs::read_to_string(&started).unwrap();
+    let number = number.lines().next().unwrap();
+    let command = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    assert!(command.is_empty(), "the program still runs");
+
+    let mut run = begin(2);
+    run.signal(Signal::INT);
+    eventually(LIMIT, "it is told", || {
+        let log = run.log();
+        if log.matches("stopping, for a signal came").count() == 2 { Ok(()) } else { Err(log) }
+    });
+    run.signal(Signal::INT);
+    assert_eq!(run.wait(END_LIMIT), 1, "{}", run.log());
+    assert!(run.log().contains("ended at once by a second signal"), "{}", run.log());
+
+    write_secret(&script, "#!/bin/sh\nexit 0\n", 0o755);
+    let next = workspace.renewd(&["renew", NAME]);
+    assert_eq!(next.code, 0, "{next}");
+}
+
 /// P03: a thousand signals are a few readings, and the last of them counts.
 #[test]
 fn a_thousand_reloads_by_signal_are_few_readings_and_the_last_counts() {

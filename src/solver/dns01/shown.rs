@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::model::{TxtRecord, chain_text};
+use crate::solver::removal::Owed;
 use crate::solver::{CleanUp, SolverError};
 use crate::sys::clock::Clock;
 
@@ -72,7 +73,8 @@ impl Changer {
         *holders += 1;
         let is_first = *holders == 1;
         // From here on whatever happens, this being dropped too, takes the record away.
-        let mut shown = Shown { changer: self.clone(), record: Some(record.clone()) };
+        let owed = Owed::new();
+        let mut shown = Shown { changer: self.clone(), record: Some((record.clone(), owed)) };
         let added = if is_first { bounded(self.provider.add(&record)).await } else { Ok(()) };
         if let Err(source) = added {
             if source.is_refusal() {
@@ -145,16 +147,17 @@ fn changed(record: &TxtRecord, action: &'static str, source: ProviderError) -> D
 pub(super) struct Shown {
     changer: Changer,
     /// `None` once it has been given up.
-    record: Option<TxtRecord>,
+    record: Option<(TxtRecord, Owed)>,
 }
 
 #[async_trait]
 impl CleanUp for Shown {
     async fn clean_up(mut self: Box<Self>) -> Result<(), SolverError> {
-        let Some(record) = self.record.take() else { return Ok(()) };
+        let Some((record, owed)) = self.record.take() else { return Ok(()) };
         // A task of its own, so that it goes on when nobody waits any more.
         let changer = self.changer.clone();
         let removed = tokio::spawn(async move {
+            let _owed = owed;
             let removed = changer.release(&record).await;
             warn(&removed, &record);
             removed
@@ -168,11 +171,14 @@ impl CleanUp for Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        let Some(record) = self.record.take() else { return };
+        let Some((record, owed)) = self.record.take() else { return };
         // Without a runtime the process is ending: the journal knows the record.
         let Ok(runtime) = Handle::try_current() else { return };
         let changer = self.changer.clone();
-        runtime.spawn(async move { warn(&changer.release(&record).await, &record) });
+        runtime.spawn(async move {
+            let _owed = owed;
+            warn(&changer.release(&record).await, &record);
+        });
     }
 }
 

@@ -1,0 +1,126 @@
+//! What a signal does to a command that does the work by itself.
+//!
+//! # Rules
+//!
+//! - At the first (SIGTERM, SIGINT, SIGHUP) no new work is begun, and what is under way goes on for a
+//!   moment. Then it is dropped: its programs end, its proofs are taken away, and its journal says
+//!   how the next run goes on.
+//! - The second ends the process at once.
+//!
+//! Not here: the daemon, which does the same with more time ([`crate::daemon`]).
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::assemble::WorkReport;
+use crate::model::{CertificateName, Failure, Timestamp};
+use crate::solver;
+use crate::sys::signals::Signals;
+
+use super::context::Ended;
+use super::exit::Exit;
+use super::output;
+
+/// How long what is under way goes on: an answer that is on its way, such as that to a new order,
+/// would else be lost, and asked for again. Whoever waits for a prompt does not wait for more.
+const LAST_STEPS: Duration = Duration::from_secs(3);
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Nobody asked for it.
+    None,
+    /// Nothing new is begun.
+    Asked,
+    /// Nothing goes on.
+    Come,
+}
+
+/// Whether the command is to end.
+#[derive(Clone, Debug)]
+pub(super) struct Stop(watch::Receiver<Stage>);
+
+impl Stop {
+    /// Whether it was asked to.
+    pub(super) fn is_asked(&self) -> bool {
+        *self.0.borrow() > Stage::None
+    }
+
+    /// What comes of `work`; `None` if the end is asked for before that.
+    pub(super) async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.unless(Stage::Asked, work).await
+    }
+
+    /// What comes of `work`; `None` if the end has come before that. It is dropped then.
+    pub(super) async fn unless_come<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.unless(Stage::Come, work).await
+    }
+
+    async fn unless<T>(&self, stage: Stage, work: impl Future<Output = T>) -> Option<T> {
+        let mut stages = self.0.clone();
+        let reached = async move { drop(stages.wait_for(|it| *it >= stage).await) };
+        tokio::select! {
+            biased;
+            () = reached => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+/// Does `work`, which looks at the [`Stop`] that it is given, with signals as the module's header
+/// says. When this returns, what it showed has been taken away, as far as that can be waited for. To
+/// be called when the state directory is open, and nothing was begun: a signal before that ends the
+/// process by itself.
+///
+/// # Errors
+///
+/// Exit code 1 at the second signal, or if the system refuses the handlers.
+pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, Ended> {
+    let signals = Signals::listen().map_err(|error| {
+        output::problem(&format!("cannot listen for signals: {error}"), None);
+        Ended(Exit::Failed)
+    })?;
+    let (stages, stop) = watch::channel(Stage::None);
+    let stop = Stop(stop);
+    let work = async {
+        let done = work(stop.clone()).await;
+        if stop.is_asked() && !solver::all_taken_away().await {
+            output::talk("proofs are still in DNS: the next run takes them away");
+        }
+        done
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        () = attend(signals, stages) => {
+            let hint = "the next run takes away what this one showed, and goes on where it was";
+            output::problem("ended at once by a second signal", Some(hint));
+            Err(Ended(Exit::Failed))
+        }
+    }
+}
+
+/// Returns at the second signal.
+async fn attend(mut signals: Signals, stages: watch::Sender<Stage>) {
+    signals.next().await;
+    output::talk("stopping, for a signal came; another one ends this at once");
+    stages.send_replace(Stage::Asked);
+    if timeout(LAST_STEPS, signals.next()).await.is_ok() {
+        return;
+    }
+    stages.send_replace(Stage::Come);
+    signals.next().await;
+}
+
+/// What is reported of the certificate `name` whose work was not done, or not to its end.
+pub(super) fn stopped(name: &CertificateName, now: Timestamp) -> WorkReport {
+    let failure = Failure {
+        at: now,
+        code: "agent.stopped".to_owned(),
+        message: "a signal stopped the work on it".to_owned(),
+        hint: Some("run the command again: it goes on where this one was".to_owned()),
+    };
+    WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
+}
