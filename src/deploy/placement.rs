@@ -61,8 +61,9 @@ pub(super) struct Placement {
     folder: PathBuf,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Journal {
+/// What is going on, as it lies on the disk.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Journal {
     phase: Phase,
     moves: Vec<Move>,
     kept: String,
@@ -77,7 +78,7 @@ enum Phase {
 }
 
 /// One step of placing.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Move {
     /// What waits beside the destination; `None` where nothing is to stand.
     from: Option<PathBuf>,
@@ -86,13 +87,13 @@ struct Move {
 }
 
 /// What stood at one path.
-#[derive(Debug, Serialize, Deserialize)]
-struct KeptFile {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptFile {
     path: PathBuf,
     was: Was,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 enum Was {
     Nothing,

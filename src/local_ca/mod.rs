@@ -10,6 +10,8 @@
 
 mod authority;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod hierarchy;
 mod placeholder;
 mod settings;

@@ -1,4 +1,5 @@
-//! What fuzzing feeds to this module: times that certificates and CAs may hold.
+//! What fuzzing feeds to this module: times that certificates and CAs may hold, and records of the
+//! ledger and the clock, as a disk or another version may have left them.
 //!
 //! Built with the feature `fuzzing` alone. `tests/fuzz` calls it with what it makes up, and
 //! `tests/seeds.rs` with what is kept; a panic is a finding.
@@ -7,8 +8,11 @@ use std::time::Duration;
 
 use super::backoff::{Jitter, after_ca_failure, after_local_failure};
 use super::renewal::{reserve_at, usual_at};
-use super::suggestion;
-use crate::model::{CertificateId, Leaf, RenewalInfo, SuggestedWindow, Timestamp, Validity};
+use super::{clock, ledger, suggestion};
+use crate::model::{
+    CertificateId, ClockRecord, Identifier, Leaf, LedgerRecord, Limit, Limits, OrderKind,
+    OrderWish, Rate, RenewalInfo, SuggestedWindow, Timestamp, Uptime, Validity,
+};
 
 /// Learns what one CA says of one certificate over a while, from `numbers` of eight bytes each: the
 /// first two are its life, and then each four are an answer.
@@ -92,4 +96,60 @@ fn check_pauses(number: u64, left: Duration, luck: Jitter) {
         assert!((8..=103_680).contains(&pause), "{pause}");
     }
     assert!((4..=330).contains(&after_local_failure(failures, luck).as_secs()));
+}
+
+/// Reads `text` as the record of a ledger and of the clock, and decides by them.
+pub fn kept(text: &[u8]) {
+    let seen = Timestamp::from_unix_seconds(1_800_000_000);
+    if let Ok(record) = serde_json::from_slice::<LedgerRecord>(text) {
+        let written = record.written_at.unwrap_or(seen);
+        for now in [Timestamp::EPOCH, written, seen, Timestamp::MAX] {
+            check_ledger(record.clone(), now);
+        }
+    }
+    if let Ok(record) = serde_json::from_slice::<ClockRecord>(text) {
+        let elapsed = Duration::from_millis(record.elapsed_ms);
+        let uptime = Uptime { boot: record.boot.clone(), elapsed };
+        let found = clock::standing(Some(&record), record.right_at, &uptime);
+        assert_eq!(found, clock::Standing::Steady, "it was right then");
+        for now in [Timestamp::EPOCH, seen, Timestamp::MAX] {
+            let _noted = clock::is_to_be_noted(Some(&record), now, &uptime);
+        }
+    }
+}
+
+/// Spends, gives back and tidies at `now`: nothing is held back for longer than the ledger may.
+fn check_ledger(mut record: LedgerRecord, now: Timestamp) {
+    const DAY: u64 = 86_400;
+    let rate = Rate { count: 5, per: Duration::from_secs(7 * DAY) };
+    let limits = Limits {
+        directory: record.directory.clone().unwrap_or_default(),
+        rates: Limit::ALL.into_iter().filter(|it| !it.is_own()).map(|it| (it, rate)).collect(),
+        exempts_replacements: true,
+        exempts_renewals: true,
+    };
+    let identifiers = [Identifier::Dns("www.example.com".into())];
+    let kind = OrderKind::default();
+    // A life that a file holds is as good as any other.
+    let lifetime = ledger::known_lifetime(&record, &identifiers)
+        .or_else(|| record.lifetimes.values().next().copied().map(Duration::from_secs));
+    let wish = OrderWish { identifiers: &identifiers, kind, lifetime };
+    for allowance in ledger::left(&record, &limits, &wish, now) {
+        assert!(allowance.left <= allowance.of, "{allowance:?}");
+    }
+    if let Some(refusal) = ledger::refusal(&record, &limits, &wish, now) {
+        assert!(refusal.until > now || now == Timestamp::MAX, "{refusal:?}");
+    }
+    ledger::spend_account(&mut record, &limits, now);
+    ledger::give_account_back(&mut record, &limits, now);
+    ledger::spend_order(&mut record, &limits, &wish, now);
+    ledger::spend_proof(&mut record, &limits, &identifiers, lifetime, now);
+    ledger::give_proof_back(&mut record, &limits, &identifiers, lifetime, now, now);
+    ledger::turn_to(&mut record, "https://another.example/dir");
+    ledger::turn_to(&mut record, &limits.directory);
+    ledger::tidy(&mut record, now);
+    assert_eq!(record.written_at, Some(now));
+    let again = record.clone();
+    ledger::tidy(&mut record, now);
+    assert_eq!(record, again, "what is tidy stays as it is");
 }

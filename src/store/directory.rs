@@ -48,8 +48,8 @@ struct Folder {
 }
 
 /// `locks/<name>.json`: to whom a lease was last given.
-#[derive(Serialize, Deserialize)]
-struct Holder {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holder {
     fencing: u64,
     pid: u32,
 }

@@ -10,10 +10,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Key;
+use super::directory::Holder;
 use super::generation::Meta;
+use super::opening::Version;
 use crate::model::{
-    AccountRecord, CertificateState, KeptList, OrderRecord, PendingRevocation, PresentedRecord,
-    StatusDocument, TargetState, Timestamp,
+    AccountRecord, CertificateState, ClockRecord, KeptList, LedgerRecord, OrderRecord,
+    PendingRevocation, PresentedRecord, StandingWatch, StatusDocument, TargetState, Timestamp,
 };
 
 /// Reads `text` as each document there is, and what is written of it again.
@@ -28,6 +30,11 @@ pub fn documents(text: &[u8]) {
     kept::<PresentedRecord>(text);
     kept::<PendingRevocation>(text);
     kept::<KeptList>(text);
+    kept::<StandingWatch>(text);
+    kept::<LedgerRecord>(text);
+    kept::<ClockRecord>(text);
+    kept::<Holder>(text);
+    kept::<Version>(text);
     drop(serde_json::from_slice::<Meta>(text));
     drop(serde_json::from_slice::<StatusDocument>(text));
     if let Some(key) = Key::parse(&String::from_utf8_lossy(text)) {

@@ -45,8 +45,8 @@ const PRIVATE: [&str; 8] =
     ["accounts", "alerts", "ca", "certificates", "challenges", "dns", "ledger", "targets"];
 
 /// `private/version`. A newer version may leave out or add what it likes, but not `min_reader`.
-#[derive(Serialize, Deserialize)]
-struct Version {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Version {
     #[serde(default)]
     format: u32,
     #[serde(default)]

@@ -1,7 +1,9 @@
 //! The targets by name. `main.rs` feeds them what libFuzzer makes up, and `tests/seeds.rs`, which
 //! takes this file in, what is kept in `seeds/`.
 
-use renewd::{acme, api, config, deploy, model, observe, plan, probe, solver, store, sys};
+use renewd::{
+    acme, api, config, deploy, local_ca, model, observe, plan, probe, solver, store, sys,
+};
 
 /// What a target is fed with.
 pub(crate) type Target = fn(&[u8]);
@@ -27,6 +29,9 @@ pub(crate) const TARGETS: [(&str, Target); 14] = [
 fn state_documents(text: &[u8]) {
     store::fuzz::documents(text);
     observe::fuzz::alert_book(text);
+    plan::fuzz::kept(text);
+    deploy::fuzz::kept(text);
+    local_ca::fuzz::kept(text);
 }
 
 /// What programs and servers say in plain words.
