@@ -79,6 +79,7 @@ fn answering(status: u16, head: &str, problem: &str) -> Manner {
     Manner::Answering { status, head: head.to_owned(), problem: problem.to_owned() }
 }
 
+/// A33: the CA is down; where there is nothing to wait with, a stand-in is asked.
 #[test]
 fn a_first_certificate_comes_from_the_stand_in_when_connections_to_the_first_ca_are_refused() {
     let mut world = World::start(Tls::Store, "");
@@ -133,6 +134,7 @@ fn a_ca_that_limits_our_rate_is_not_asked_before_its_time_and_the_stand_in_is_at
     assert_eq!(world.site.pebble.requests(), before, "{forced}");
 }
 
+/// A33: the same, where a life runs out; the first is asked again as soon as it answers.
 #[test]
 fn a_life_that_runs_out_is_renewed_by_the_stand_in_while_the_first_answers_503() {
     let mut world = World::start(Tls::Store, "profile = \"short\"\n");
@@ -158,6 +160,7 @@ fn a_life_that_runs_out_is_renewed_by_the_stand_in_while_the_first_answers_503()
     drop(daemon);
 }
 
+/// A33: the same, where there is time to wait.
 #[test]
 fn with_plenty_of_life_left_nothing_is_hurried() {
     let mut world = World::start(Tls::Later, "");
