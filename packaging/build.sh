@@ -32,17 +32,19 @@ tools=$PWD/target/tools
 
 say() { printf 'build: %s\n' "$*" >&2; }
 
-# Installs the cargo tool $1, unless it is there. A debug build of it is ready in a quarter of the time.
+# Installs version $2 of the cargo tool $1, unless it is there. A debug build of it is ready in a quarter
+# of the time.
 provide() {
-    [ -x "$tools/bin/$1" ] && return
-    say "installing $1"
-    CARGO_TARGET_DIR=$PWD/target/tools-build cargo install --quiet --locked --debug --root "$tools" "$1" >&2
+    local tool=$1 version=$2
+    [ -x "$tools/bin/$tool" ] && grep -qF "\"$tool $version " "$tools/.crates.toml" 2>/dev/null && return
+    say "installing $tool $version"
+    CARGO_TARGET_DIR=$PWD/target/tools-build cargo install --quiet --locked --debug --root "$tools" --version "=$version" "$tool" >&2
 }
 
 for tool in dpkg-shlibdeps:dpkg-dev objcopy:binutils python3:python3; do
     command -v "${tool%%:*}" >/dev/null || { say "${tool%%:*} is missing: apt-get install ${tool#*:}" && exit 1; }
 done
-provide cargo-deb
+provide cargo-deb 3.8.0
 rm -rf target/pages
 say 'man pages and completions'
 cargo run --quiet --locked --example pages -- target/pages >&2
@@ -61,7 +63,7 @@ say 'the .deb'
 ls -1 target/debian/*.deb
 
 if [ "$rpm" = yes ]; then
-    provide cargo-generate-rpm
+    provide cargo-generate-rpm 0.21.1
     say 'the .rpm'
     mkdir -p target/rpm
     strip -o target/rpm/renewd "$folder/renewd"
