@@ -7,7 +7,10 @@
 # 20 rounds, two of them at once, which is also a load for each other. Builds first, fetches nothing
 # (tests/peers.sh does). What a failing round printed stays in target/repeat/ROUND.log.
 #
-# Not here: what runs in virtual time (tests/catalogue), which no load can make slow.
+# Not here: what runs in virtual time (tests/catalogue), which no load can make slow; what waits only
+# for one program to end, with a limit of a minute and more (issuance, accounts, revocation, chains,
+# keys, most of dns and providers), since a round is to take minutes; kills at each point of the code
+# (crash, but for its random moments), which load makes slow and not different.
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -16,8 +19,14 @@ at_once=${2:-2}
 logs=$PWD/target/repeat
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 3))}
 # Parts of the names of tests, by the program that has them.
-library=(api::connections daemon:: deploy::verify observe::alert::deliver solver::listener sys::process)
-whole=(alert_delivery:: ari:: crash::killed_at_random daemon:: deploy:: expiry:: processes:: supervision:: truths::)
+library=(
+    api::connections daemon:: deploy::serve deploy::verify observe::alert::deliver solver::dns01::hostile solver::listener
+    store::pulse sys::notify sys::process
+)
+whole=(
+    alert_delivery:: ari:: crash::killed_at_random daemon:: deploy:: dns::a_secondary_that_never_has_it expiry:: preflight::
+    processes:: standins:: supervision:: truths::
+)
 
 round() {
     cargo test --locked --all-features --quiet --lib -- "${library[@]}" &&
