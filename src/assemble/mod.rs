@@ -138,7 +138,11 @@ impl Agent {
         let done = client.tend_account(action).await;
         let is_none_made = match &done {
             Ok(report) => report.url == before,
-            Err(error) => error.is_surely_not_done(),
+            // The account may be made, and only the look at it fail.
+            Err(error) => {
+                let after = client.standing_account().await;
+                error.is_surely_not_done() && after.is_ok_and(|it| it.map(|it| it.url) == before)
+            }
         };
         if is_none_made {
             books.note(ca, Entry::NoAccount).await;

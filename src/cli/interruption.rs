@@ -5,7 +5,8 @@
 //! - At the first (SIGTERM, SIGINT, SIGHUP) no new work is begun, and what is under way goes on for a
 //!   moment. Then it is dropped: its programs end, its proofs are taken away, and its journal says
 //!   how the next run goes on.
-//! - The second ends the process at once.
+//! - The second ends the process at once. What comes with the first is none: where a session or a
+//!   terminal ends, it sends several; and no SIGHUP is one.
 //!
 //! Not here: the daemon, which does the same with more time ([`crate::daemon`]).
 
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use crate::assemble::WorkReport;
 use crate::model::{CertificateName, Failure, Timestamp};
 use crate::solver;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Signal, Signals};
 
 use super::context::Ended;
 use super::exit::Exit;
@@ -27,6 +28,13 @@ use super::output;
 /// How long what is under way goes on: an answer that is on its way, such as that to a new order,
 /// would else be lost, and asked for again. Whoever waits for a prompt does not wait for more.
 const LAST_STEPS: Duration = Duration::from_secs(3);
+
+/// What comes so soon after the first signal was sent with it.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+/// No test is journalled.
+const WHO_TAKES_AWAY: &str = "the next run takes away what an order showed, and goes on with it; \
+                              what `renewd dns test` showed is to be removed by hand";
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +87,7 @@ impl Stop {
 ///
 /// Exit code 1 at the second signal, or if the system refuses the handlers.
 pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, Ended> {
-    let signals = Signals::listen().map_err(|error| {
+    let signals = Signals::listen_unless_ignored().map_err(|error| {
         output::problem(&format!("cannot listen for signals: {error}"), None);
         Ended(Exit::Failed)
     })?;
@@ -88,15 +96,14 @@ pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, 
     let work = async {
         let done = work(stop.clone()).await;
         if stop.is_asked() && !solver::all_taken_away().await {
-            output::talk("proofs are still in DNS: the next run takes them away");
+            output::talk(&format!("proofs are still in DNS: {WHO_TAKES_AWAY}"));
         }
         done
     };
     tokio::select! {
         done = work => Ok(done),
         () = attend(signals, stages) => {
-            let hint = "the next run takes away what this one showed, and goes on where it was";
-            output::problem("ended at once by a second signal", Some(hint));
+            output::problem("ended at once by a second signal", Some(WHO_TAKES_AWAY));
             Err(Ended(Exit::Failed))
         }
     }
@@ -107,11 +114,21 @@ async fn attend(mut signals: Signals, stages: watch::Sender<Stage>) {
     signals.next().await;
     output::talk("stopping, for a signal came; another one ends this at once");
     stages.send_replace(Stage::Asked);
-    if timeout(LAST_STEPS, signals.next()).await.is_ok() {
+    drop(
+        timeout(TOGETHER, async {
+            loop {
+                signals.next().await;
+            }
+        })
+        .await,
+    );
+    let second = async { while signals.next().await != Signal::End {} };
+    tokio::pin!(second);
+    if timeout(LAST_STEPS, &mut second).await.is_ok() {
         return;
     }
     stages.send_replace(Stage::Come);
-    signals.next().await;
+    second.await;
 }
 
 /// What is reported of the certificate `name` whose work was not done, or not to its end.

@@ -11,10 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::client::Client;
 use super::lent::Lent;
@@ -26,6 +28,9 @@ use super::{
     TargetSettings, install, programs,
 };
 use crate::model::{CertificateName, TargetName};
+
+/// How long a look at a target's folders may take; a mount that hangs takes for ever.
+const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Does everything by itself, with the rights of this process.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ struct Target {
     reloads_asked: Arc<AtomicU64>,
     /// Held while anything is done to the target.
     at_work: Arc<Mutex<LastReload>>,
+    // Held while it is looked at whether it could take a certificate.
+    looked_at: Arc<Mutex<()>>,
 }
 
 /// How the last reload that serves all certificates went.
@@ -66,8 +73,12 @@ impl DirectDeployer {
         previous_dir: PathBuf,
         targets: BTreeMap<TargetName, TargetSettings>,
     ) -> Self {
-        let target =
-            |settings| Target { settings, reloads_asked: Arc::default(), at_work: Arc::default() };
+        let target = |settings| Target {
+            settings,
+            reloads_asked: Arc::default(),
+            at_work: Arc::default(),
+            looked_at: Arc::default(),
+        };
         let targets = targets.into_iter().map(|(name, it)| (name, target(it))).collect();
         Self { certs_dir, previous_dir, targets, client: None }
     }
@@ -88,6 +99,7 @@ impl DirectDeployer {
             if let Some(before) = previous.targets.get(name) {
                 target.reloads_asked = Arc::clone(&before.reloads_asked);
                 target.at_work = Arc::clone(&before.at_work);
+                target.looked_at = Arc::clone(&before.looked_at);
             }
         }
         self
@@ -187,14 +199,24 @@ impl Deployer for DirectDeployer {
         certificate: &CertificateName,
         target: &TargetName,
     ) -> Result<(), DeployError> {
-        let settings = self.target_of(certificate, target)?.settings.clone();
+        let known = self.target_of(certificate, target)?;
+        let (settings, alone) = (known.settings.clone(), Arc::clone(&known.looked_at));
         let (certificate, client) = (certificate.clone(), self.client.clone());
-        let checked = spawn_blocking(move || check(&settings, &certificate, client)).await;
-        let broken_off = |it| DeployError::Install {
-            target: target.clone(),
-            source: InstallError::BrokenOff(it),
+        let looked = async {
+            // One look that hangs for ever holds one thread, and is not followed by others.
+            let alone = alone.lock_owned().await;
+            let look = move || {
+                let checked = check(&settings, &certificate, client);
+                drop(alone);
+                checked
+            };
+            spawn_blocking(look).await.map_err(InstallError::BrokenOff)
         };
-        checked.unwrap_or_else(|it| Err(broken_off(it)))
+        let silent = |_late| Err(InstallError::Silent { limit: CHECK_LIMIT });
+        timeout(CHECK_LIMIT, looked)
+            .await
+            .unwrap_or_else(silent)
+            .unwrap_or_else(|source| Err(DeployError::Install { target: target.clone(), source }))
     }
 
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {

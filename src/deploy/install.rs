@@ -89,6 +89,12 @@ pub enum InstallError {
     /// The work was broken off: the agent ends, or has a fault.
     #[error("the work was broken off")]
     BrokenOff(#[source] tokio::task::JoinError),
+    /// The file system does not answer.
+    #[error("its folders do not answer within {} s", limit.as_secs())]
+    Silent {
+        /// How long it was waited for.
+        limit: Duration,
+    },
 }
 
 impl InstallError {
@@ -110,6 +116,7 @@ impl InstallError {
             Self::Untrusted(_) => Some(
                 "install to a folder that the daemon's user can't change, nor any above it".into(),
             ),
+            Self::Silent { .. } => Some("see whether a mount below them hangs".into()),
             Self::Read { .. } | Self::Remove { .. } | Self::Source(_) | Self::BrokenOff(_) => None,
         }
     }

@@ -60,6 +60,18 @@ pub enum CheckError {
     },
 }
 
+impl CheckError {
+    /// After how long the same certificate will do, if time alone brings that.
+    pub(super) fn will_do_in(&self) -> Option<Duration> {
+        match self {
+            Self::NotYetValid { not_before, now } => {
+                Some(not_before.saturating_sub(MAX_SKEW).since(*now))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Explain for CheckError {
     fn code(&self) -> &'static str {
         match self {

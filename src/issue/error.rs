@@ -1,6 +1,7 @@
 //! Why an order did not end in a certificate.
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::acme::AcmeError;
 use crate::local_ca::LocalCaError;
@@ -12,6 +13,9 @@ use crate::solver::SolverError;
 
 use super::check::CheckError;
 use super::csr::CsrError;
+
+/// What is to come by time alone is not asked for more often.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// An order did not end in a certificate.
 ///
@@ -179,6 +183,18 @@ impl IssueError {
             Self::Local(error) if error.retry() == Retry::AfterChange => Fault::Refusal,
             Self::Local(_) | Self::Chain(_) | Self::NotAsOrdered(_) => Fault::Outage,
             Self::Acme(error) => error.fault(),
+        }
+    }
+}
+
+impl IssueError {
+    /// The longest pause after which another try is worth it: time alone, or a clock that is put
+    /// right, mends it.
+    #[must_use]
+    pub fn longest_pause(&self) -> Option<Duration> {
+        match self {
+            Self::NotAsOrdered(error) => Some(error.will_do_in()?.max(SHORTEST_PAUSE)),
+            _ => None,
         }
     }
 }

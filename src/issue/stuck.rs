@@ -3,8 +3,8 @@
 //! A page of a proxy in between, or a certificate that is not where the CA says, are no reason to
 //! give up an order that may be filled; nor may it wait for them for ever. So it is noted in the
 //! journal since when that is so, and after [`PATIENCE`] the next order is placed: no more than one
-//! in that time. The same holds of a certificate that is not valid yet by our clock, which may be the
-//! one that is wrong.
+//! in that time. The same holds of a certificate that is not valid for more than a week yet by our
+//! clock, which may be the one that is wrong; one that will be sooner is waited for.
 //!
 //! Not here: orders that the CA itself calls over ([`AcmeError::is_end_of_order`]).
 
@@ -19,6 +19,8 @@ use crate::model::{
 
 /// For so long an order is tried again.
 const PATIENCE: Duration = Duration::from_hours(24);
+/// A certificate that will be valid in so long is waited for.
+const WORTH_WAITING_FOR: Duration = Duration::from_hours(7 * 24);
 
 impl Issuer {
     /// Whether nothing is to come of the order of `work` any more, by what has come of it: `issued`.
@@ -30,9 +32,11 @@ impl Issuer {
     ) -> Result<bool, StorageError> {
         let error = match issued {
             Err(IssueError::Acme(error)) => error,
-            // For ever, it would be none: the next one may be right.
-            Err(error @ IssueError::NotAsOrdered(CheckError::NotYetValid { .. })) => {
-                return self.is_given_up(&spec.name, &mut work.record, error).await;
+            Err(IssueError::NotAsOrdered(error @ CheckError::NotYetValid { .. })) => {
+                // It is waited for, unless that is for long: the next one may be right.
+                let will_come = error.will_do_in().is_some_and(|it| it <= WORTH_WAITING_FOR);
+                let record = &mut work.record;
+                return Ok(!will_come && self.is_given_up(&spec.name, record, error).await?);
             }
             issued => return Ok(is_over(issued, &work.order)),
         };

@@ -159,7 +159,7 @@ impl Facts {
     }
 
     /// Whether what is held is to be replaced whatever its life.
-    fn withdrawn(&self) -> Option<Withdrawn> {
+    pub(super) fn withdrawn(&self) -> Option<Withdrawn> {
         if let Some(revocation) = self.revocation() {
             return revocation.reissue.then_some(Withdrawn::Revoked);
         }

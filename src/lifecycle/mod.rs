@@ -429,6 +429,7 @@ impl Lifecycle {
         let (fault, retry) = (error.fault(), error.retry());
         let failures = facts.state.tries(fault, directory).failures.saturating_add(1);
         let pause = pause(failures, error.side(), retry, life_left, (self.jitter)());
+        let pause = error.longest_pause().map_or(pause, |it| pause.min(it));
         facts.state.fail(&failure, fault, directory, (retry, pause));
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)

@@ -9,8 +9,8 @@
 //!    is there who could hand it over. One that can take it is enough: the others fail by
 //!    themselves, and are told of. All are asked at once, so that one that does not answer holds up
 //!    nobody.
-//! 3. The last sixth of a life overrules rule 2, as it does the CA's advice: what servers read from
-//!    the store is worth more then than one order in vain.
+//! 3. The last sixth of a life overrules rule 2, as it does the CA's advice, and so does a revocation:
+//!    what servers read from the store is worth more then than one order in vain.
 //! 4. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
 //!    short ladder.
 
@@ -38,7 +38,8 @@ impl Lifecycle {
     ) -> Result<(), IssueError> {
         self.store.check_room(&spec.name).await.map_err(IssueError::StoreNotReady)?;
         let held = facts.held().filter(|it| !it.is_placeholder());
-        let is_urgent = held.is_some_and(|it| is_in_reserve(&it.leaf, self.clock.now()));
+        let is_urgent = held.is_some_and(|it| is_in_reserve(&it.leaf, self.clock.now()))
+            || facts.withdrawn().is_some();
         if facts.order_at.is_some() || is_urgent {
             return Ok(());
         }
