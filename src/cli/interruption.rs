@@ -112,7 +112,6 @@ pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, 
 /// Returns at the second signal.
 async fn attend(mut signals: Signals, stages: watch::Sender<Stage>) {
     signals.next().await;
-    output::talk("stopping, for a signal came; another one ends this at once");
     stages.send_replace(Stage::Asked);
     drop(
         timeout(TOGETHER, async {
@@ -122,6 +121,7 @@ async fn attend(mut signals: Signals, stages: watch::Sender<Stage>) {
         })
         .await,
     );
+    output::talk("stopping, for a signal came; another one ends this at once");
     let second = async { while signals.next().await != Signal::End {} };
     tokio::pin!(second);
     if timeout(LAST_STEPS, &mut second).await.is_ok() {

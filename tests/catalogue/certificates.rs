@@ -17,7 +17,7 @@ async fn due(ca: CaOptions, certificate: &str) -> World {
     world
 }
 
-/// A18: for another key, for other names, over, of tomorrow, of a CA. What is held stays.
+/// A18: for another key, for other names, over, of a CA. What is held stays.
 #[tokio::test]
 async fn a_wrong_certificate_is_not_used_and_not_ordered_again_in_a_hurry() {
     for forgery in [
@@ -25,7 +25,6 @@ async fn a_wrong_certificate_is_not_used_and_not_ordered_again_in_a_hurry() {
         Forgery::OtherNames,
         Forgery::NameMissing,
         Forgery::Expired,
-        Forgery::Tomorrow,
         Forgery::OfACa,
     ] {
         let world = due(CaOptions::default(), "").await;
@@ -41,6 +40,23 @@ async fn a_wrong_certificate_is_not_used_and_not_ordered_again_in_a_hurry() {
         world.live(2 * DAY).await;
         assert_ne!(world.held(), held, "{forgery:?}");
     }
+}
+
+/// A18: of tomorrow. What is held stays until then, and nothing else is ordered.
+#[tokio::test]
+async fn a_certificate_of_tomorrow_is_waited_for() {
+    let world = due(CaOptions::default(), "").await;
+    let held = world.held();
+    world.ca.with(|it| it.forgery = Some(Forgery::Tomorrow));
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "issue.unusable_certificate", "{failure:?}");
+    let requests = world.ca.requests();
+    world.live(DAY / 2).await;
+    assert_eq!((world.held(), world.ca.issued()), (held, 2));
+    assert!(world.ca.requests() - requests <= 20, "{}", world.ca.requests() - requests);
+    world.live(DAY).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    assert_eq!(world.ca.issued(), 2);
 }
 
 /// What the CA sends in place of the chain in `pem`.

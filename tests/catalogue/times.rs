@@ -150,7 +150,7 @@ async fn a_clock_that_is_behind_wastes_no_certificate() {
     }
     assert_eq!((world.orders(), world.ca.issued(), world.held()), (1, 1, None));
     let world = world.restart().await;
-    clock.step(right);
+    clock.step_to(right);
     world.renewed().await;
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
