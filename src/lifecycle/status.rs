@@ -25,7 +25,7 @@ pub(super) fn describe(
         .targets
         .iter()
         .zip(&plan.deployments)
-        .map(|((name, state), (_, deployment))| target_status(name, state, deployment, held))
+        .map(|((name, state), (_, deployment))| target_status(name, state, deployment, held, now))
         .collect();
     let condition = match condition(held, &targets, now) {
         Condition::Expired => Condition::Expired,
@@ -214,13 +214,15 @@ fn target_status(
     state: &TargetState,
     deployment: &Deployment,
     held: Option<&Held>,
+    now: Timestamp,
 ) -> TargetStatus {
     let is_for_held = state.attempted.is_some() && state.attempted == held.map(Held::fingerprint);
     let failing = is_for_held && state.attempts.failures > 0;
     let last = state.attempts.last.as_ref().filter(|_| failing);
     let next_attempt_at = match deployment {
+        Deployment::Deploy(_) => Some(now),
         Deployment::BackOff { until, .. } => Some(*until),
-        _ => None,
+        Deployment::Served { .. } | Deployment::Nothing | Deployment::Look => None,
     };
     TargetStatus {
         name: name.clone(),
@@ -421,6 +423,18 @@ mod tests {
         }
         check(&Attempts::default(), &keep, &targets, (4, Some(50), Some("deploy.b")));
         check(&Attempts::default(), &keep, &[], (0, None, None));
+    }
+
+    /// Also where nobody is there to try it.
+    #[test]
+    fn a_target_whose_pause_is_over_is_tried_next_now() {
+        let (name, state) = ("nginx".parse().unwrap(), TargetState::default());
+        let next =
+            |deployment| target_status(&name, &state, &deployment, None, at(900)).next_attempt_at;
+        assert_eq!(next(Deployment::Deploy(DeployReason::NotServed)), Some(at(900)));
+        let waits = Deployment::BackOff { until: at(950), reason: DeployReason::NotServed };
+        assert_eq!(next(waits), Some(at(950)));
+        assert_eq!(next(Deployment::Nothing), None);
     }
 
     /// What used up the allowance is what there is to mend.
