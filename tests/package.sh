@@ -112,7 +112,8 @@ http {
     server { listen 127.0.0.1:8080; include $root/etc/nginx/snippets/renewd-acme-challenge.conf; }
 }
 CONF
-    sed -e "s|/var/lib/renewd|$work|" -e "s|/tmp/|$work/|" packaging/container/nginx.conf >"$work/compose.conf"
+    # What may itself lie below /tmp is put in last.
+    sed -e "s|/tmp/|$work/|" -e "s|/var/lib/renewd|$work|" packaging/container/nginx.conf >"$work/compose.conf"
     local conf
     for conf in snippet compose; do
         timeout 20 "$bin/nginx" -e stderr -t -p "$work" -c "$work/$conf.conf" >"$work/$conf.log" 2>&1 ||
