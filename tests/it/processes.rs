@@ -103,6 +103,11 @@ fn a_run_that_is_told_to_end_leaves_no_program_and_a_second_signal_ends_it_at_on
     run.signal(Signal::INT);
     assert_eq!(run.wait(END_LIMIT), 1, "{}", run.log());
     assert!(run.log().contains("ended at once by a second signal"), "{}", run.log());
+    // At once: nobody was there to end the program.
+    let numbers = std::fs::read_to_string(&started).unwrap();
+    let group = format!("-{}", numbers.lines().last().unwrap());
+    let killed = crate::support::run(&mut program(&["kill", "-KILL", "--", &group]), LIMIT);
+    assert_eq!(killed.code, 0, "{killed}");
 
     write_secret(&script, "#!/bin/sh\nexit 0\n", 0o755);
     let next = workspace.renewd(&["renew", NAME]);
