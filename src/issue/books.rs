@@ -153,7 +153,8 @@ impl Issuer {
     ) {
         let Some(kind) = record.counted.take() else { return };
         if let Err(error) = self.journal.save_order(name, record).await {
-            tracing::warn!(certificate = %name, error = chain_text(&error), "the ledger can't be corrected");
+            let error = chain_text(&error);
+            tracing::warn!(certificate = %name, error, "the ledger can't be corrected");
             return;
         }
         let lifetime = purpose.lifetime;

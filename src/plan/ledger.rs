@@ -187,7 +187,8 @@ pub fn spend_order(
     }
 }
 
-/// Gives back what the order of `wish`, placed just now, did not cost, since the CA took it for a replacement.
+/// Gives back what the order of `wish`, placed just now, did not cost, since the CA took it for a
+/// replacement.
 pub fn settle_replacement(
     record: &mut LedgerRecord,
     limits: &Limits,
