@@ -40,6 +40,8 @@ type Kept = Mutex<BTreeMap<CaName, Arc<Book>>>;
 struct Book {
     /// What was last written; `None` before it was read.
     known: Mutex<Option<Arc<LedgerRecord>>>,
+    // Held while it is read, on purpose: eight who ask at once read it once.
+    opening: tokio::sync::Mutex<()>,
     // Held while a change is written, on purpose: the next one must see it.
     writing: tokio::sync::Mutex<()>,
 }
@@ -68,18 +70,27 @@ impl Books {
         Self { ledger, limits, clock, kept: self.kept.clone() }
     }
 
-    /// Reads what is known of `ca`, if that was not done yet.
+    /// Reads what is known of `ca`, if that was not done yet. Where that is nothing, it is made of the
+    /// certificates that are held.
     ///
     /// # Errors
     ///
     /// If it can't be read.
     pub async fn open(&self, ca: &CaName) -> Result<(), StorageError> {
         let book = self.book(ca);
-        if !self.limits.contains_key(ca) || book.known().is_some() {
+        let Some(limits) = self.limits.get(ca) else { return Ok(()) };
+        let _alone = book.opening.lock().await;
+        if book.known().is_some() {
             return Ok(());
         }
-        let record = self.ledger.load_ledger(ca).await?.unwrap_or_default();
-        book.known().get_or_insert_with(|| Arc::new(record));
+        let record = match self.ledger.load_ledger(ca).await? {
+            Some(record) => record,
+            None => {
+                let orders = self.ledger.past_orders(&limits.directory).await?;
+                ledger::rebuilt(limits, orders, self.clock.now())
+            }
+        };
+        *book.known() = Some(Arc::new(record));
         Ok(())
     }
 

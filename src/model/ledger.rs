@@ -205,6 +205,19 @@ pub struct OrderKind {
     pub by_hand: bool,
 }
 
+/// An order that is known by the certificate that came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastOrder {
+    /// What it was for.
+    pub identifiers: Vec<Identifier>,
+    /// When its certificate came.
+    pub issued_at: Timestamp,
+    /// How long that lives.
+    pub lifetime: Duration,
+    /// Whether there was a certificate of the same set before.
+    pub renews: bool,
+}
+
 /// What was spent at one CA: `private/ledger/<ca>.json`.
 ///
 /// Each limit is kept as the moment at which all of it will be there again, which says all: what

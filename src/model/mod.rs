@@ -52,8 +52,8 @@ pub use leaf::{
 };
 pub use ledger::{
     AllowanceStatus, Closure, Counted, LIMIT_OF_CA, LedgerRecord, Limit, LimitStatus, Limits,
-    OWN_CAP, OrderEnd, OrderKind, OrderWish, Rate, RateError, Refusal, RefusedStep, Said, Spent,
-    rough,
+    OWN_CAP, OrderEnd, OrderKind, OrderWish, PastOrder, Rate, RateError, Refusal, RefusedStep,
+    Said, Spent, rough,
 };
 pub use name::{
     CaName, CertificateName, GroupName, MAX_NAME_LENGTH, NameError, SolverName, TargetName,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CaName, CertificateName, Event, Fingerprint, Identifier, KeyType, LedgerRecord, OrderKind,
-    PrivateKey, Secret, SolverName, StandingWatch, Timestamp, Token, TxtRecord,
+    PastOrder, PrivateKey, Secret, SolverName, StandingWatch, Timestamp, Token, TxtRecord,
 };
 
 /// The store could not do what was asked; nothing is known to have changed.
@@ -340,6 +340,10 @@ pub trait AuthorityVault: Send + Sync {
 pub trait Ledger: Send + Sync {
     /// What was spent at `ca`, if anything is known; nothing is, where it can't be understood.
     async fn load_ledger(&self, ca: &CaName) -> Result<Option<LedgerRecord>, StorageError>;
+
+    /// The orders at `directory` that the certificates held are left of: what there is to know where
+    /// no ledger is.
+    async fn past_orders(&self, directory: &str) -> Result<Vec<PastOrder>, StorageError>;
 
     /// Keeps `record`; it is on disk on return.
     async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError>;

@@ -26,6 +26,7 @@
 //! 8. What a CA counts is counted by its directory: where its name comes to stand for another one,
 //!    that one has counted nothing of it, and it is there again when the name goes back. Our own
 //!    caps go along.
+//! 9. Where there is no record, those orders count whose certificates are held.
 //!
 //! # Not here
 //!
@@ -43,7 +44,7 @@ use crate::model::{
     Refusal, Said, Timestamp,
 };
 
-pub use keeping::{tidy, turn_to};
+pub use keeping::{rebuilt, tidy, turn_to};
 
 use bucket::Bucket;
 use said::{guessed_elsewhere, scope};

@@ -20,7 +20,8 @@ use super::HeldError;
 use super::error::storage;
 use super::generation::{self, Rendered, Rights, Whole};
 use crate::model::{
-    Fingerprint, Generation, Held, IssuedCertificate, PrivateKey, StorageError, Timestamp,
+    Fingerprint, Generation, Held, IssuedCertificate, PastOrder, PrivateKey, StorageError,
+    Timestamp,
 };
 use crate::sys::atomic::{self, Access, TEMPORARY_PREFIX};
 use crate::sys::crash;
@@ -158,6 +159,29 @@ impl Lineage {
             generation::read(&self.directory(Slot::Generation(it))).ok().map(|whole| (it, whole))
         };
         Ok(labels.into_iter().filter_map(read).collect())
+    }
+
+    /// What is still to be seen of the orders at `directory` that its generations came of.
+    fn past_orders(&self, directory: &str) -> io::Result<Vec<PastOrder>> {
+        let mut orders: Vec<PastOrder> = Vec::new();
+        for slot in self.labels()?.into_iter().map(Slot::Generation) {
+            let place = self.directory(slot);
+            // Most are of another CA, or need not be read whole.
+            let meta = generation::read_meta(&place).ok().flatten();
+            let Some(origin) = meta.and_then(|it| it.origin) else { continue };
+            if origin.directory != directory {
+                continue;
+            }
+            let Ok(Whole { leaf, .. }) = generation::read(&place) else { continue };
+            let identifiers: Vec<_> = leaf.identifiers.iter().cloned().collect();
+            orders.push(PastOrder {
+                renews: orders.iter().any(|it| it.identifiers == identifiers),
+                issued_at: origin.issued_at,
+                lifetime: leaf.validity.lifetime(),
+                identifiers,
+            });
+        }
+        Ok(orders)
     }
 
     /// The generation with the leaf `sha256`.
@@ -315,4 +339,21 @@ impl Lineage {
             }
         }
     }
+}
+
+/// What is still to be seen of the orders at `directory`, the URL of a CA's, that the generations of
+/// all certificates below `certs` came of. Blocks.
+pub(super) fn past_orders(certs: &Path, directory: &str) -> io::Result<Vec<PastOrder>> {
+    let mut orders = Vec::new();
+    let entries = match fs::read_dir(certs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(orders),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            orders.extend(Lineage::new(entry.path()).past_orders(directory)?);
+        }
+    }
+    Ok(orders)
 }

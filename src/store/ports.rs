@@ -4,13 +4,21 @@
 
 use async_trait::async_trait;
 
-use super::{Key, Store};
-use crate::model::{CaName, Ledger, LedgerRecord, Outbox, StorageError};
+use super::error::storage;
+use super::{Key, Store, blocking, lineage};
+use crate::model::{CaName, Ledger, LedgerRecord, Outbox, PastOrder, StorageError};
 
 #[async_trait]
 impl Ledger for Store {
     async fn load_ledger(&self, ca: &CaName) -> Result<Option<LedgerRecord>, StorageError> {
         self.load_json(&Key::ledger(ca)).await
+    }
+
+    async fn past_orders(&self, directory: &str) -> Result<Vec<PastOrder>, StorageError> {
+        let (certs, directory) = (self.settings.certs_dir(), directory.to_owned());
+        let place = certs.clone();
+        let found = blocking(move || lineage::past_orders(&certs, &directory)).await;
+        found.map_err(storage("look through", &place))?.map_err(storage("look through", &place))
     }
 
     async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError> {

@@ -1,6 +1,11 @@
-//! Certificates and chains that are not what was ordered (A18 to A20).
+//! Certificates and chains that are not what was ordered (A18 to A20), or not any more what was
+//! stored (D10).
 
-use renewd::model::{Chain, Event};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use renewd::model::{Chain, Event, Observer};
 
 use crate::ca::{CaOptions, Forgery, How, Step, Times};
 use crate::world::{DAY, HOUR, Setting, World};
@@ -165,5 +170,38 @@ async fn a_preferred_chain_that_cannot_be_had_is_done_without() {
         assert!(world.told.all().iter().any(not_offered), "{what}");
         world.live(HOUR).await;
         assert_eq!(world.ca.issued(), 1, "{what}");
+    }
+}
+
+/// D10: who takes a file away just when it was put back is mended again, and costs no order.
+#[tokio::test]
+async fn a_file_that_goes_away_between_mending_and_looking_costs_no_order() {
+    let mut world = World::start().await;
+    world.renewed().await;
+    let held = world.held();
+    let key = world.path("state/certs/site/current/privkey.pem");
+    std::fs::remove_file(&key).unwrap();
+    let thief = Arc::new(Thief { file: key.clone(), thefts: AtomicU32::new(1) });
+    Arc::get_mut(&mut world.agent.lifecycle).unwrap().observer = thief.clone();
+    let outcome = world.work().await;
+    assert_eq!(thief.thefts.load(Ordering::Relaxed), 0, "it was put back");
+    assert_eq!((world.held(), world.orders()), (held, 1), "{outcome:#?}");
+    assert!(outcome.failures.is_empty() && key.exists(), "{outcome:#?}");
+}
+
+/// Takes `file` away whenever something was put right, so many times.
+struct Thief {
+    file: PathBuf,
+    thefts: AtomicU32,
+}
+
+impl Observer for Thief {
+    fn observe(&self, event: &Event) {
+        let one_less = |it: u32| it.checked_sub(1);
+        if matches!(event, Event::DriftRepaired { .. })
+            && self.thefts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+        {
+            std::fs::remove_file(&self.file).unwrap();
+        }
     }
 }

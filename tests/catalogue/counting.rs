@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use renewd::acme::AccountAction;
 use renewd::model::{
-    CaName, CertificateName, Journal, OrderRecord, PresentedRecord, PrivateKey, StandingWatch,
-    StorageError,
+    CaName, CertificateName, Explain, Journal, OrderRecord, PresentedRecord, PrivateKey,
+    StandingWatch, StorageError,
 };
 use renewd::plan::Asked;
 use renewd::store::Store;
@@ -66,6 +67,22 @@ async fn an_order_that_may_have_been_taken_is_spent_and_one_before_it_is_not() {
     world.ca.fault(Step::NewOrder, How::Closed, Times::Always);
     world.work_asked(Asked::Forced).await;
     assert_eq!(left(&world).await, 0);
+}
+
+/// A01, A27: an account that was made counts also where only the look at it fails afterwards.
+#[tokio::test]
+async fn an_account_that_could_not_be_looked_at_was_made_all_the_same() {
+    let world = world("new_accounts = \"2/3h\"").await;
+    let ca = "lab".parse().unwrap();
+    for (action, accounts) in [(AccountAction::Register, 1), (AccountAction::Replace, 2)] {
+        world.ca.fault(Step::Account, How::problem(403, "unauthorized"), Times::Always);
+        world.agent.tend_account(&ca, action).await.unwrap().unwrap_err();
+        world.ca.mend();
+        assert_eq!(world.ca.with(|it| it.accounts.len()), accounts, "{action:?}");
+    }
+    let refused = world.agent.tend_account(&ca, AccountAction::Replace).await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), "ledger.limit");
+    assert_eq!(world.ca.with(|it| it.accounts.len()), 2);
 }
 
 /// A12: an order that ended while it was pending gave no certificate, whatever the CA calls it.
@@ -138,6 +155,29 @@ async fn an_order_that_gave_nothing_is_given_back_once_whatever_dies_then() {
     journal.is_on.store(false, Ordering::Relaxed);
     assert!(world.work_asked(Asked::Forced).await.renewed, "{:#?}", world.told.all());
     assert_eq!(left(&world).await, 5);
+}
+
+/// D11: where the ledger is lost or can't be understood, the orders count whose certificates are held.
+#[tokio::test]
+async fn a_lost_ledger_is_made_of_the_certificates_that_are_held() {
+    let world = world("certificates_per_set = \"9/60d\"").await;
+    for _ in 0..3 {
+        world.work_asked(Asked::Forced).await;
+    }
+    let ledger = world.path("state/private/ledger/lab.json");
+    std::fs::remove_file(&ledger).unwrap();
+    let world = world.restart().await;
+    assert_eq!(left(&world).await, 6);
+    crate::support::write(&ledger, "{");
+    let world = world.restart().await;
+    world.work_asked(Asked::Forced).await;
+    assert_eq!(left(&world).await, 5);
+    // Another CA has nothing to do with it, whatever its name.
+    std::fs::remove_file(&ledger).unwrap();
+    let meta = world.path("state/certs/site/current/meta.json");
+    crate::support::edit_json(&meta, |it| it["origin"]["directory"] = "https://other/".into());
+    let world = world.restart().await;
+    assert_eq!(left(&world).await, 7);
 }
 
 /// A journal that forgets no order while `is_on`.

@@ -4,10 +4,11 @@ use renewd::lifecycle::Outcome;
 use renewd::model::{
     RevocationCondition, RevocationReason, RevocationRequest, STATUS_FORMAT, StatusDocument,
 };
+use renewd::plan::Asked;
 
 use crate::ca::{How, Step, Times};
 use crate::support::write;
-use crate::world::{DAY, HOUR, Setting, World};
+use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// A world that holds a certificate whose key it would use again.
 async fn world() -> World {
@@ -65,6 +66,25 @@ async fn a_key_in_other_hands_is_replaced_also_where_the_ca_refuses_to_revoke() 
     world.live(10 * DAY).await;
     assert_eq!(world.work().await.status.revocation, None);
     assert_eq!((world.ca.count(Step::Revoke), world.ca.issued()), (2, 3));
+}
+
+/// A35: what is in other hands is replaced although no target could take what comes, unlike all else.
+#[tokio::test]
+async fn a_key_in_other_hands_is_replaced_also_where_no_target_is_ready() {
+    let target = "[target.files]\ntype = \"other\"\n\
+                  install = [{ file = \"fullchain\", path = \"nowhere/site.pem\" }]\n";
+    let with_target =
+        |text: &str| format!("{}{target}", text.replace("targets = []", "targets = [\"files\"]"));
+    let world = world().await.reconfigured(with_target).await;
+    let held = world.held();
+    let refused = world.work_asked(Asked::Forced).await;
+    assert_eq!(refused.failures[0].code, "deploy.not_ready", "{refused:#?}");
+    assert_eq!((world.held(), world.orders()), (held, 1));
+    ask(&world, RevocationReason::KeyCompromise).await;
+    world.clock.advance(MINUTE);
+    let outcome = world.work().await;
+    assert!(outcome.renewed && world.held() != held, "{outcome:#?}");
+    assert_eq!((world.orders(), world.ca.count(Step::Revoke)), (2, 1));
 }
 
 /// A35: the account is another by now, or unknown. The certificate's own key can ask too.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Limit, OrderEnd, OrderKind, RefusedStep};
+use crate::model::{Limit, OrderEnd, OrderKind, PastOrder, RefusedStep};
 use crate::store::{Store, StoreSettings};
 use crate::sys::atomic::{self, Access};
 use crate::sys::clock::ManualClock;
@@ -242,6 +242,10 @@ struct Slow;
 impl Ledger for Slow {
     async fn load_ledger(&self, _ca: &CaName) -> Result<Option<LedgerRecord>, StorageError> {
         Ok(None)
+    }
+
+    async fn past_orders(&self, _directory: &str) -> Result<Vec<PastOrder>, StorageError> {
+        Ok(Vec::new())
     }
 
     async fn save_ledger(&self, ca: &CaName, _record: &LedgerRecord) -> Result<(), StorageError> {

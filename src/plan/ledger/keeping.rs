@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::mem::take;
 use std::time::Duration;
 
-use crate::model::{Counted, LedgerRecord, Limit, Timestamp};
+use crate::model::{
+    Counted, LedgerRecord, Limit, Limits, OrderKind, OrderWish, PastOrder, Timestamp,
+};
 
-use super::step_back;
+use super::{note_lifetime, spend_order, step_back};
 
 /// So much is kept of each limit. What is forgotten first is what would be whole first.
 pub(super) const MAX_ENTRIES: usize = 10_000;
@@ -31,6 +33,25 @@ pub fn turn_to(record: &mut LedgerRecord, directory: &str) {
         over_first.and_then(|it| record.elsewhere.remove(&it));
     }
     record.elsewhere.insert(former, left);
+}
+
+/// What can be said of a CA with `limits` where no record is, or none that can be understood: that
+/// the orders whose certificates are held were placed. What else was spent, and what the CA said, is
+/// not known; where that matters, the CA says it again.
+#[must_use]
+pub fn rebuilt(limits: &Limits, mut orders: Vec<PastOrder>, now: Timestamp) -> LedgerRecord {
+    let mut record =
+        LedgerRecord { directory: Some(limits.directory.clone()), ..LedgerRecord::default() };
+    orders.sort_by_key(|it| it.issued_at);
+    for PastOrder { identifiers, issued_at, lifetime, renews } in orders {
+        let kind = OrderKind { replaces: false, renews, by_hand: false };
+        let wish = OrderWish { identifiers: &identifiers, kind, lifetime: Some(lifetime) };
+        // One of tomorrow is a clock's fault, and was placed at the latest now.
+        spend_order(&mut record, limits, &wish, issued_at.min(now));
+        note_lifetime(&mut record, &identifiers, lifetime);
+    }
+    tidy(&mut record, now);
+    record
 }
 
 /// Whether this is the word of a cap of our own.

@@ -2,6 +2,7 @@
 
 use super::super::keeping::{MAX_DIRECTORIES, MAX_ENTRIES};
 use super::*;
+use crate::model::PastOrder;
 
 #[test]
 fn what_is_kept_is_bounded_and_the_nearest_to_whole_is_forgotten_first() {
@@ -86,4 +87,36 @@ fn what_time_has_given_back_is_not_given_back_again() {
     assert_eq!(left_after(1, at(5 * HOUR)), 9);
     assert_eq!(left_after(6, at(5 * HOUR)), 4);
     assert!(left_after(1, at(HOUR / 2)) <= 9);
+}
+
+/// D11: each order counts when it was placed, and as the CA counts it; what is long over does not.
+#[test]
+fn without_a_record_the_orders_count_whose_certificates_are_held() {
+    let mut limits = only(Limit::CertificatesPerSet, "5/5d");
+    limits.rates.insert(Limit::NewOrders, "9/1d".parse().unwrap());
+    limits.exempts_renewals = true;
+    limits.directory = "here".to_owned();
+    let site = names(&["a.example"]);
+    let past = |issued_at, renews| PastOrder {
+        identifiers: site.clone(),
+        issued_at,
+        lifetime: Duration::from_hours(24 * 90),
+        renews,
+    };
+    let now = at(100 * HOUR);
+    let orders = vec![past(at(99 * HOUR), true), past(at(0), false), past(at(98 * HOUR), false)];
+    let record = rebuilt(&limits, orders, now);
+    let [orders, set] = ["new_orders", "certificates_per_set"].map(|limit| {
+        let left = left(&record, &limits, &wish(&site, BY_HAND), now);
+        left.iter().find(|it| it.limit == limit).unwrap().left
+    });
+    assert_eq!((orders, set), (8, 3));
+    assert_eq!(known_lifetime(&record, &site), Some(Duration::from_hours(24 * 90)));
+    assert_eq!(record.directory.as_deref(), Some("here"));
+
+    // A clock that was ahead makes nothing of tomorrow of it.
+    let record = rebuilt(&limits, vec![past(at(5_000 * HOUR), false)], now);
+    let whole_at = record.spent["certificates_per_set"].values().next().unwrap().whole_at;
+    assert_eq!(whole_at, at(124 * HOUR));
+    assert_eq!(rebuilt(&limits, Vec::new(), now).spent, [].into());
 }
