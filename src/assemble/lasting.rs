@@ -3,12 +3,14 @@
 //! An account and a certificate at each start of a container soon hit the CA's limits, and then
 //! there is no certificate at all: so this is found out before the first order, not after the last.
 //!
+//! A file system of the network may keep it, and not keep a lock: that is told.
+//!
 //! Not here: what the file system is ([`crate::sys::volume`]).
 
 use std::path::PathBuf;
 
 use crate::config::Config;
-use crate::model::{CaName, Explain, Retry};
+use crate::model::{CaName, Explain, Health, Notice, Retry, Timestamp};
 use crate::sys::volume;
 
 /// The state directory lies where it is lost at the end of the machine or container.
@@ -62,6 +64,27 @@ pub fn check_lasting(config: &Config) -> Result<(), PassingState> {
         }
         _ => Ok(()),
     }
+}
+
+/// The code of [`on_a_network`].
+pub const ON_A_NETWORK: &str = "state.on_a_network";
+
+/// That the state directory of `config` lies on a file system of the network. It is no trouble yet:
+/// what is lost with a lock is the work of a second writer, and only if there is one.
+pub(super) fn on_a_network(config: &Config, since: Timestamp) -> Option<Notice> {
+    let state_dir = &config.store.state_dir;
+    let file_system = volume::of_a_network(state_dir).ok().flatten()?;
+    Some(Notice {
+        code: ON_A_NETWORK.to_owned(),
+        health: Health::Ok,
+        message: format!(
+            "the state directory {} is on {file_system}, a file system of the network: locks may be \
+             lost there, and what was written may be gone after a crash",
+            state_dir.display()
+        ),
+        since,
+        hint: Some("set state_dir to a folder on a disk of this machine".to_owned()),
+    })
 }
 
 #[cfg(test)]

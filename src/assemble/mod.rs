@@ -29,7 +29,7 @@ use crate::solver::{
 use crate::store::Store;
 use crate::sys::clock::Clock;
 
-pub use lasting::{PassingState, check_lasting};
+pub use lasting::{ON_A_NETWORK, PassingState, check_lasting};
 pub use report::{RevokeReport, WorkReport, report};
 
 /// What stays the same while configurations come and go.
@@ -402,6 +402,7 @@ fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<N
             hint: Some("add an [[alert]] to the configuration".to_owned()),
         });
     }
+    notices.extend(lasting::on_a_network(config, since));
     let entries = config.rejected.iter().map(ToString::to_string);
     let files = config.rejected_files.iter().map(|it| it.display().to_string());
     let refused: Vec<String> = entries.chain(files).collect();

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::assemble::{Agent, DeployedBy, check_lasting};
+use crate::assemble::{Agent, DeployedBy, ON_A_NETWORK, check_lasting};
 use crate::config::Severity;
 use crate::deploy::{ReloadSettings, TargetSettings};
-use crate::model::{Explain, chain_text};
+use crate::model::{Explain, Notice, chain_text};
 use crate::sys::process::SEARCH_PATH;
 
 use super::arguments::{CheckArguments, Global};
@@ -46,6 +46,7 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
     let file = context.config_file.clone();
     let passing = check_lasting(&context.config).err();
     let (_base, agent) = context.open_read_only()?;
+    let on_a_network = agent.notices.iter().find(|it| it.code == ON_A_NETWORK);
     let mut findings = findings(&agent, &file).await;
     findings.extend(passing.map(|error| Finding {
         subject: "state_dir".to_owned(),
@@ -55,7 +56,11 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
     if global.json {
         output::json(&serde_json::json!({
             "certificates": certificates,
-            "warnings": faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "warnings": faults
+                .iter()
+                .map(ToString::to_string)
+                .chain(on_a_network.map(|it| it.message.clone()))
+                .collect::<Vec<_>>(),
             "deployer": agent.deployed_by.to_string(),
             "findings": findings,
         }));
@@ -63,6 +68,10 @@ pub(super) async fn check(global: &Global, arguments: &CheckArguments) -> Result
         for fault in &faults {
             let word = if fault.severity == Severity::Rejection { "refused" } else { "warning" };
             output::data(&format!("{word}: {fault}"));
+        }
+        if let Some(Notice { message, hint, .. }) = on_a_network {
+            let hint = hint.as_deref().unwrap_or_default();
+            output::data(&format!("warning: {message}\n  hint: {hint}"));
         }
         for finding in &findings {
             output::data(&format!("{}: {}", finding.subject, finding.message));

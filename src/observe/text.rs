@@ -63,6 +63,9 @@ pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
     if let Some(notice) = status.notices.iter().find(|it| it.code == "agent.deployer") {
         text.push_str(&format!("\nDeployment: {}.\n", escaped(&notice.message)));
     }
+    if let Some(notice) = status.notices.iter().find(|it| it.code == "state.on_a_network") {
+        text.push_str(&format!("\nNote: {}.\n", escaped(&notice.message)));
+    }
     if status.notices.iter().any(|it| it.code == "agent.silent" && it.health == Health::Ok) {
         text.push_str(
             "\nNobody will be told of trouble: there is no [[alert]] and no heartbeat.\n",

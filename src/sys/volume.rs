@@ -12,6 +12,18 @@ use rustix::fs::{Access, AtFlags, CWD, accessat, statfs, statvfs};
 const PASSING: [(i128, &str); 3] =
     [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
+/// File systems of a network, on which a lock or a rename may not be what it is on a disk, by their
+/// numbers in linux/magic.h; Lustre's is in its own source.
+const OF_A_NETWORK: [(i128, &str); 7] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x5346_414f, "AFS"),
+    (0x0102_1997, "9P"),
+    (0x00c3_6400, "Ceph"),
+    (0x0bd0_0bd0, "Lustre"),
+];
+
 /// The name of the file system of `folder`, or of the nearest folder above it that is there, if it
 /// is one that lives in memory or is a container's own layer.
 ///
@@ -19,10 +31,27 @@ const PASSING: [(i128, &str); 3] =
 ///
 /// If the system does not say.
 pub fn passing(folder: &Path) -> io::Result<Option<&'static str>> {
+    Ok(named(&PASSING, kind(folder)?))
+}
+
+/// The name of the file system of `folder`, or of the nearest folder above it that is there, if it
+/// is one of a network.
+///
+/// # Errors
+///
+/// If the system does not say.
+pub fn of_a_network(folder: &Path) -> io::Result<Option<&'static str>> {
+    Ok(named(&OF_A_NETWORK, kind(folder)?))
+}
+
+fn kind(folder: &Path) -> io::Result<i128> {
     let there = folder.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
     // The number has 32 bits; where the field is wider or signed, the rest may be its sign.
-    let kind = i128::from(statfs(there)?.f_type) & 0xffff_ffff;
-    Ok(PASSING.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name))
+    Ok(i128::from(statfs(there)?.f_type) & 0xffff_ffff)
+}
+
+fn named(known: &[(i128, &'static str)], kind: i128) -> Option<&'static str> {
+    known.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
 /// How much is to fit on a file system.
@@ -85,5 +114,9 @@ mod tests {
     fn a_folder_in_memory_is_told_from_others_also_before_it_is_there() {
         assert_eq!(passing(Path::new("/dev/shm/renewd/state")).unwrap(), Some("tmpfs"));
         assert_eq!(passing(Path::new("/sys/renewd")).unwrap(), None);
+        assert_eq!(of_a_network(Path::new("/dev/shm/renewd/state")).unwrap(), None);
+        // As statfs(2) has it on a machine with such a mount: rustix names the same number.
+        let nfs = i128::from(rustix::fs::NFS_SUPER_MAGIC);
+        assert_eq!((named(&OF_A_NETWORK, nfs), named(&PASSING, nfs)), (Some("NFS"), None));
     }
 }

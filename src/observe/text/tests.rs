@@ -141,6 +141,11 @@ fn it_says_that_nobody_will_be_told_and_what_is_wrong_with_the_agent() {
         "No certificates are configured.\n\n\
          Nobody will be told of trouble: there is no [[alert]] and no heartbeat.\n"
     );
+    document.notices[0].code = "state.on_a_network".into();
+    assert_eq!(
+        table(&document, start(), Look::default()),
+        "No certificates are configured.\n\nNote: nobody will be told of trouble.\n"
+    );
 }
 
 #[test]
