@@ -376,6 +376,51 @@ fn a_restored_backup_leaves_the_newer_certificate_served_until_the_next_renewal(
     assert_eq!(status["health"], "ok", "{status:#}");
 }
 
+/// S04: a backup that two machines go on from, with an order under way: the order is paid for once
+/// and its certificate is there for both; what they do after that takes nothing from the other.
+#[test]
+fn a_backup_that_two_machines_go_on_from_serves_both() {
+    let site = Site::with(&SiteOptions::held_only());
+    assert_eq!(site.renewd(&["renew"]).code, 0);
+    let mut command = site.workspace.command(&["renew", "--force", NAME]);
+    let killed = run(command.env("RENEWD_CRASH_AT", "issue.after_finalize"), LIMIT);
+    assert_eq!(killed.code, -1, "{killed}");
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 2);
+
+    let folder = tempfile::tempdir().unwrap();
+    let machines = ["one", "two"].map(|it| folder.path().join(it));
+    for machine in &machines {
+        let paths = [site.workspace.path(), machine].map(|it| it.to_str().unwrap());
+        let copied = run(&mut crate::support::program(&["cp", "-a", paths[0], paths[1]]), LIMIT);
+        assert_eq!(copied.code, 0, "{copied}");
+    }
+    let on = |machine: &Path, args: &[&str]| {
+        let mut command = site.workspace.command(args);
+        command.env("RENEWD_CONFIG", machine.join("renewd.toml")).current_dir(machine);
+        let done = run(&mut command, LIMIT);
+        assert_eq!(done.code, 0, "{done}");
+        done.stdout
+    };
+    let leaf = |machine: &Path| {
+        std::fs::read(machine.join("state/certs").join(NAME).join("current/cert.pem")).unwrap()
+    };
+    machines.iter().for_each(|it| drop(on(it, &["renew", NAME])));
+    assert_eq!(leaf(&machines[0]), leaf(&machines[1]));
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 2, "it was paid for");
+    assert_eq!(site.pebble.requests().count(Endpoint::NewAccount), 1);
+
+    on(&machines[0], &["renew", "--force", NAME]);
+    on(&machines[1], &["renew"]);
+    assert_ne!(leaf(&machines[0]), leaf(&machines[1]));
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 3);
+    for machine in &machines {
+        let status: serde_json::Value =
+            serde_json::from_str(&on(machine, &["status", "--json"])).unwrap();
+        let certificate = &status["certificates"][0];
+        assert_eq!(certificate["condition"], "held", "{status:#}");
+    }
+}
+
 /// D09: where a file system of the network forgets a lock, the higher number wins all the same; see
 /// also S02.
 #[test]
