@@ -75,6 +75,9 @@ pub(super) async fn deployer(
             (listener, None, Some(bound))
         }
     };
+    // Repairs what an earlier one left, before anybody asks. A configuration that can't be followed is
+    // told to whoever does.
+    drop(configured.current().await);
     tracing::info!(user, "the deployer takes requests");
     let end = async {
         tokio::select! {

@@ -174,8 +174,8 @@ impl SocketDeployer {
 
 #[async_trait]
 impl Deployer for SocketDeployer {
-    /// Nothing: the deployer repairs what a crash of its own left before its first request, and a
-    /// restart of ours is no reason to touch an install that it may be in the middle of.
+    /// Nothing: the deployer repairs what a crash of its own left when it starts, and a restart of
+    /// ours is no reason to touch an install that it may be in the middle of.
     async fn repair(&self) -> Result<(), DeployError> {
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! - `atomic.renamed:next/privkey.pem`: where it is first passed for a file whose path ends so;
 //! - `17`: at the seventeenth point that is passed, whichever it is.
 //!
+//! With `panic:` before it the process panics instead, each time.
+//!
 //! `RENEWD_CRASH_TRACE` names a file to which each point is added as it is passed, a line for each.
 //!
 //! Without the feature `crash-points`, which no release has, a point is nothing.
@@ -59,9 +61,13 @@ mod armed {
     pub(super) fn pass(name: &str, path: Option<&Path>) {
         let number = PASSED.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         trace(name, path);
-        if std::env::var(AT).is_ok_and(|wanted| is_meant(&wanted, name, path, number)) {
-            die();
+        let Ok(wanted) = std::env::var(AT) else { return };
+        let panics = wanted.strip_prefix("panic:");
+        if !is_meant(panics.unwrap_or(&wanted), name, path, number) {
+            return;
         }
+        assert!(panics.is_none(), "at {name}, as it was told to");
+        die();
     }
 
     /// Whether `wanted` means the point `name`, passed for `path` as the `number`-th of all.

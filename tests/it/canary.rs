@@ -4,7 +4,7 @@
 //! # What is searched
 //!
 //! 1. standard output and standard error of every command and of the daemon, at level trace, as text
-//!    and as JSON
+//!    and as JSON, and of commands that panic
 //! 2. what the control socket answers, `status.json`, the bodies and headers of webhooks
 //! 3. environment, arguments and input of every program that renewd starts
 //! 4. every file in the site's folder: a secret may stand in its own file alone, and there with mode
@@ -31,8 +31,8 @@ use crate::alert_delivery::Receiver;
 use crate::challenges::bind_with;
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
 use crate::support::{
-    Bind, Endpoint, HttpRequests, PebbleOptions, Running, Workspace, curl, eventually, free_port,
-    program, run, write,
+    Bind, Endpoint, Finished, HttpRequests, PebbleOptions, Running, Workspace, curl, eventually,
+    free_port, program, run, write,
 };
 
 /// One thing that nobody may see.
@@ -275,9 +275,22 @@ tell_renewed = true
         command.env("HOOK_SECRET", in_the_environment());
         let done = run(&mut command, LIMIT);
         assert!(!done.stderr.contains("panicked"), "{done}");
+        self.keep(format, arguments, &done);
+        done.code
+    }
+
+    /// Runs one command that panics where it passes `point`; keeps what it printed.
+    fn panicking(&mut self, point: &str, arguments: &[&str]) {
+        let mut command = self.site.workspace.command(arguments);
+        command.env("HOOK_SECRET", in_the_environment()).env("RUST_BACKTRACE", "full");
+        let done = run(command.env("RENEWD_CRASH_AT", format!("panic:{point}")), LIMIT);
+        assert!(done.code != 0 && done.stderr.contains("panicked at"), "{done}");
+        self.keep(point, arguments, &done);
+    }
+
+    fn keep(&mut self, format: &str, arguments: &[&str], done: &Finished) {
         let name = format!("{} ({format}, {})", arguments.join(" "), self.outputs.len());
         self.outputs.insert(name, done.to_string().into_bytes());
-        done.code
     }
 
     fn daemon(&self) -> Running {
@@ -394,6 +407,9 @@ fn no_secret_leaves_its_own_file_in_any_flow() {
     let mut cage = Cage::new();
     // What fails does so in each form of the log; what ends well too.
     assert_eq!(cage.renewd("text", &["renew", "site", "by-dns", "inside"]), 0, "{}", cage.told());
+    for point in ["issue.presented", "issue.before_finalize", "deploy.installed"] {
+        cage.panicking(point, &["renew", "--force", NAME]);
+    }
     assert_eq!(cage.renewd("json", &["renew", "--force"]), 1, "{}", cage.told());
     for arguments in [
         &["status", "--json", "--probe"][..],

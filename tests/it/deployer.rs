@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
+use renewd::model::{Chain, PrivateKey};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
@@ -85,9 +86,13 @@ fn site() -> Site {
 }
 
 fn start_deployer(site: &Site) -> Running {
+    start_deployer_that_dies_at("", site)
+}
+
+fn start_deployer_that_dies_at(point: &str, site: &Site) -> Running {
     let socket = site.workspace.path().join("run/deployer.sock");
-    let deployer = site.workspace.command(&arguments(own()).each_ref().map(String::as_str));
-    let mut deployer = deployer;
+    let mut deployer = site.workspace.command(&arguments(own()).each_ref().map(String::as_str));
+    deployer.env("RENEWD_CRASH_AT", point);
     let log = site.workspace.path().join("deployer.log");
     let deployer = Running::start("deployer", &mut deployer, &log);
     eventually(LIMIT, "the deployer listens", || {
@@ -211,6 +216,33 @@ fn a_deployer_that_is_gone_is_a_failure_with_a_hint_and_made_up_for_when_it_is_b
     assert_eq!(status["serial"], site.served_serial().unwrap().as_str());
     assert_eq!(orders(&site), 1);
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+}
+
+/// D04, P09: killed between the files of an install, it has put them right before it listens again.
+#[test]
+fn a_deployer_that_is_killed_between_two_files_puts_a_pair_in_place_when_it_comes_back() {
+    let World { site, mut deployer } = World::start();
+    assert_eq!(site.renewd(&["renew"]).code, 0, "{}", deployer.log());
+    for (at, orders_then) in
+        [("atomic.moved:etc/site.pem", 2), ("atomic.moved:etc/site.key", 3), ("deploy.removed", 4)]
+    {
+        assert_eq!(deployer.terminate(LIMIT), 0, "{}", deployer.log());
+        deployer = start_deployer_that_dies_at(at, &site);
+        let failed = site.renewd(&["renew", "--force", NAME]);
+        assert_eq!(failed.code, 1, "{at}: {failed}");
+        deployer.kill();
+
+        deployer = start_deployer(&site);
+        let installed = |name: &str| std::fs::read(site.workspace.path().join(name)).unwrap();
+        let chain = Chain::parse_pem(&installed("etc/site.pem")).unwrap();
+        let key = PrivateKey::from_pem(&installed("etc/site.key")).unwrap();
+        assert_eq!(chain.leaf.public_key, key.public_key().unwrap(), "{at}: a torn pair");
+        let renewed = site.renewd(&["renew", NAME]);
+        assert_eq!(renewed.code, 0, "{at}: {renewed}\n{}", deployer.log());
+        assert_eq!(site.status()["serial"], site.served_serial().unwrap().as_str(), "{at}");
+        assert_eq!(orders(&site), orders_then, "{at}");
+    }
+    let _ended = deployer.terminate(LIMIT);
 }
 
 fn orders(site: &Site) -> usize {
