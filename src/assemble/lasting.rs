@@ -3,11 +3,11 @@
 //! An account and a certificate at each start of a container soon hit the CA's limits, and then
 //! there is no certificate at all: so this is found out before the first order, not after the last.
 //!
-//! A file system of the network may keep it, and not keep a lock: that is told.
+//! A network file system may keep it, and not keep a lock: that is told.
 //!
 //! Not here: what the file system is ([`crate::sys::volume`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::model::{CaName, Explain, Health, Notice, Retry, Timestamp};
@@ -69,22 +69,27 @@ pub fn check_lasting(config: &Config) -> Result<(), PassingState> {
 /// The code of [`on_a_network`].
 pub const ON_A_NETWORK: &str = "state.on_a_network";
 
-/// That the state directory of `config` lies on a file system of the network. It is no trouble yet:
-/// what is lost with a lock is the work of a second writer, and only if there is one.
+/// That the state directory of `config` lies on a network file system.
 pub(super) fn on_a_network(config: &Config, since: Timestamp) -> Option<Notice> {
     let state_dir = &config.store.state_dir;
     let file_system = volume::of_a_network(state_dir).ok().flatten()?;
-    Some(Notice {
+    Some(notice(state_dir, file_system, since))
+}
+
+/// It is no trouble yet: what is lost with a lock is the work of a second writer, and only if there is
+/// one.
+fn notice(state_dir: &Path, file_system: &str, since: Timestamp) -> Notice {
+    Notice {
         code: ON_A_NETWORK.to_owned(),
         health: Health::Ok,
         message: format!(
-            "the state directory {} is on {file_system}, a file system of the network: locks may be \
-             lost there, and what was written may be gone after a crash",
+            "the state directory {} is on {file_system}, a network file system: locks may be lost \
+             there, and what was written may be gone after a crash",
             state_dir.display()
         ),
         since,
         hint: Some("set state_dir to a folder on a disk of this machine".to_owned()),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +117,14 @@ mod tests {
         // By another name it is the same CA.
         let alias = "[ca.own]\ndirectory = \"https://acme-v02.api.letsencrypt.org/directory\"";
         assert!(checked(&format!("{state}\ndefault_ca = \"own\"\n{alias}")).is_err());
+    }
+
+    #[test]
+    fn a_network_file_system_is_told_of_as_no_trouble_yet() {
+        let since = Timestamp::from_unix_seconds(0);
+        let told = notice(Path::new("/srv/renewd"), "NFS", since);
+        assert_eq!((told.code.as_str(), told.health), (ON_A_NETWORK, Health::Ok));
+        assert!(told.message.contains("/srv/renewd is on NFS") && told.hint.is_some(), "{told:?}");
     }
 
     #[test]

@@ -75,9 +75,13 @@ pub(super) async fn deployer(
             (listener, None, Some(bound))
         }
     };
-    // Repairs what an earlier one left, before anybody asks. A configuration that can't be followed is
-    // told to whoever does.
-    drop(configured.current().await);
+    // Repairs what an earlier one left, before anybody asks.
+    if let Err(error) = configured.current().await {
+        tracing::warn!(
+            error = chain_text(&error),
+            "what an earlier deployer left is not looked at"
+        );
+    }
     tracing::info!(user, "the deployer takes requests");
     let end = async {
         tokio::select! {

@@ -174,9 +174,11 @@ impl SocketDeployer {
 
 #[async_trait]
 impl Deployer for SocketDeployer {
-    /// Nothing: the deployer repairs what a crash of its own left when it starts, and a restart of
-    /// ours is no reason to touch an install that it may be in the middle of.
+    /// Has systemd start the deployer, which repairs then what a crash or a power cut left. To one that
+    /// is there it means nothing: a restart of ours is no reason to touch an install that it may be in
+    /// the middle of. One that can't be reached is told of when there is something to install.
     async fn repair(&self) -> Result<(), DeployError> {
+        drop(timeout(CONNECT_LIMIT, UnixStream::connect(&self.path)).await);
         Ok(())
     }
 

@@ -238,6 +238,15 @@ pub(super) fn stored(directory: &Path) -> Result<Option<IssuedCertificate>, Held
     Ok(key.map(|key| IssuedCertificate { chain, key: Some(key), origin }))
 }
 
+/// The certificate in `directory` and where it came from, whether its key is there or not; `None` if
+/// that can't be told.
+pub(super) fn issued(directory: &Path) -> Option<(Leaf, Origin)> {
+    let meta = read_meta(directory).ok().flatten()?;
+    let pem = read_if_usable(directory, FULL_CHAIN).ok().flatten()?;
+    let chain = Chain::parse_pem(&pem.bytes).ok().filter(|it| it.leaf.sha256 == meta.sha256)?;
+    Some((chain.leaf, meta.origin?))
+}
+
 /// The key in `directory`, if there is one that can be used.
 pub(super) fn key(directory: &Path) -> Result<Option<PrivateKey>, HeldError> {
     let pem = read_if_usable(directory, PRIVATE_KEY)?;

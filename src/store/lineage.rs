@@ -161,21 +161,19 @@ impl Lineage {
         Ok(labels.into_iter().filter_map(read).collect())
     }
 
-    /// What is still to be seen of the orders at `directory` that its generations came of.
-    fn past_orders(&self, directory: &str) -> io::Result<Vec<PastOrder>> {
+    /// The orders at `directory`, the URL of a CA's directory, whose certificates are still held.
+    pub(super) fn past_orders(&self, directory: &str) -> io::Result<Vec<PastOrder>> {
         let mut orders: Vec<PastOrder> = Vec::new();
-        for slot in self.labels()?.into_iter().map(Slot::Generation) {
-            let place = self.directory(slot);
-            // Most are of another CA, or need not be read whole.
-            let meta = generation::read_meta(&place).ok().flatten();
-            let Some(origin) = meta.and_then(|it| it.origin) else { continue };
+        for generation in self.labels()? {
+            let place = self.directory(Slot::Generation(generation));
+            let Some((leaf, origin)) = generation::issued(&place) else { continue };
             if origin.directory != directory {
                 continue;
             }
-            let Ok(Whole { leaf, .. }) = generation::read(&place) else { continue };
             let identifiers: Vec<_> = leaf.identifiers.iter().cloned().collect();
             orders.push(PastOrder {
-                renews: orders.iter().any(|it| it.identifiers == identifiers),
+                // What came before the generations that are kept was of the same set, as a rule.
+                renews: generation != Generation(1),
                 issued_at: origin.issued_at,
                 lifetime: leaf.validity.lifetime(),
                 identifiers,
@@ -339,21 +337,4 @@ impl Lineage {
             }
         }
     }
-}
-
-/// What is still to be seen of the orders at `directory`, the URL of a CA's, that the generations of
-/// all certificates below `certs` came of. Blocks.
-pub(super) fn past_orders(certs: &Path, directory: &str) -> io::Result<Vec<PastOrder>> {
-    let mut orders = Vec::new();
-    let entries = match fs::read_dir(certs) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(orders),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            orders.extend(Lineage::new(entry.path()).past_orders(directory)?);
-        }
-    }
-    Ok(orders)
 }

@@ -242,7 +242,7 @@ fn prepare(settings: &StoreSettings, now: Timestamp) -> Result<(), atomic::Write
 }
 
 /// The folders in `folder`, through no link.
-fn folders_in(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let is_folder = |it: &fs::DirEntry| it.file_type().is_ok_and(|kind| kind.is_dir());
     entries.flatten().filter(is_folder).map(|it| it.path()).collect()

@@ -1,11 +1,16 @@
-//! The small ports of [`crate::model`] that the store fulfils: ledgers and alerts, a document each.
+//! The small ports of [`crate::model`] that the store fulfils: ledgers and alerts, a document each, and
+//! the orders that a lost ledger is made of.
 //!
 //! Not here: what any of it means; accounts ([`super::accounts`]) and orders ([`super::orders`]).
+
+use std::path::Path;
 
 use async_trait::async_trait;
 
 use super::error::storage;
-use super::{Key, Store, blocking, lineage};
+use super::lineage::Lineage;
+use super::opening::folders_in;
+use super::{Key, Store, blocking};
 use crate::model::{CaName, Ledger, LedgerRecord, Outbox, PastOrder, StorageError};
 
 #[async_trait]
@@ -17,13 +22,28 @@ impl Ledger for Store {
     async fn past_orders(&self, directory: &str) -> Result<Vec<PastOrder>, StorageError> {
         let (certs, directory) = (self.settings.certs_dir(), directory.to_owned());
         let place = certs.clone();
-        let found = blocking(move || lineage::past_orders(&certs, &directory)).await;
-        found.map_err(storage("look through", &place))?.map_err(storage("look through", &place))
+        let found = blocking(move || past_orders(&certs, &directory)).await;
+        found.map_err(storage("look through", &place))
     }
 
     async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError> {
         self.save_json(&Key::ledger(ca), record).await
     }
+}
+
+/// What can't be read is not counted: one certificate's folder is to stop no other's order, and the CA
+/// says itself what it counts.
+fn past_orders(certs: &Path, directory: &str) -> Vec<PastOrder> {
+    let mut orders = Vec::new();
+    for folder in folders_in(certs) {
+        match Lineage::new(folder.clone()).past_orders(directory) {
+            Ok(found) => orders.extend(found),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "its orders are not counted");
+            }
+        }
+    }
+    orders
 }
 
 #[async_trait]

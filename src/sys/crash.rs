@@ -6,7 +6,7 @@
 //! - `atomic.renamed:next/privkey.pem`: where it is first passed for a file whose path ends so;
 //! - `17`: at the seventeenth point that is passed, whichever it is.
 //!
-//! With `panic:` before it the process panics instead, each time.
+//! With `panic:` before it, it panics there instead, whenever it passes.
 //!
 //! `RENEWD_CRASH_TRACE` names a file to which each point is added as it is passed, a line for each.
 //!

@@ -12,14 +12,13 @@ use rustix::fs::{Access, AtFlags, CWD, accessat, statfs, statvfs};
 const PASSING: [(i128, &str); 3] =
     [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
-/// File systems of a network, on which a lock or a rename may not be what it is on a disk, by their
-/// numbers in linux/magic.h; Lustre's is in its own source.
-const OF_A_NETWORK: [(i128, &str); 7] = [
+/// Network file systems, on which a lock or a rename may not be what it is on a disk, by their numbers
+/// in linux/magic.h; Lustre's is in its own source. What comes through FUSE can't be told apart.
+const OF_A_NETWORK: [(i128, &str); 6] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB"),
-    (0x5346_414f, "AFS"),
-    (0x0102_1997, "9P"),
+    (0x6b41_4653, "AFS"),
     (0x00c3_6400, "Ceph"),
     (0x0bd0_0bd0, "Lustre"),
 ];
@@ -35,7 +34,7 @@ pub fn passing(folder: &Path) -> io::Result<Option<&'static str>> {
 }
 
 /// The name of the file system of `folder`, or of the nearest folder above it that is there, if it
-/// is one of a network.
+/// is a network file system.
 ///
 /// # Errors
 ///

@@ -166,6 +166,10 @@ async fn a_lost_ledger_is_made_of_the_certificates_that_are_held() {
     }
     let ledger = world.path("state/private/ledger/lab.json");
     std::fs::remove_file(&ledger).unwrap();
+    // What is none of ours, or damaged, is no reason to count nothing.
+    std::os::unix::fs::symlink("nowhere", world.path("state/certs/link")).unwrap();
+    crate::support::write(&world.path("state/certs/other/0001"), "x");
+    std::fs::remove_file(world.path("state/certs/site/0001/privkey.pem")).unwrap();
     let world = world.restart().await;
     assert_eq!(left(&world).await, 6);
     crate::support::write(&ledger, "{");

@@ -14,6 +14,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};
 
 use super::port::free_port;
+use super::wait::eventually;
+
+/// How long its port may take to be free again.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +92,10 @@ impl Front {
         if *manner == Manner::Closed {
             return;
         }
-        let listener = TcpListener::bind(self.address).unwrap();
+        // A child that another test forks at this moment has our listener until it becomes a program.
+        let listener = eventually(LIMIT, "the port of the front is free again", || {
+            TcpListener::bind(self.address)
+        });
         let (ends, streams) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let opened = Opening {
             ends: Arc::clone(&ends),

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::model::{Limit, OrderEnd, OrderKind, PastOrder, RefusedStep};
 use crate::store::{Store, StoreSettings};
@@ -232,6 +234,40 @@ async fn a_ledger_that_is_being_written_keeps_no_other_ca_waiting() {
             tokio::task::yield_now().await;
             order(&books, 1).await
         } => asked.unwrap(),
+    }
+}
+
+/// D11: a ledger that is not there is made once for all who ask at once.
+#[tokio::test]
+async fn a_lost_ledger_is_made_once_for_all_who_ask_at_once() {
+    let counting = Arc::new(Counting::default());
+    let limits = [(ca(), Limits::default())].into();
+    let books = Books::new(counting.clone(), limits, World::new().clock);
+    let lab = ca();
+    let asked = std::iter::repeat_with(|| books.open(&lab)).take(8);
+    futures_util::future::try_join_all(asked).await.unwrap();
+    assert_eq!(counting.0.load(Ordering::Relaxed), 1);
+}
+
+/// Counts how often it was looked for past orders, which takes a while.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+#[async_trait]
+impl Ledger for Counting {
+    async fn load_ledger(&self, _ca: &CaName) -> Result<Option<LedgerRecord>, StorageError> {
+        tokio::task::yield_now().await;
+        Ok(None)
+    }
+
+    async fn past_orders(&self, _directory: &str) -> Result<Vec<PastOrder>, StorageError> {
+        tokio::task::yield_now().await;
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Vec::new())
+    }
+
+    async fn save_ledger(&self, _: &CaName, _: &LedgerRecord) -> Result<(), StorageError> {
+        Ok(())
     }
 }
 

@@ -111,6 +111,8 @@ fn without_a_record_the_orders_count_whose_certificates_are_held() {
         left.iter().find(|it| it.limit == limit).unwrap().left
     });
     assert_eq!((orders, set), (8, 3));
+    // Who asked for them is not known: they count as if nobody had.
+    assert!(record.spent.contains_key("own_renewals"), "{record:?}");
     assert_eq!(known_lifetime(&record, &site), Some(Duration::from_hours(24 * 90)));
     assert_eq!(record.directory.as_deref(), Some("here"));
 
