@@ -22,6 +22,9 @@ use super::span;
 /// The longest text of the last column that stands in the table; all of it stands below.
 const MAX_REASON: usize = 40;
 
+/// How many certificates are told of that a CA allows little more of.
+const MAX_SCARCE: usize = 10;
+
 /// How the text is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -60,6 +63,7 @@ pub fn table(status: &StatusDocument, now: Timestamp, look: Look) -> String {
         text.extend(troubles);
     }
     text.push_str(&stand_ins(status));
+    text.push_str(&scarce(status));
     if let Some(notice) = status.notices.iter().find(|it| it.code == "agent.deployer") {
         text.push_str(&format!("\nDeployment: {}.\n", escaped(&notice.message)));
     }
@@ -83,6 +87,25 @@ fn stand_ins(status: &StatusDocument) -> String {
     });
     let lines: String = lines.collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// Lines for certificates of which a CA allows little more, the rest as a number.
+fn scarce(status: &StatusDocument) -> String {
+    let is_scarce = |it: &LimitStatus| it.next_at.is_some() && it.left <= it.of / 2;
+    let mut lines = status.certificates.iter().filter_map(|certificate| {
+        let told = certificate.allowance.as_ref()?;
+        let is_worth_it = told.refused_until.is_some() || told.limits.iter().any(is_scarce);
+        allowance(told).filter(|_| is_worth_it).map(|it| format!("  {}: {it}\n", certificate.name))
+    });
+    let shown: String = lines.by_ref().take(MAX_SCARCE).collect();
+    if shown.is_empty() {
+        return shown;
+    }
+    let more = match lines.count() {
+        0 => String::new(),
+        more => format!("  and {more} more: `renewd plan`\n"),
+    };
+    format!("\nLittle is left of what the CA allows:\n{shown}{more}")
 }
 
 fn rows(status: &StatusDocument, now: Timestamp, look: Look) -> String {

@@ -282,3 +282,41 @@ fn what_a_ca_allows_is_told_with_what_is_left_and_when_there_is_more() {
     let refused = "lab: would be refused until 2026-11-24T14:10:00Z";
     assert_eq!(allowance(&told).as_deref(), Some(refused));
 }
+
+#[test]
+fn the_table_is_followed_by_what_little_a_ca_still_allows() {
+    let next = Some(start());
+    let limit = |left, next_at| LimitStatus {
+        limit: "certificates_per_set".to_owned(),
+        about: String::new(),
+        left,
+        of: 5,
+        per: "7d".to_owned(),
+        next_at,
+    };
+    let allowed = |refused_until, limit| AllowanceStatus {
+        ca: "lab".parse().unwrap(),
+        refused_until,
+        refused_by: None,
+        limits: vec![limit],
+    };
+    let mut document = mixed();
+    document.certificates.truncate(1);
+    let certificate = document.certificates[0].clone();
+    let title = "Little is left of what the CA allows:";
+    for (told, is_told) in [
+        (allowed(None, limit(3, next)), false),
+        (allowed(None, limit(2, None)), false),
+        (allowed(None, limit(2, next)), true),
+        (allowed(next, limit(5, None)), true),
+    ] {
+        document.certificates[0].allowance = Some(told.clone());
+        let text = table(&document, start(), Look::default());
+        assert_eq!(text.contains(title), is_told, "{told:?}\n{text}");
+        let line = format!("\n  {}: {}\n", certificate.name, allowance(&told).unwrap());
+        assert_eq!(text.contains(&line), is_told, "{told:?}\n{text}");
+    }
+    document.certificates = vec![document.certificates[0].clone(); MAX_SCARCE + 3];
+    let text = table(&document, start(), Look::default());
+    assert!(text.contains("\n  and 3 more: `renewd plan`\n"), "{text}");
+}
