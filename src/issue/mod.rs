@@ -32,6 +32,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
 pub use books::{AskError, Bookkeeper, Entry, Purpose, Request};
 pub use check::CheckError;
 pub use csr::CsrError;
@@ -42,8 +44,8 @@ pub use placeholder::placeholder;
 use crate::acme::{AcmeClient, AcmeError, Order, OrderRequest, OrderStatus};
 use crate::local_ca::LocalCa;
 use crate::model::{
-    CaName, CertificateName, CertificateSpec, Chain, Event, IssuedCertificate, Journal, Observer,
-    OrderRecord, Origin, PrivateKey, SolverName, StorageError, Timestamp,
+    CaName, CertificateName, CertificateSpec, Chain, Event, Identifier, IssuedCertificate, Journal,
+    Observer, OrderRecord, Origin, PrivateKey, SolverName, StorageError, Timestamp,
 };
 use crate::solver::Solver;
 use crate::sys::clock::Clock;
@@ -54,6 +56,9 @@ use subject_key::SubjectKey;
 /// How long the CA may take to validate, and again to issue. An order outlives it: the next try
 /// takes it up where it stands.
 const ORDER_LIMIT: Duration = Duration::from_secs(300);
+
+/// The ways to the proofs of so many identifiers are looked at at once.
+const IDENTIFIERS_AT_ONCE: usize = 8;
 
 /// What it takes to get a certificate from any of the configured CAs.
 pub struct Issuer {
@@ -300,6 +305,32 @@ impl Issuer {
             test: client.settings().test,
         };
         Ok(IssuedCertificate { chain, key: work.key.ours(), origin })
+    }
+
+    /// Finds out whether the way to a proof of each identifier of `spec` is there now, if `ca` is one
+    /// that wants proofs.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::SolverNotReady`] of the first of which it is not.
+    pub async fn check_identifiers(
+        &self,
+        spec: &CertificateSpec,
+        ca: &CaName,
+    ) -> Result<(), IssueError> {
+        if !self.clients.contains_key(ca) {
+            return Ok(());
+        }
+        let asked: Vec<_> = spec.solvers.iter().map(|it| self.check_way(it).boxed()).collect();
+        futures_util::stream::iter(asked).buffered(IDENTIFIERS_AT_ONCE).try_collect().await
+    }
+
+    async fn check_way(&self, (of, name): (&Identifier, &SolverName)) -> Result<(), IssueError> {
+        let checked = self.solver(name)?.check_identifier(of).await;
+        checked.map_err(|source| IssueError::SolverNotReady {
+            solver: name.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Asks every solver of `spec` whether it could work: no order is placed that can't be proven.

@@ -400,7 +400,7 @@ impl Lifecycle {
         ca: &CaName,
         purpose: &Purpose,
     ) -> Result<Held, IssueError> {
-        self.check_ready(spec, facts).await?;
+        self.check_ready(spec, facts, ca).await?;
         let reused = self.reused_key(spec, facts).await?;
         let issued = Box::pin(self.issuer.issue(spec, ca, purpose, reused.as_ref())).await?;
         let held = self.store.add(&spec.name, &issued, spec.read_group.as_deref()).await?;

@@ -1,5 +1,6 @@
 //! What has to be so before an order is placed: what comes of it can be kept, and handed to
-//! somebody. Whether it can be proven is for [`crate::issue`] to ask.
+//! somebody, and the way to its proofs is there. Whether solvers could work is for [`crate::issue`] to
+//! ask.
 //!
 //! # Rules
 //!
@@ -9,9 +10,11 @@
 //!    is there who could hand it over. One that can take it is enough: the others fail by
 //!    themselves, and are told of. All are asked at once, so that one that does not answer holds up
 //!    nobody.
-//! 3. The last sixth of a life overrules rule 2, as it does the CA's advice, and so does a revocation:
-//!    what servers read from the store is worth more then than one order in vain.
-//! 4. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
+//! 3. While DNS does not say where a proof goes, no order is placed either.
+//! 4. The last sixth of a life overrules rules 2 and 3, as it does the CA's advice, and so does a
+//!    revocation: what servers read from the store is worth more then than one order in vain, and the
+//!    CA may want no proof.
+//! 5. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
 //!    short ladder.
 
 use std::collections::BTreeMap;
@@ -22,19 +25,22 @@ use futures_util::stream::FuturesUnordered;
 use super::Lifecycle;
 use super::facts::Facts;
 use crate::issue::IssueError;
-use crate::model::{CertificateSpec, Explain};
+use crate::model::{CaName, CertificateSpec, Explain};
 use crate::plan::is_in_reserve;
 
 impl Lifecycle {
-    /// Finds out whether a certificate for `spec` could be kept and handed over now.
+    /// Finds out whether a certificate for `spec` from `ca` could be proven for, kept and handed over
+    /// now.
     ///
     /// # Errors
     ///
-    /// [`IssueError::StoreNotReady`] or [`IssueError::TargetNotReady`].
+    /// [`IssueError::StoreNotReady`], [`IssueError::SolverNotReady`] or
+    /// [`IssueError::TargetNotReady`].
     pub(super) async fn check_ready(
         &self,
         spec: &CertificateSpec,
         facts: &Facts,
+        ca: &CaName,
     ) -> Result<(), IssueError> {
         self.store.check_room(&spec.name).await.map_err(IssueError::StoreNotReady)?;
         let held = facts.held().filter(|it| !it.is_placeholder());
@@ -43,6 +49,11 @@ impl Lifecycle {
         if facts.order_at.is_some() || is_urgent {
             return Ok(());
         }
+        self.issuer.check_identifiers(spec, ca).await?;
+        self.check_targets(spec).await
+    }
+
+    async fn check_targets(&self, spec: &CertificateSpec) -> Result<(), IssueError> {
         let ask = |(place, target)| async move {
             let checked = self.deployer.check(&spec.name, target).await;
             (place, checked)

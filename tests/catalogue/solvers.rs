@@ -12,7 +12,7 @@ use renewd::solver::dns01::{DnsError, Failure, ProviderError};
 use renewd::solver::{CleanUp, Presented, Solver, SolverError};
 
 use crate::ca::VirtualClock;
-use crate::world::{MINUTE, Setting, World};
+use crate::world::{DAY, MINUTE, Setting, World};
 
 /// Shows proofs as the solver behind it does, unless it is made to fail.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ struct State {
     clock: Arc<VirtualClock>,
     refuses: AtomicBool,
     hangs: AtomicBool,
+    is_lost: AtomicBool,
     shown: AtomicUsize,
     removed: Mutex<Vec<String>>,
 }
@@ -77,6 +78,13 @@ impl Solver for Provider {
         Ok(())
     }
 
+    async fn check_identifier(&self, identifier: &Identifier) -> Result<(), SolverError> {
+        if !self.state.is_lost.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(DnsError::ZoneNotFound { name: identifier.to_string() }.into())
+    }
+
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
         self.state.refusal()?;
         self.state.shown.fetch_add(1, Ordering::Relaxed);
@@ -106,6 +114,7 @@ async fn world(names: usize) -> (World, Arc<State>) {
         clock: world.clock.clone(),
         refuses: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
+        is_lost: AtomicBool::new(false),
         shown: AtomicUsize::new(0),
         removed: Mutex::default(),
     });
@@ -120,6 +129,23 @@ async fn a_provider_is_asked_once_to_take_a_proof_away() {
     world.renewed().await;
     assert_eq!(*state.removed.lock().unwrap(), ["n0.example", "n1.example", "n2.example"]);
     assert!(world.base.store.leftovers().await.unwrap().is_empty());
+}
+
+/// N07: while DNS does not say where a proof would go, nothing is ordered, until so little of the life
+/// is left that it is worth an order in vain: the CA may want no proof.
+#[tokio::test]
+async fn what_has_no_zone_is_not_ordered_before_the_last_sixth_of_a_life() {
+    let (world, state) = world(2).await;
+    world.renewed().await;
+    state.is_lost.store(true, Ordering::Relaxed);
+    world.clock.advance(70 * DAY);
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "dns.zone", "{failure:?}");
+    assert!(failure.message.contains("nothing was ordered"), "{failure:?}");
+    world.live(4 * DAY).await;
+    assert_eq!(world.orders(), 1, "{:#?}", world.told.all());
+    world.live(2 * DAY).await;
+    assert_eq!((world.orders(), world.ca.issued()), (2, 2), "{:#?}", world.told.all());
 }
 
 /// N11: a provider that breaks after the proof costs minutes; what it shows is taken away when it

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions, Tls};
 use crate::support::{
-    Bind, BindOptions, Endpoint, Lag, PebbleOptions, Peers, Running, eventually, write,
+    Bind, BindOptions, Endpoint, Lag, PebbleOptions, Peers, Running, eventually, free_port, write,
     write_secret,
 };
 
@@ -76,6 +76,34 @@ fn apex_and_wildcard_are_proven_in_one_order_beside_values_of_others() {
     check_only_foreign(&bind, "_acme-challenge.site.example");
     check_only_foreign(&bind, "www.proofs.example");
     assert!(bind.values("_acme-challenge.own.site.example").is_empty());
+}
+
+/// N01, N07: where the way to a proof can't be found nothing is ordered, and no account made.
+#[test]
+fn an_alias_without_end_and_a_resolver_that_is_gone_cost_the_ca_nothing() {
+    let bind = bind(Lag::Seconds);
+    let site = site(&bind, &["site.example", "loop.site.example"], "");
+    let file = site.workspace.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let without_loop = text.replace(", \"loop.site.example\"", "");
+    let resolvers = |it: &dyn std::fmt::Display| format!("resolvers = [\"{it}\"]");
+    let gone = resolvers(&format!("127.0.0.1:{}", free_port()));
+    let gone = without_loop.replace(&resolvers(&bind.primary()), &gone);
+    assert!(gone != without_loop && without_loop != text, "{text}");
+    for (text, code) in [(&text, "dns.alias"), (&gone, "dns.resolver")] {
+        write(&file, text);
+        let done = site.renewd(&["renew", NAME]);
+        assert_eq!(done.code, 1, "{done}");
+        assert!(done.stderr.contains("so nothing was ordered"), "{done}");
+        assert_eq!(site.status()["error_code"], code, "{done}");
+        for endpoint in [Endpoint::NewAccount, Endpoint::NewOrder] {
+            assert_eq!(site.pebble.requests().count(endpoint), 0, "{endpoint:?}");
+        }
+    }
+    write(&file, without_loop);
+    let done = site.renewd(&["renew", NAME]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 1);
 }
 
 /// N04: a record that some name servers lack.

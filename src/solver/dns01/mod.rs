@@ -255,6 +255,14 @@ impl Solver for Dns01 {
         Ok(checked.map_err(|source| DnsError::NotReady { provider: provider(), source })?)
     }
 
+    async fn check_identifier(&self, identifier: &Identifier) -> Result<(), SolverError> {
+        if self.label == DnsLabel::Common {
+            self.finder.locate(&name::challenge_name(identifier)?).await?;
+        }
+        // The other label follows from the account, which may not be there yet.
+        Ok(())
+    }
+
     async fn locate(&self, proof: &Proof) -> Result<Option<TxtRecord>, SolverError> {
         let location = self.locate_now(self.name_of(proof)?).await?;
         Ok(Some(record(&location, name::txt_value(&proof.key_authorization))))
