@@ -274,6 +274,18 @@ mod tests {
         tokio::join!(asking, serving).0
     }
 
+    /// D04: after a power cut systemd has only the socket, and starts the deployer for whoever connects.
+    #[tokio::test]
+    async fn a_deployer_is_started_for_repair_and_one_that_is_gone_stops_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deployer.sock");
+        let deployer = SocketDeployer::new(path.clone(), &BTreeMap::new());
+        deployer.repair().await.unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        deployer.repair().await.unwrap();
+        timeout(CONNECT_LIMIT, listener.accept()).await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn a_deployer_that_does_not_know_the_question_holds_up_no_order() {
         let older = br#"{"version":1,"result":{"failed":{"code":"deploy.refused","message":"the line is not understood: unknown variant `check`, expected one of `install`, `test`, `reload`, `put_back` at line 1 column 27","hint":"daemon and deployer are to be of one version","needs_change":false}}}
