@@ -212,19 +212,23 @@ fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
     let disk = FailingDisk::build();
     let site = Site::with(&SiteOptions::held_only());
     let folder = state(&site.workspace);
-    let watched = run(disk.below(&mut site.workspace.command(&["renew"]), &folder, None), LIMIT);
+    assert_eq!(site.renewd(&["renew"]).code, 0);
+    // Of a renewal, as they are below: a first order has more calls, and other ones.
+    let mut command = site.workspace.command(&["renew", "--force", NAME]);
+    let watched = run(disk.below(&mut command, &folder, None), LIMIT);
     assert_eq!(watched.code, 0, "{watched}");
     let calls = disk.calls();
     let count = |call: &str| calls.iter().filter(|it| it.call == call).count();
     for (call, errno) in [("write", ENOSPC), ("fsync", EIO)] {
         let last = count(call);
         let mut met = 0;
-        for at in [last / 3, last / 2, last * 3 / 5, last * 3 / 4] {
+        for at in [last / 4, last * 2 / 5, last / 2, last * 3 / 5, last * 3 / 4] {
             let seen = |endpoint| site.pebble.requests().count(endpoint);
             let [orders, finalized] = [Endpoint::NewOrder, Endpoint::Finalize].map(seen);
             let failure = Failure { call, at, until: at, errno };
             let mut command = site.workspace.command(&["renew", "--force", NAME]);
             let failed = run(disk.below(&mut command, &folder, Some(failure)), LIMIT);
+            assert!(disk.calls().iter().any(|it| it.failed), "{failure:?} was not met: {failed}");
             met += usize::from(failed.code != 0);
             check_whole(&site.workspace);
             let again = site.renewd(&["renew", NAME]);
@@ -233,7 +237,8 @@ fn whatever_fails_during_an_order_is_gone_on_with_and_not_ordered_anew() {
             assert!(seen(Endpoint::Finalize) <= finalized + 1, "{failure:?}: {failed}");
             assert_eq!(leftovers(&folder), [] as [PathBuf; 0], "{failure:?}");
         }
-        assert!(met > 0, "no failure of {call} was told of");
+        // The others were of notes that the order can do without.
+        assert!(met >= 3, "of five failures of {call} {met} were told of");
     }
 }
 
