@@ -87,7 +87,7 @@ impl Stop {
 ///
 /// Exit code 1 at the second signal, or if the system refuses the handlers.
 pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, Ended> {
-    let signals = Signals::listen_unless_ignored().map_err(|error| {
+    let mut signals = Signals::listen_unless_ignored().map_err(|error| {
         output::problem(&format!("cannot listen for signals: {error}"), None);
         Ended(Exit::Failed)
     })?;
@@ -102,27 +102,25 @@ pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, 
     };
     tokio::select! {
         done = work => Ok(done),
-        () = attend(signals, stages) => {
+        () = attend(async || signals.next().await, stages) => {
             output::problem("ended at once by a second signal", Some(WHO_TAKES_AWAY));
             Err(Ended(Exit::Failed))
         }
     }
 }
 
-/// Returns at the second signal.
-async fn attend(mut signals: Signals, stages: watch::Sender<Stage>) {
-    signals.next().await;
+/// Returns at the second signal that comes from `next`.
+async fn attend(mut next: impl AsyncFnMut() -> Signal, stages: watch::Sender<Stage>) {
+    next().await;
     stages.send_replace(Stage::Asked);
-    drop(
-        timeout(TOGETHER, async {
-            loop {
-                signals.next().await;
-            }
-        })
-        .await,
-    );
+    let those_of_the_first = async {
+        loop {
+            next().await;
+        }
+    };
+    drop(timeout(TOGETHER, those_of_the_first).await);
     output::talk("stopping, for a signal came; another one ends this at once");
-    let second = async { while signals.next().await != Signal::End {} };
+    let second = async { while next().await != Signal::End {} };
     tokio::pin!(second);
     if timeout(LAST_STEPS, &mut second).await.is_ok() {
         return;
@@ -140,4 +138,57 @@ pub(super) fn stopped(name: &CertificateName, now: Timestamp) -> WorkReport {
         hint: Some("run the command again: it goes on where this one was".to_owned()),
     };
     WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::time::{Instant, sleep, sleep_until};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What has come `at` a moment after the first of `signals`, each of which comes at its own:
+    /// whether the process was ended at once, and the stage.
+    async fn after(signals: &[(Duration, Signal)], at: Duration) -> (bool, Stage) {
+        let started = Instant::now();
+        let (stages, stage) = watch::channel(Stage::None);
+        let mut pending = signals.iter();
+        let mut due = pending.next();
+        let next = async || {
+            let Some((moment, signal)) = due else { return std::future::pending().await };
+            sleep_until(started + *moment).await;
+            due = pending.next();
+            *signal
+        };
+        let is_ended = tokio::select! {
+            () = attend(next, stages) => true,
+            () = sleep(at) => false,
+        };
+        (is_ended, *stage.borrow())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_signal_begins_nothing_new_and_ends_what_is_under_way_three_seconds_later() {
+        let one = [(Duration::ZERO, Signal::End)];
+        assert_eq!(after(&one, SECOND).await, (false, Stage::Asked));
+        assert_eq!(after(&one, 4 * SECOND).await, (false, Stage::Come));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_with_the_first_signal_is_no_second_one() {
+        let together = [0, 1, 2, 150].map(|it| (Duration::from_millis(it), Signal::End));
+        assert_eq!(after(&together, SECOND).await, (false, Stage::Asked));
+        assert_eq!(after(&together, 60 * SECOND).await, (false, Stage::Come));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_the_process_before_and_after_the_last_steps_and_a_hangup_does_not()
+     {
+        for second in [SECOND, 10 * SECOND] {
+            let of = |signal| [(Duration::ZERO, Signal::Reload), (second, signal)];
+            assert!(after(&of(Signal::End), 60 * SECOND).await.0, "{second:?}");
+            assert_eq!(after(&of(Signal::Reload), 60 * SECOND).await, (false, Stage::Come));
+        }
+    }
 }

@@ -16,6 +16,7 @@ use renewd::plan::Asked;
 use renewd::store::Store;
 
 use crate::ca::{CaOptions, How, Step, Times};
+use crate::support::free_port;
 use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// A world whose CA has these `limits`.
@@ -67,6 +68,20 @@ async fn an_order_that_may_have_been_taken_is_spent_and_one_before_it_is_not() {
     world.ca.fault(Step::NewOrder, How::Closed, Times::Always);
     world.work_asked(Asked::Forced).await;
     assert_eq!(left(&world).await, 0);
+}
+
+/// A01: where there is no connection for an order, it was not sent.
+#[tokio::test]
+async fn an_order_for_which_there_is_no_connection_is_not_spent() {
+    let world = world("new_orders = \"2/3h\"").await;
+    world.renewed().await;
+    let nowhere = format!("http://127.0.0.1:{}/order", free_port());
+    let leads_nowhere = How::edit(move |it| it["newOrder"] = nowhere.as_str().into());
+    world.ca.fault(Step::Directory, leads_nowhere, Times::Always);
+    let world = world.restart().await;
+    let outcome = world.work_asked(Asked::Forced).await;
+    assert_eq!(outcome.failures.len(), 1, "{outcome:?}");
+    assert_eq!((world.orders(), left(&world).await), (1, 1), "{outcome:?}");
 }
 
 /// A01, A27: an account that was made counts also where only the look at it fails afterwards.

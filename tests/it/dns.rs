@@ -14,19 +14,23 @@ use crate::support::{
 /// What somebody else has put where ours go.
 const FOREIGN: &str = "of somebody else";
 
-/// The zones of every test: `site.example` with a foreign value, an alias that leads elsewhere, one
-/// that leads in a circle, a zone of its own below, and one that nobody may change.
+/// The zones of every test: `site.example` with a foreign value (and with twelve at `old`), an alias
+/// that leads elsewhere, one that leads in a circle, a zone of its own below, and one that nobody may
+/// change.
 fn bind(lag: Lag) -> Bind {
     let zone = |name: &str, records: &str| (name.to_owned(), records.to_owned());
+    let mut site = String::from(
+        "_acme-challenge TXT \"of somebody else\"\n\
+         _acme-challenge.www CNAME www.proofs.example.\n\
+         _acme-challenge.loop CNAME one.proofs.example.\n\
+         _acme-challenge.own NS ns1.proofs.example.\n",
+    );
+    for run in 0..12 {
+        writeln!(site, "_acme-challenge.old TXT \"of run {run}\"").unwrap();
+    }
     Bind::start(&BindOptions {
         zones: vec![
-            zone(
-                "site.example",
-                "_acme-challenge TXT \"of somebody else\"\n\
-                 _acme-challenge.www CNAME www.proofs.example.\n\
-                 _acme-challenge.loop CNAME one.proofs.example.\n\
-                 _acme-challenge.own NS ns1.proofs.example.",
-            ),
+            zone("site.example", &site),
             zone("proofs.example", "one CNAME two\ntwo CNAME one\nwww TXT \"of somebody else\""),
             zone("_acme-challenge.own.site.example", ""),
         ],
@@ -64,13 +68,19 @@ fn check_only_foreign(bind: &Bind, name: &str) {
     assert_eq!(values, [FOREIGN], "{name}");
 }
 
+/// N06, too: others' values stay, and from many on they are told of.
 #[test]
 fn apex_and_wildcard_are_proven_in_one_order_beside_values_of_others() {
     let bind = bind(Lag::Seconds);
-    let names = ["site.example", "*.site.example", "www.site.example", "own.site.example"];
-    let site = site(&bind, &names, "");
+    let names = ["", "*.", "www.", "own.", "old."].map(|it| format!("{it}site.example"));
+    let site = site(&bind, &names.each_ref().map(String::as_str), "");
     let done = site.renewd(&["renew"]);
     assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    let told = |it: &&str| it.contains("values of others are beside ours");
+    let told: Vec<&str> = done.stderr.lines().filter(told).collect();
+    assert!(told.len() == 1 && told[0].contains("_acme-challenge.old.site.example"), "{done}");
+    assert!(told[0].contains("others=12"), "{done}");
+    assert_eq!(bind.values("_acme-challenge.old.site.example").len(), 12);
     assert_eq!(site.pebble.requests().count(Endpoint::NewOrder), 1);
     assert_eq!(site.status()["condition"], "held");
     check_only_foreign(&bind, "_acme-challenge.site.example");
@@ -220,7 +230,7 @@ fn a_solver_is_proven_without_a_ca() {
         "zone proofs.example holds www.proofs.example",
         "name servers to ask: 127.0.0.1:",
         "added the value renewd-test-",
-        "all name servers that answer have it",
+        "all name servers that answer have it, beside 1 of others, which stay",
         "removed it",
         "no name server that answers has it any more",
     ];

@@ -69,6 +69,10 @@ use shown::Changer;
 use tsig::TsigKey;
 use zone::{Finder, Location, Server, Zone};
 
+/// From so many on, values of others at one name are told of: an order under way, here or on another
+/// machine, needs one or two, and a CA has to read them all.
+const MANY_OTHERS: usize = 5;
+
 /// Shows proofs as TXT records.
 #[derive(Debug)]
 pub struct Dns01 {
@@ -290,6 +294,9 @@ impl Solver for Dns01 {
         for waited in futures_util::future::join_all(waits).await {
             waited?;
         }
+        for (zone, values) in zones.values() {
+            tell_of_others(propagation::others(&zone.servers, values).await);
+        }
         Ok(())
     }
 
@@ -300,6 +307,17 @@ impl Solver for Dns01 {
     async fn clean_up_leftover(&self, _: &Identifier, _: &Token) -> Result<(), SolverError> {
         // What was added was journalled as a record.
         Ok(())
+    }
+}
+
+/// Tells of names at which others have left many values. These are not ours to remove.
+fn tell_of_others(counts: BTreeMap<Name, usize>) {
+    for (name, others) in counts.into_iter().filter(|(_, others)| *others >= MANY_OTHERS) {
+        tracing::warn!(
+            name = name::text(&name),
+            others,
+            "values of others are beside ours, and stay: remove those that no client waits for",
+        );
     }
 }
 

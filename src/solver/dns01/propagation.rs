@@ -134,6 +134,24 @@ async fn look(server: &Server, values: &Values, until: Until) -> Report {
     Report::AsWanted
 }
 
+/// How many other values are beside each of `values`, as the first of `servers` has it that can say.
+pub(super) async fn others(servers: &[Server], values: &Values) -> BTreeMap<Name, usize> {
+    let mut counts = BTreeMap::new();
+    for (name, wanted) in values {
+        counts.insert(name.clone(), others_at(servers, name, wanted).await);
+    }
+    counts
+}
+
+async fn others_at(servers: &[Server], name: &Name, wanted: &BTreeSet<String>) -> usize {
+    for server in servers {
+        if let Some(found) = values_at(server, name).await {
+            return found.difference(wanted).count();
+        }
+    }
+    0
+}
+
 /// The values of all TXT records that `server` has at `name`; none if it can't say.
 pub(super) async fn values_at(server: &Server, name: &Name) -> Option<BTreeSet<String>> {
     let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await.ok()?;

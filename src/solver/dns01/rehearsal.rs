@@ -8,7 +8,7 @@ use std::fmt;
 use crate::model::Identifier;
 use crate::solver::{CleanUp, SolverError};
 
-use super::propagation::Until;
+use super::propagation::{self, Until};
 use super::{Dns01, listed, name, record, values_of};
 
 /// Something that was done, and went well.
@@ -31,7 +31,10 @@ pub enum Step {
         value: String,
     },
     /// All servers that answer have it.
-    Seen,
+    Seen {
+        /// So many values of others are beside it.
+        others: usize,
+    },
     /// The provider has removed the value.
     Removed,
     /// No server that answers has it any more.
@@ -50,7 +53,11 @@ impl fmt::Display for Step {
                 write!(f, "name servers to ask: {servers}")
             }
             Self::Added { value } => write!(f, "added the value {value}"),
-            Self::Seen => f.write_str("all name servers that answer have it"),
+            Self::Seen { others: 0 } => f.write_str("all name servers that answer have it"),
+            Self::Seen { others } => write!(
+                f,
+                "all name servers that answer have it, beside {others} of others, which stay"
+            ),
             Self::Removed => f.write_str("removed it"),
             Self::Gone => f.write_str("no name server that answers has it any more"),
         }
@@ -86,7 +93,8 @@ impl Dns01 {
         let values = values_of(&location.name, &value);
         let seen = self.wait(&location.zone, &values, Until::There).await;
         if seen.is_ok() {
-            tell(Step::Seen);
+            let others = propagation::others(&location.zone.servers, &values).await;
+            tell(Step::Seen { others: others.values().sum() });
         }
         shown.clean_up().await?;
         tell(Step::Removed);
