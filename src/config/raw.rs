@@ -39,7 +39,8 @@ shape! {
         default_ca: CaName = "letsencrypt",
         /// More files, `*.toml` or `*.json`; relative to this one.
         include: Vec<At<String>> = ["conf.d/*.toml", "conf.d/*.json"],
-        /// How many certificates are worked on at once.
+        /// How many certificates are worked on at once. A quarter of these slots, and one at least,
+        /// is kept for certificates that did not fail when they were last tried.
         parallel: Count = 8,
         /// What holds for every certificate that does not say otherwise.
         defaults: RawCertificate,

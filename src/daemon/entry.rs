@@ -12,6 +12,8 @@ use crate::model::{
 use crate::observe::alert::ACCOUNT_CODES;
 use crate::plan::Asked;
 
+use super::turn::{self, Due, Slots};
+
 /// How far one certificate is in the daemon's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -138,22 +140,15 @@ impl Schedule {
         self.entries.values().all(|it| it.wake_at.is_some_and(|at| at > Timestamp::EPOCH))
     }
 
-    /// At most `count` names whose work is to begin now: what humans asked for first, then what
-    /// ends soonest.
-    pub(super) fn due(&self, now: Timestamp, count: usize) -> Vec<CertificateName> {
-        if count == 0 {
+    /// The names whose work is to begin now, with `limit` slots of which `free` are free.
+    pub(super) fn due(&self, now: Timestamp, limit: usize, free: usize) -> Vec<CertificateName> {
+        if free == 0 {
             return Vec::new();
         }
-        let is_due = |entry: &Entry| {
-            entry.stage == Stage::Idle
-                && (!entry.wishes.is_empty() || entry.wake_at.is_some_and(|it| it <= now))
-        };
-        let mut due: Vec<_> = self.entries.iter().filter(|(_, entry)| is_due(entry)).collect();
-        due.sort_by_key(|(_, entry)| {
-            let not_after = entry.status.as_ref().and_then(|it| it.not_after);
-            (entry.wishes.is_empty(), not_after.unwrap_or(Timestamp::EPOCH))
-        });
-        due.into_iter().take(count).map(|(name, _)| name.clone()).collect()
+        let due = self.entries.iter().filter_map(|(name, entry)| entry.due(name, now));
+        let at_work = self.entries.values().filter(|it| it.stage == Stage::Working);
+        let failed = at_work.filter(|it| it.has_failed()).count();
+        turn::next(due.collect(), Slots { all: limit, free, failed })
     }
 
     /// How long to sleep from `now` until the next entry is due; never longer than `longest`.
@@ -170,6 +165,23 @@ impl Entry {
     /// Whether something runs for it.
     pub(super) fn is_running(&self) -> bool {
         matches!(self.stage, Stage::Entering | Stage::Working)
+    }
+
+    /// It as one of those whose work is to begin, if it is at `now`.
+    fn due<'a>(&self, name: &'a CertificateName, now: Timestamp) -> Option<Due<'a>> {
+        let is_asked = !self.wishes.is_empty();
+        let since = self.wake_at.filter(|it| *it <= now);
+        if self.stage != Stage::Idle || !is_asked && since.is_none() {
+            return None;
+        }
+        let not_after = self.status.as_ref().and_then(|it| it.not_after);
+        let since = since.unwrap_or(now);
+        Some(Due { name, is_asked, has_failed: self.has_failed(), not_after, since })
+    }
+
+    /// Whether something of it failed when it was last tried.
+    fn has_failed(&self) -> bool {
+        self.broken.is_some() || self.status.as_ref().is_some_and(|it| it.error_code.is_some())
     }
 
     /// Whether somebody waits for the present run to end.
@@ -298,7 +310,7 @@ mod tests {
     fn what_runs_is_not_begun_again_and_wakes_nobody() {
         let mut schedule = schedule(&["a", "b"]);
         schedule.get_mut(&name("a")).unwrap().begin();
-        assert_eq!(schedule.due(at(0), 9), [name("b")]);
+        assert_eq!(schedule.due(at(0), 9, 9), [name("b")]);
         schedule.get_mut(&name("b")).unwrap().begin();
         assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
     }
@@ -313,7 +325,7 @@ mod tests {
         }
         assert_eq!(schedule.sleep(at(95), Duration::from_secs(30)), Duration::from_secs(5));
         assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
-        assert_eq!(schedule.due(at(100), 9), [name("a")]);
+        assert_eq!(schedule.due(at(100), 9, 9), [name("a")]);
     }
 
     /// N02: of a thousand that are due at once a few begin, those that end first and what humans wait
@@ -329,9 +341,9 @@ mod tests {
         }
         let (reply, _answer) = oneshot::channel();
         schedule.get_mut(&name("c0000")).unwrap().ask(Asked::ByName, reply);
-        let begun = schedule.due(at(0), 4);
+        let begun = schedule.due(at(0), 9, 4);
         assert_eq!(begun, ["c0000", "c0999", "c0998", "c0997"].map(name));
-        assert!(schedule.due(at(0), 0).is_empty());
+        assert!(schedule.due(at(0), 9, 0).is_empty());
     }
 
     #[test]
@@ -352,9 +364,9 @@ mod tests {
             entry.end(&report(of), at(1000));
             entry.status = Some(status);
         }
-        assert_eq!(schedule.due(at(0), 9), []);
+        assert_eq!(schedule.due(at(0), 9, 9), []);
         schedule.account_mended(&lab);
-        assert_eq!(schedule.due(at(0), 9), [name("a")]);
+        assert_eq!(schedule.due(at(0), 9, 9), [name("a")]);
         assert_eq!(schedule.get_mut(&name("a")).unwrap().begin(), Asked::ByName);
     }
 
@@ -369,7 +381,7 @@ mod tests {
         entry.ask(Asked::ByName, second);
         entry.end(&report("a"), at(1000));
         assert!(answer.try_recv().is_err());
-        assert_eq!(schedule.due(at(0), 9), [name("a")]);
+        assert_eq!(schedule.due(at(0), 9, 9), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         assert_eq!(entry.begin(), Asked::Forced, "the stronger wish counts");
         entry.end(&report("a"), at(1000));
@@ -443,8 +455,8 @@ mod tests {
     #[test]
     fn what_is_due_and_finds_no_slot_sleeps_instead_of_spinning() {
         let schedule = schedule(&["a", "b"]);
-        assert_eq!(schedule.due(at(200), 0), []);
-        assert_eq!(schedule.due(at(200), 1), [name("a")]);
+        assert_eq!(schedule.due(at(200), 9, 0), []);
+        assert_eq!(schedule.due(at(200), 9, 1), [name("a")]);
         assert_eq!(schedule.sleep(at(200), Duration::from_secs(30)), Duration::from_secs(30));
     }
 
@@ -468,18 +480,18 @@ mod tests {
         entry.begin();
         entry.wake();
         entry.end(&report("a"), at(1000));
-        assert_eq!(schedule.due(at(1), 9), [name("a")]);
+        assert_eq!(schedule.due(at(1), 9, 9), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         entry.begin();
         entry.end(&report("a"), at(1000));
-        assert_eq!(schedule.due(at(1), 9), []);
+        assert_eq!(schedule.due(at(1), 9, 9), []);
     }
 
     #[test]
     fn a_new_certificate_is_put_in_order_before_its_work_and_once() {
         let mut schedule = Schedule::default();
         schedule.set_names(&BTreeSet::from([name("a"), name("b")]));
-        assert_eq!(schedule.due(at(0), 9), []);
+        assert_eq!(schedule.due(at(0), 9, 9), []);
         assert_eq!(schedule.new_ones(1), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         entry.enter();
@@ -489,7 +501,7 @@ mod tests {
             schedule.get_mut(&name(it)).unwrap().end(&report(it), at(0));
         }
         assert!(schedule.is_whole());
-        assert_eq!(schedule.due(at(0), 9), [name("a"), name("b")]);
+        assert_eq!(schedule.due(at(0), 9, 9), [name("a"), name("b")]);
         schedule.set_names(&BTreeSet::from([name("a"), name("b")]));
         assert_eq!(schedule.new_ones(9), []);
     }

@@ -20,6 +20,7 @@ mod requests;
 mod scheduler;
 mod supervision;
 mod tick;
+mod turn;
 mod watch;
 
 #[cfg(test)]

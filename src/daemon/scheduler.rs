@@ -227,7 +227,7 @@ impl Scheduler {
             self.begin(name, Stage::Entering);
         }
         let limit = self.daemon.agent.config.parallel.max(1);
-        for name in self.schedule.due(self.now(), self.free(Stage::Working, limit)) {
+        for name in self.schedule.due(self.now(), limit, self.free(Stage::Working, limit)) {
             self.begin(name, Stage::Working);
         }
     }
@@ -275,10 +275,6 @@ impl Scheduler {
             Err(error) => (error.id(), Err(error)),
         };
         let Some((name, stage)) = self.at_work.remove(&id) else { return };
-        if self.schedule.get_mut(&name).is_some_and(|it| it.is_awaited()) {
-            // Who asked for it and hears that it is done must see so.
-            self.show_at = Duration::ZERO;
-        }
         match result {
             Ok(Ok(outcome)) => self.end_well(&name, stage, outcome),
             Ok(Err(Undone::Storage(error))) => {
@@ -330,7 +326,19 @@ impl Scheduler {
         let Some(entry) = self.schedule.get_mut(name) else { return };
         entry.broken = None;
         entry.status.clone_from(&report.status);
-        entry.end(&report, wake_at);
+        self.answer(name, &report, wake_at);
+    }
+
+    /// Ends the run of `name` with `report`. Whoever asked for it and hears that it is done, sees so.
+    fn answer(&mut self, name: &CertificateName, report: &WorkReport, wake_at: Timestamp) {
+        if self.schedule.get_mut(name).is_some_and(|it| it.is_awaited()) {
+            self.is_changed = true;
+            self.show_at = Duration::ZERO;
+            self.publish();
+        }
+        if let Some(entry) = self.schedule.get_mut(name) {
+            entry.end(report, wake_at);
+        }
     }
 
     /// What came to nothing is counted, told and shown, waits by the local ladder, and ends nothing
@@ -348,7 +356,7 @@ impl Scheduler {
         let Some(entry) = self.schedule.get_mut(name) else { return };
         let pause = after_local_failure(entry.break_down(kind, failure), Jitter::NONE);
         let report = WorkReport { name: name.clone(), renewed: false, failures, status: None };
-        entry.end(&report, now.saturating_add(pause));
+        self.answer(name, &report, now.saturating_add(pause));
     }
 
     fn take(&mut self, command: Command) {
