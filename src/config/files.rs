@@ -10,11 +10,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::digest;
 use super::fault::{Fault, Faults, Severity};
 use super::field::{At, Reading, beside, read_shape};
 use super::json::parse_json;
 use super::raw::RawFile;
 use super::tree::{Node, Place, Table, Value, parse_toml};
+use crate::model::Fingerprint;
 
 /// No file of a configuration is larger: thousands of certificates fit.
 pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -42,14 +44,30 @@ pub(super) struct Documents {
     pub(super) watched: BTreeSet<PathBuf>,
 }
 
+/// Files as they were just before they were read.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    main: (Vec<PathBuf>, Fingerprint),
+    all: (Vec<PathBuf>, Fingerprint),
+}
+
+impl Snapshot {
+    /// Whether they are the same now, so that what was read is what is there.
+    pub(super) fn holds(&self) -> bool {
+        [&self.main, &self.all].iter().all(|(files, seen)| digest(files) == *seen)
+    }
+}
+
 /// Reads `main_file` and all that it includes.
 ///
 /// # Errors
 ///
 /// What keeps the main file from being read or parsed. All other faults are in the result.
-pub(super) fn read_all(main_file: &Path) -> Result<Documents, Faults> {
+pub(super) fn read_all(main_file: &Path) -> Result<(Documents, Snapshot), Faults> {
     let main_file = std::path::absolute(main_file).unwrap_or_else(|_| main_file.to_owned());
     let main_file: Arc<Path> = Arc::from(main_file);
+    let main_alone = vec![main_file.to_path_buf()];
+    let main_seen = digest(&main_alone);
     let (main, faults) = read_file(&main_file, None).map_err(Faults::new)?;
 
     let mut documents = Documents {
@@ -65,15 +83,18 @@ pub(super) fn read_all(main_file: &Path) -> Result<Documents, Faults> {
         Some(include) => include.value.clone(),
         None => INCLUDED_BY_DEFAULT.map(|it| included_by_default(&main_file, it)).to_vec(),
     };
-    let mut seen = BTreeSet::from([main_file.to_path_buf()]);
+    let mut included = Vec::new();
+    let mut known = BTreeSet::from([main_file.to_path_buf()]);
     for pattern in &patterns {
-        for file in documents.expand(pattern) {
-            if seen.insert(file.clone()) {
-                documents.include(&file);
-            }
-        }
+        included
+            .extend(documents.expand(pattern).into_iter().filter(|it| known.insert(it.clone())));
     }
-    Ok(documents)
+    documents.watched.extend(known);
+    let all: Vec<_> = documents.watched.iter().cloned().collect();
+    let seen = digest(&all);
+    let snapshot = Snapshot { main: (main_alone, main_seen), all: (all, seen) };
+    included.iter().for_each(|it| documents.include(it));
+    Ok((documents, snapshot))
 }
 
 /// `pattern`, as if the first line of `main_file` said it.
@@ -118,7 +139,6 @@ impl Documents {
     }
 
     fn include(&mut self, file: &Path) {
-        self.watched.insert(file.to_owned());
         self.included_files.insert(file.to_owned());
         let file: Arc<Path> = Arc::from(file);
         let faults = match read_file(&file, Some(&TABLES)) {

@@ -41,6 +41,7 @@ use crate::observe::AlertSettings;
 use crate::solver::SolverSettings;
 use crate::store::StoreSettings;
 
+use files::Snapshot;
 use secret::Secrets;
 
 pub use digest::digest;
@@ -111,6 +112,9 @@ impl Config {
         self.certificates.iter().flat_map(|it| &it.cas).filter(is_public).collect()
     }
 }
+
+/// How often it is read at most, while others change it.
+const MAX_READINGS: usize = 4;
 
 /// Who installs files and reloads servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +192,7 @@ impl std::fmt::Debug for Environment {
 ///
 /// Every fault of the main file and of all others, if the main file has any.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Faults> {
-    let documents = files::read_all(path)?;
-    resolve::resolve(documents, environment, Secrets::Read)
+    load_at_rest(|| read(path, environment, Secrets::Read))
 }
 
 /// As [`load`], but reads no secret: for processes that must not or can't hold them, such as the
@@ -200,6 +203,77 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Faults> {
 ///
 /// As [`load`], without the faults of secrets.
 pub fn load_without_secrets(path: &Path, environment: &Environment) -> Result<Config, Faults> {
-    let documents = files::read_all(path)?;
-    resolve::resolve(documents, environment, Secrets::PassOver)
+    load_at_rest(|| read(path, environment, Secrets::PassOver))
+}
+
+fn read(
+    path: &Path,
+    environment: &Environment,
+    secrets: Secrets,
+) -> Result<(Config, Snapshot), Faults> {
+    let (documents, snapshot) = files::read_all(path)?;
+    Ok((resolve::resolve(documents, environment, secrets)?, snapshot))
+}
+
+/// What `read` reads while nobody changes it, if that comes to be: what changes during a reading
+/// would be taken for read, and never be looked for again.
+fn load_at_rest(
+    mut read: impl FnMut() -> Result<(Config, Snapshot), Faults>,
+) -> Result<Config, Faults> {
+    let (mut config, mut snapshot) = read()?;
+    for _ in 1..MAX_READINGS {
+        if snapshot.holds() {
+            break;
+        }
+        (config, snapshot) = read()?;
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::atomic::{self, Access};
+
+    const MAIN: &str = "terms_of_service_agreed = true\n";
+
+    /// Reads a configuration of which a file is added after each reading up to the `changes`th;
+    /// returns how many readings there were, and what was read last.
+    fn load_beside(changes: usize) -> (usize, Config) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            atomic::write(&folder.path().join(name), text.as_bytes(), Access::mode(0o600)).unwrap();
+        };
+        atomic::directory(&folder.path().join("conf.d"), Access::mode(0o700)).unwrap();
+        write("renewd.toml", MAIN);
+        let main = folder.path().join("renewd.toml");
+        let mut readings = 0;
+        let config = load_at_rest(|| {
+            let done = read(&main, &Environment::default(), Secrets::Read)?;
+            readings += 1;
+            if readings <= changes {
+                let text = format!("[[certificate]]\ndomains = [\"c{readings}.example\"]\n");
+                write(&format!("conf.d/{readings}.toml"), &text);
+            }
+            Ok(done)
+        });
+        let config = config.unwrap();
+        let is_there = config.seen == digest(&config.files);
+        assert_eq!(is_there, changes < MAX_READINGS, "what is said to be read is what is there");
+        (readings, config)
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again() {
+        let (readings, config) = load_beside(0);
+        assert_eq!((readings, config.certificates.len()), (1, 0));
+        let (readings, config) = load_beside(2);
+        assert_eq!((readings, config.certificates.len()), (3, 2));
+    }
+
+    #[test]
+    fn what_never_comes_to_rest_is_read_all_the_same() {
+        let (readings, config) = load_beside(usize::MAX);
+        assert_eq!((readings, config.certificates.len()), (MAX_READINGS, MAX_READINGS - 1));
+    }
 }

@@ -36,9 +36,12 @@ pub(super) enum Changed {
     Certificates(Vec<CertificateName>),
 }
 
+/// Files that were read, and what they were then.
+type Read = (Vec<PathBuf>, Fingerprint);
+
 /// Watches until it is dropped.
 pub(super) struct Watch {
-    files: channel::Sender<Vec<PathBuf>>,
+    files: channel::Sender<Read>,
     changed: mpsc::Receiver<Changed>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -46,12 +49,12 @@ pub(super) struct Watch {
 impl Watch {
     /// Watches the files of `config` and the certificates in its store.
     pub(super) fn start(base: &Base, config: &Config) -> Self {
-        let (files, followed) = channel::channel(config.files.clone());
+        let (files, followed) = channel::channel((config.files.clone(), config.seen));
         let (sender, changed) = mpsc::channel(16);
         // Both begin here and not in their tasks: what changes from now on is seen. So is what has
         // changed since the configuration was read, which may be a while ago: the store may have
         // been another process's until now.
-        let first = Followed::begin(config.files.clone(), Some(config.seen));
+        let first = Followed::begin(config.files.clone(), config.seen);
         let configuration =
             tokio::spawn(watch_config(first, followed, sender.clone(), base.clock.clone()));
         let touched = Touched::begin(&config.store.certs_dir());
@@ -64,7 +67,7 @@ impl Watch {
 
     /// From now on the files of `config` are those to be watched.
     pub(super) fn follow(&self, config: &Config) {
-        self.files.send_replace(config.files.clone());
+        self.files.send_replace((config.files.clone(), config.seen));
     }
 
     /// Waits for the next change.
@@ -102,11 +105,10 @@ struct Followed {
 }
 
 impl Followed {
-    /// Watches `files` from now on, in which `known` was seen; looks itself if nothing was.
-    fn begin(files: Vec<PathBuf>, known: Option<Fingerprint>) -> Self {
+    /// Watches `files` from now on, in which `known` was seen.
+    fn begin(files: Vec<PathBuf>, known: Fingerprint) -> Self {
         let (poke, pokes) = mpsc::channel(1);
         let watcher = watcher(&folders(&files), poke.clone());
-        let known = known.unwrap_or_else(|| config::digest(&files));
         Self { files, known, pokes, _watcher: watcher, _poke: poke }
     }
 
@@ -136,7 +138,7 @@ impl Followed {
 
 async fn watch_config(
     mut followed: Followed,
-    mut files: channel::Receiver<Vec<PathBuf>>,
+    mut files: channel::Receiver<Read>,
     changed: mpsc::Sender<Changed>,
     clock: Arc<dyn Clock>,
 ) {
@@ -149,9 +151,9 @@ async fn watch_config(
                 if result.is_err() {
                     return;
                 }
-                let wanted = files.borrow_and_update().clone();
-                // The same files may have changed since they were read: what is known of them stays.
-                let known = Some(followed.known).filter(|_| wanted == followed.files);
+                let (wanted, seen) = files.borrow_and_update().clone();
+                // They may have changed since they were read. Of the same files more may be known.
+                let known = if wanted == followed.files { followed.known } else { seen };
                 let begun = tokio::task::spawn_blocking(move || Followed::begin(wanted, known));
                 followed = match begun.await {
                     Ok(followed) => followed,
@@ -277,9 +279,18 @@ mod tests {
     }
 
     /// A watch on `files`; what changes from now on is seen.
-    fn watching(files: Vec<PathBuf>) -> (channel::Sender<Vec<PathBuf>>, mpsc::Receiver<Changed>) {
-        let first = Followed::begin(files.clone(), None);
-        let (sender, followed) = channel::channel(files);
+    fn watching(files: Vec<PathBuf>) -> (channel::Sender<Read>, mpsc::Receiver<Changed>) {
+        let known = config::digest(&files);
+        following(files, known)
+    }
+
+    /// A watch on `files`, in which `known` was seen.
+    fn following(
+        files: Vec<PathBuf>,
+        known: Fingerprint,
+    ) -> (channel::Sender<Read>, mpsc::Receiver<Changed>) {
+        let first = Followed::begin(files.clone(), known);
+        let (sender, followed) = channel::channel((files, known));
         let (changes, changed) = mpsc::channel(16);
         tokio::spawn(watch_config(first, followed, changes, Arc::new(SystemClock::new())));
         (sender, changed)
@@ -336,11 +347,23 @@ mod tests {
         write(&file, "as it was read");
         let read = config::digest(std::slice::from_ref(&file));
         write(&file, "as it is now");
-        let first = Followed::begin(vec![file.clone()], Some(read));
-        let (_files, followed) = channel::channel(vec![file]);
-        let (changes, mut changed) = mpsc::channel(16);
-        tokio::spawn(watch_config(first, followed, changes, Arc::new(SystemClock::new())));
+        let (_files, mut changed) = following(vec![file], read);
         // Long before the poll.
+        let found = timeout(POLL_INTERVAL / 2, changed.recv()).await.unwrap();
+        assert_eq!(found, Some(Changed::Config));
+    }
+
+    #[tokio::test]
+    async fn what_changed_after_it_was_read_and_before_it_is_followed_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one.toml", "two.toml"].map(|it| folder.path().join(it));
+        write(&one, "1");
+        write(&two, "as it was read");
+        let (files, mut changed) = watching(vec![one.clone()]);
+        let both = vec![one, two.clone()];
+        let read = config::digest(&both);
+        write(&two, "as it is now");
+        files.send_replace((both, read));
         let found = timeout(POLL_INTERVAL / 2, changed.recv()).await.unwrap();
         assert_eq!(found, Some(Changed::Config));
     }
