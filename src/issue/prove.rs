@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{IssueError, Issuer, ORDER_LIMIT, Purpose, Work};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use super::{IDENTIFIERS_AT_ONCE, IssueError, Issuer, ORDER_LIMIT, Purpose, Work};
 use crate::acme::{
     AcmeClient, AcmeError, Authorization, AuthorizationStatus, Challenge, OrderStatus,
 };
@@ -45,20 +47,13 @@ impl Issuer {
         tasks: &[(SolverName, Challenge)],
     ) -> Result<(), IssueError> {
         // What a run that died had shown stays visible: the CA may be looking for it just now.
-        let mut records = Vec::new();
-        for (solver, challenge) in tasks {
-            let proof = proof_of(challenge);
-            let record = self.solver(solver)?.locate(&proof).await;
-            let presented = PresentedRecord {
-                record: record.map_err(|source| not_presented(solver, &proof, source))?,
-                solver: solver.clone(),
-                identifier: proof.identifier,
-                token: proof.token,
-            };
-            if !work.record.presented.contains(&presented) {
-                work.record.presented.push(presented.clone());
+        let located: Vec<_> = tasks.iter().map(|it| self.locate(it).boxed()).collect();
+        let located = stream::iter(located).buffered(IDENTIFIERS_AT_ONCE);
+        let records: Vec<PresentedRecord> = located.try_collect().await?;
+        for record in &records {
+            if !work.record.presented.contains(record) {
+                work.record.presented.push(record.clone());
             }
-            records.push(presented);
         }
         self.journal.save_order(&spec.name, &work.record).await?;
 
@@ -86,6 +81,21 @@ impl Issuer {
             });
         }
         proven
+    }
+
+    /// What is journalled of the proof that a solver will show for a challenge.
+    async fn locate(
+        &self,
+        (solver, challenge): &(SolverName, Challenge),
+    ) -> Result<PresentedRecord, IssueError> {
+        let proof = proof_of(challenge);
+        let record = self.solver(solver)?.locate(&proof).await;
+        Ok(PresentedRecord {
+            record: record.map_err(|source| not_presented(solver, &proof, source))?,
+            solver: solver.clone(),
+            identifier: proof.identifier,
+            token: proof.token,
+        })
     }
 
     /// Which challenges are to be met, and by whom. Valid authorizations need none.

@@ -294,9 +294,8 @@ impl Solver for Dns01 {
         for waited in futures_util::future::join_all(waits).await {
             waited?;
         }
-        for (zone, values) in zones.values() {
-            tell_of_others(propagation::others(&zone.servers, values).await);
-        }
+        let others = zones.values().map(|(zone, it)| propagation::others(&zone.servers, it));
+        futures_util::future::join_all(others).await.into_iter().for_each(tell_of_others);
         Ok(())
     }
 

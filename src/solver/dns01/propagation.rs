@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use tokio::time::timeout;
 
 use crate::sys::clock::Clock;
 
@@ -29,6 +30,9 @@ use super::zone::Server;
 
 /// How long those that do not answer are waited for when all others have everything.
 pub(super) const GRACE: Duration = Duration::from_secs(20);
+
+/// How long others' values are counted.
+const OTHERS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two rounds, at first and at most.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -135,11 +139,15 @@ async fn look(server: &Server, values: &Values, until: Until) -> Report {
 }
 
 /// How many other values are beside each of `values`, as the first of `servers` has it that can say.
+/// Nothing hangs on it: where servers are slow to say it is left at what was heard by then.
 pub(super) async fn others(servers: &[Server], values: &Values) -> BTreeMap<Name, usize> {
     let mut counts = BTreeMap::new();
-    for (name, wanted) in values {
-        counts.insert(name.clone(), others_at(servers, name, wanted).await);
-    }
+    let count = async {
+        for (name, wanted) in values {
+            counts.insert(name.clone(), others_at(servers, name, wanted).await);
+        }
+    };
+    drop(timeout(OTHERS_LIMIT, count).await);
     counts
 }
 
