@@ -114,6 +114,8 @@ cp -L target/peers/bin/pebble target/peers/bin/pebble-challtestsrv "$machine/lab
 cp -R tests/machine/. "$machine/lab/"
 cp -- "$deb" "$machine/lab/renewd.deb"
 echo lab >"$machine/etc/hostname"
+# Nothing of Debian's own is to happen by the clock.
+rm -f -- "$machine"/etc/systemd/system/timers.target.wants/*
 
 #------------------------------------------------------------------------------- boot
 

@@ -24,8 +24,8 @@ library=(
     store::pulse sys::notify sys::process
 )
 whole=(
-    alert_delivery:: ari:: crash::killed_at_random daemon:: deploy:: dns::a_secondary_that_never_has_it expiry:: preflight::
-    processes:: standins:: supervision:: truths::
+    alert_delivery:: ari:: canary::the_daemon crash::killed_at_random daemon:: deploy:: deployer:: disks:: dns::a_ dry_run::
+    expiry:: preflight:: processes:: standins:: supervision:: truths::
 )
 
 round() {

@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_head_and_half_a_body_are_given_up() {
-        let limits = Limits { request: Duration::from_millis(200), ..Limits::default() };
+        let limits = Limits { request: Duration::from_secs(2), ..Limits::default() };
         let served = Served::start(limits);
         served.ask("GET / HTTP/1.1\r\nhost").await;
         let head = "POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf";

@@ -218,7 +218,8 @@ async fn a_panic_in_ones_work_is_counted_shown_and_tried_again_and_the_others_go
     let passed = world.clock.monotonic();
     world.until(|_| world.observer.started("bad") > begun).await;
     let pause = world.clock.monotonic().saturating_sub(passed);
-    assert!(pause >= Duration::from_secs(100), "{pause:?}");
+    // Some of it has passed before the third is seen here; the rung before is shorter.
+    assert!(pause >= Duration::from_secs(45), "{pause:?}");
 }
 
 /// P11: a task that panics, hangs or runs away.

@@ -276,7 +276,8 @@ pub(super) mod tests {
         pub(in crate::store) async fn reopened(self) -> Self {
             let Self { store, folder } = self;
             drop(store);
-            let store = open(folder.path(), Duration::ZERO).await.unwrap();
+            // A program that another test starts just now may hold its lock for a moment.
+            let store = open(folder.path(), Duration::from_secs(20)).await.unwrap();
             Self { store, folder }
         }
     }

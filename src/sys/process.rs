@@ -462,7 +462,7 @@ mod tests {
     #[tokio::test]
     async fn a_hanging_program_that_ignores_signals_is_killed_with_its_children() {
         let script = "trap '' TERM; (trap '' TERM; sleep 300) & echo $!; sleep 300";
-        let error = run(&shell(script, Duration::from_millis(500))).await.unwrap_err();
+        let error = run(&shell(script, Duration::from_secs(3))).await.unwrap_err();
         let ProcessError::TimedOut { output, .. } = error else { panic!("{error}") };
         let child: i32 = output.trim().parse().unwrap();
         let gone = || !Path::new(&format!("/proc/{child}/exe")).exists();

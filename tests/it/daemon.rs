@@ -25,7 +25,7 @@ fn probe_for(site: &Site, span: Duration) -> Vec<String> {
     let rounds = span.as_millis() / interval.as_millis();
     let mut serials: Vec<String> = Vec::new();
     for round in 0..rounds {
-        let serial = site.served_serial();
+        let serial = site.served_serial_now();
         let serial = serial.unwrap_or_else(|| panic!("handshake {round} failed after {serials:?}"));
         if serials.last() != Some(&serial) {
             serials.push(serial);

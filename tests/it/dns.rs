@@ -156,7 +156,7 @@ fn unproven_site(bind: &Bind) -> Site {
     let (nsupdate, key_file, port) = (Peers::locate().nsupdate, bind.key_file(), primary.port());
     let script = format!(
         "#!/bin/sh\nchange=\"add $2. 5\"\n\
-         [ $1 = add ] || {{ sleep 0.5; change=\"delete $2.\"; }}\n\
+         [ $1 = add ] || {{ sleep 0.1; change=\"delete $2.\"; }}\n\
          printf 'server 127.0.0.1 {port}\\nzone %s\\nupdate %s TXT \"%s\"\\nsend\\n' \
          \"$4.\" \"$change\" \"$3\" | {nsupdate:?} -k {key_file:?}\n"
     );

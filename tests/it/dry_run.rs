@@ -11,7 +11,7 @@ use renewd::model::Fingerprint;
 use serde_json::Value;
 
 use crate::site::{LIMIT, NAME, Site, target};
-use crate::support::{Endpoint, Pebble, PebbleOptions};
+use crate::support::{Endpoint, Pebble, PebbleOptions, eventually};
 
 /// Each path below `folder`, but the trial's own, with its owner, rights and content.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, (u32, u32, String)> {
@@ -125,6 +125,10 @@ fn beside_a_daemon_a_trial_goes_well_and_one_that_can_not_prove_control_says_so(
     let written = site.workspace.path().join("run/.renewd-status");
     crate::support::write(&written, "{");
     let mut daemon = site.daemon();
+    let socket = site.workspace.path().join("run/control.sock");
+    eventually(LIMIT, "the daemon listens", || {
+        std::os::unix::net::UnixStream::connect(&socket).map(drop).map_err(|_no| daemon.log())
+    });
     let before = site.await_condition("served");
     assert!(!written.exists(), "nobody else writes there while a daemon starts");
     crate::support::write(&written, "{");

@@ -7,7 +7,9 @@ use renewd::sys::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions};
-use crate::support::{Finished, Workspace, eventually, free_port, write, write_secret};
+use crate::support::{
+    Finished, PebbleOptions, Workspace, eventually, free_port, write, write_secret,
+};
 
 /// Replaces `old` in the site's configuration.
 #[track_caller]
@@ -311,7 +313,10 @@ fn to_wait_in_vain_for_the_daemon_ends_with_4() {
 
 #[test]
 fn what_has_expired_is_critical() {
+    // A quarter of it is left for the first look.
+    let profiles = vec![("short".into(), Duration::from_secs(60))];
     let mut site = Site::with(&SiteOptions {
+        pebble: PebbleOptions { profiles, ..PebbleOptions::default() },
         certificate: "profile = \"short\"\n".into(),
         ..SiteOptions::held_only()
     });

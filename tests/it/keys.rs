@@ -70,6 +70,7 @@ impl Pair {
     /// in both versions of TLS.
     #[track_caller]
     fn served_to_each(&self) -> [Leaf; 2] {
+        self.nginx.settle();
         ["ECDSA+SHA256", "RSA-PSS+SHA256:RSA+SHA256"].map(|signatures| {
             let leaf = self.served("-tls1_3", signatures);
             assert_eq!(self.served("-tls1_2", signatures).sha256, leaf.sha256);

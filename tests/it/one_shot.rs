@@ -20,7 +20,8 @@ fn owners(folder: &Path) -> BTreeMap<PathBuf, (u32, u32)> {
     let mut found = BTreeMap::new();
     let mut pending = vec![folder.to_owned()];
     while let Some(path) = pending.pop() {
-        let metadata = path.symlink_metadata().unwrap();
+        // A daemon may have taken away what it wrote beside.
+        let Ok(metadata) = path.symlink_metadata() else { continue };
         found.insert(path.clone(), (metadata.uid(), metadata.gid()));
         if metadata.is_dir() {
             pending.extend(std::fs::read_dir(path).unwrap().map(|it| it.unwrap().path()));

@@ -226,10 +226,18 @@ impl Site {
         })
     }
 
-    /// The serial number that nginx serves, as OpenSSL sees it.
+    /// The serial number that nginx serves once it has reloaded, as OpenSSL sees it.
     #[must_use]
     #[track_caller]
     pub(crate) fn served_serial(&self) -> Option<String> {
+        self.nginx().settle();
+        self.served_serial_now()
+    }
+
+    /// The same, of whichever worker answers now.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn served_serial_now(&self) -> Option<String> {
         let name = self.identifiers.first().map(String::as_str);
         served_serial(self.nginx().https(), name)
     }

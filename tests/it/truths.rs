@@ -105,6 +105,10 @@ fn ten_files_that_come_one_by_one_are_one_reload() {
     fs::create_dir(workspace.path().join("conf.d")).unwrap();
     let daemon = workspace.spawn(&["run", "-c", &main.display().to_string()]);
     await_only(&workspace, "first");
+    eventually(LIMIT, "its start is told", || match loads(&daemon) {
+        1 => Ok(()),
+        _ => Err(daemon.log()),
+    });
 
     let clock = SystemClock::new();
     for round in 1..=5 {

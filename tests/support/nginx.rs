@@ -17,8 +17,8 @@ use super::process::Running;
 use super::programs::Peers;
 use super::wait::eventually;
 
-/// How long nginx may take to listen after its start.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long nginx may take to listen after its start, and to let go of an old worker.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One name that nginx serves by TLS, and with what.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Nginx {
         let mut command = Command::new(Peers::locate().nginx);
         command.args(arguments(prefix)).args(["-g", "daemon off;"]);
         let mut process = Running::start("nginx", &mut command, &prefix.join("error.log"));
-        let started = eventually(START_LIMIT, "nginx listens", || {
+        let started = eventually(LIMIT, "nginx listens", || {
             if process.ended().is_some() {
                 assert!(process.log().contains("Address already in use"), "{}", process.log());
                 return Ok(false);
@@ -134,6 +134,16 @@ impl Nginx {
         let master = self.master_pid();
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
         children.unwrap_or_default().split_whitespace().filter_map(|it| it.parse().ok()).collect()
+    }
+
+    /// Waits until no worker of before the last reload is left: one that was told to quit may accept
+    /// once more.
+    #[track_caller]
+    pub fn settle(&self) {
+        eventually(LIMIT, "the old worker is gone", || match self.worker_pids().len() {
+            0 | 1 => Ok(()),
+            count => Err(count),
+        });
     }
 
     /// Its pid file, for a reload by signal.

@@ -2,9 +2,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::model::{Limit, OrderEnd, OrderKind, PastOrder, RefusedStep};
-use crate::store::{Store, StoreSettings};
+use crate::store::{OpenError, Store, StoreSettings};
 use crate::sys::atomic::{self, Access};
-use crate::sys::clock::ManualClock;
+use crate::sys::clock::{ManualClock, SystemClock};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const BY_HAND: OrderKind = OrderKind { replaces: false, renews: false, by_hand: true };
@@ -26,7 +26,17 @@ impl World {
             state_dir: self.folder.path().join("state"),
             run_dir: self.folder.path().join("run"),
         };
-        let store = Store::open(&settings, self.clock.clone(), Duration::ZERO).await.unwrap();
+        let store = Store::open(&settings, self.clock.clone(), Duration::ZERO).await;
+        // A program that another test starts just now may hold the lock of the one before.
+        let store = match store {
+            Err(OpenError::Held { .. }) => {
+                let clock = Arc::new(SystemClock::new());
+                drop(Store::open(&settings, clock, Duration::from_secs(20)).await.unwrap());
+                Store::open(&settings, self.clock.clone(), Duration::ZERO).await
+            }
+            store => store,
+        };
+        let store = store.unwrap();
         let rates = [(Limit::NewOrders, orders.parse().unwrap())].into();
         let limits = [(ca(), Limits { rates, ..Limits::default() })].into();
         Arc::new(Books::new(Arc::new(store), limits, self.clock.clone()))

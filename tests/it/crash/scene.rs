@@ -210,7 +210,7 @@ impl Scene {
         match flow {
             Flow::First | Flow::Renewal => self.start_again(),
             Flow::RollOver => self.renewd(Flow::Renewal.arguments()),
-            Flow::Daemon => self.start_daemon_again(),
+            Flow::Daemon => self.start_daemon_again(&owed),
         }
         let mut violations = self.check(&owed);
         match reader.stop() {
@@ -299,12 +299,14 @@ impl Scene {
         assert_eq!(done.code, 0, "{done}\n{}", self.site.pebble.log());
     }
 
-    /// The next start, as a daemon, until all is well.
+    /// The next start, as a daemon, until all is well, and told.
     #[track_caller]
-    fn start_daemon_again(&self) {
+    fn start_daemon_again(&self, owed: &Owed) {
         let mut daemon = self.daemon(None);
         eventually(LIMIT, "all is well after the kill", || {
-            let faults = self.faults(&self.site.status());
+            let mut faults = self.faults(&self.site.status());
+            faults.extend(self.wrongly_told(owed));
+            faults.extend(self.not_noted());
             if faults.is_empty() { Ok(()) } else { Err((faults, daemon.log())) }
         });
         assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
@@ -488,6 +490,15 @@ impl Scene {
         let new = all.saturating_sub(before);
         let is_right = new >= owed.told && new <= 2 * owed.told && told.values().all(|it| *it <= 2);
         (!is_right).then(|| format!("of {} messages {new} were told: {told:?}", owed.told))
+    }
+
+    /// What is still to be told by what is on record.
+    fn not_noted(&self) -> Option<String> {
+        let outbox = fs::read(self.path("state/private/alerts/outbox.json")).unwrap_or_default();
+        let outbox: Value = serde_json::from_slice(&outbox).unwrap_or_default();
+        let is_empty = |it: &Value| it["messages"].as_array().is_none_or(Vec::is_empty);
+        let is_noted = outbox["queues"].as_object().is_none_or(|it| it.values().all(is_empty));
+        (!is_noted).then(|| format!("still to be told: {outbox:#}"))
     }
 
     /// How often the receiver was told of each renewal.

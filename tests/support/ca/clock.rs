@@ -67,7 +67,17 @@ impl VirtualClock {
         let _turning = self.turning.lock().await;
         self.advance(span);
         tokio::time::pause();
+        // Also where nobody waits for the end of this.
+        let _resumed = Resumed;
         tokio::time::advance(span).await;
+    }
+}
+
+/// Lets the time limits of the network be real again when it goes.
+struct Resumed;
+
+impl Drop for Resumed {
+    fn drop(&mut self) {
         tokio::time::resume();
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::model::{CertificateStatus, RenewalCondition, Secret};
 use crate::observe::alert::testing::{DAY, failing, served, start, status};
+use crate::probe::test_server::silent_socket;
 use crate::sys::clock::ManualClock;
 
 mod channels;
@@ -140,7 +141,7 @@ fn webhook(address: SocketAddr) -> Channel {
 }
 
 /// A receiver that writes `answer` to whoever connects, over and over, and never ends; a byte each
-/// ten milliseconds if `slow`.
+/// thirty milliseconds if `slow`.
 async fn endless(head: &'static str, chunk: Vec<u8>, slow: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -152,7 +153,7 @@ async fn endless(head: &'static str, chunk: Vec<u8>, slow: bool) -> SocketAddr {
                 drop(stream.read(&mut request).await);
                 for byte in head.bytes() {
                     if slow {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        tokio::time::sleep(Duration::from_millis(30)).await;
                     }
                     if stream.write_all(&[byte]).await.is_err() {
                         return;
@@ -189,7 +190,7 @@ fn world(receivers: Vec<ReceiverSettings>, outbox: Arc<Memory>) -> World {
     let heard = Arc::new(Heard::default());
     let (time, observer) = (Arc::clone(&clock), Arc::clone(&heard));
     let mut alerts = Alerts::new(settings(receivers), outbox, time, "web1".into(), observer);
-    alerts.exchange_timeout = Duration::from_millis(1500);
+    alerts.exchange_timeout = Duration::from_secs(3);
     World { alerts: Arc::new(alerts), clock, heard }
 }
 
@@ -403,7 +404,8 @@ async fn a_message_that_is_refused_for_its_content_does_not_hold_up_the_next() {
 #[tokio::test]
 async fn neither_url_nor_secret_is_ever_printed() {
     let refusing = Receiver::answering(&[500]).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = silent_socket();
+    let closed = nobody.local_addr().unwrap();
     let all = vec![
         receiver("refusing", refusing.webhook()),
         receiver("closed", webhook(closed)),
