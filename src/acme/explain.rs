@@ -189,7 +189,7 @@ pub(super) fn is_denied(step: Step, kind: &ProblemKind) -> bool {
 const fn after(kind: &ProblemKind) -> Retry {
     match fault(kind) {
         Fault::Refusal => Retry::AfterChange,
-        Fault::Ours | Fault::Outage | Fault::Proof => Retry::BackOff,
+        Fault::Ours | Fault::Solver | Fault::Outage | Fault::Proof => Retry::BackOff,
     }
 }
 

@@ -351,8 +351,13 @@ fn solvers(
 
 fn wanted_cas(config: &Config) -> BTreeMap<CaName, WantedCa> {
     let wanted = config.cas.iter().map(|(name, ca)| {
-        let (directory, test) = (ca.directory(), ca.is_test());
-        (name.clone(), WantedCa { name: name.clone(), directory, test })
+        let wanted = WantedCa {
+            name: name.clone(),
+            directory: ca.directory(),
+            test: ca.is_test(),
+            wants_proof: matches!(ca, Ca::Acme(_)),
+        };
+        (name.clone(), wanted)
     });
     wanted.collect()
 }

@@ -163,9 +163,11 @@ impl IssueError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::SolverNotReady { .. }
-            | Self::StoreNotReady(_)
-            | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
+            | Self::UnknownSolver(_)
+            | Self::NoSolver(_) => Fault::Solver,
+            Self::StoreNotReady(_)
+            | Self::TargetNotReady { .. }
             | Self::HeldBack(_)
             | Self::Storage(_)
             | Self::Key(_)
@@ -175,8 +177,6 @@ impl IssueError {
             | Self::Csr(_)
             | Self::NoCa
             | Self::UnknownCa(_)
-            | Self::UnknownSolver(_)
-            | Self::NoSolver(_)
             | Self::Local(LocalCaError::Storage(_)) => Fault::Ours,
             // Another one may offer the challenge.
             Self::NoChallenge { .. } | Self::NoRevocation(_) => Fault::Refusal,

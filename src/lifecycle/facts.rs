@@ -181,6 +181,7 @@ impl Facts {
             holding: self.holding(),
             cas: &cas,
             ours: &self.state.ours,
+            ours_fault: self.state.ours_fault,
             attempts_are_for_this: self.state.attempted_spec.as_deref() == Some(wanted.digest),
             warning: wanted.warning,
             selected_renewal: self.selected_renewal(),

@@ -11,8 +11,10 @@ use super::{Attempts, CaName, Fingerprint, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Our own machine: a solver, the disk, a key. Every CA would find the same.
+    /// Our own machine: the disk, a key, a target. Every CA would find the same.
     Ours,
+    /// Our own way to show proofs: a solver, DNS. Every CA that wants proofs would find the same.
+    Solver,
     /// What the CA found, or did not, when it looked for our proofs. Another looks from elsewhere,
     /// and will most likely find the same.
     Proof,
@@ -23,6 +25,14 @@ pub enum Fault {
     /// version calls otherwise.
     #[serde(other)]
     Outage,
+}
+
+impl Fault {
+    /// Whether it lies on our side, so that it says nothing of the CA.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Solver)
+    }
 }
 
 /// How the tries at one CA went, for one certificate.

@@ -30,6 +30,9 @@ pub struct CertificateState {
     /// Failures of our own side, which keep us from every CA.
     #[serde(default)]
     pub ours: Attempts,
+    /// What the last of them says; `None` where that is not known.
+    #[serde(default)]
+    pub ours_fault: Option<Fault>,
     /// What is known of each CA that failed or said when not to be asked.
     #[serde(default)]
     pub cas: BTreeMap<CaName, CaState>,
@@ -71,6 +74,7 @@ impl CertificateState {
         if self.attempted_spec.as_deref() != spec {
             self.attempted_spec = spec.map(str::to_owned);
             self.ours = Attempts::default();
+            self.ours_fault = None;
             self.cas.values_mut().for_each(CaState::begin_anew);
         }
         self.attempted_ca = ca.cloned();
@@ -79,7 +83,8 @@ impl CertificateState {
     /// The tries that a failure which says `fault` belongs to: those at the attempted CA, whose
     /// directory is at `directory`, or those that never came so far.
     pub fn tries(&mut self, fault: Fault, directory: &str) -> &mut Attempts {
-        let Some(ca) = self.attempted_ca.clone().filter(|_| fault != Fault::Ours) else {
+        let Some(ca) = self.attempted_ca.clone().filter(|_| !fault.is_ours()) else {
+            self.ours_fault = Some(fault);
             return &mut self.ours;
         };
         let known = self.cas.entry(ca).or_default();
@@ -112,7 +117,7 @@ impl CertificateState {
     /// until `until`.
     pub fn hold(&mut self, directory: &str, now: Timestamp, until: Timestamp) {
         let known = self.attempted_ca.as_ref().and_then(|it| self.cas.get(it));
-        let fault = known.and_then(|it| it.fault).filter(|it| *it != Fault::Ours);
+        let fault = known.and_then(|it| it.fault).filter(|it| !it.is_ours());
         self.tries(fault.unwrap_or(Fault::Outage), directory).hold(now, until);
     }
 
@@ -121,6 +126,7 @@ impl CertificateState {
     pub fn succeed(&mut self, now: Timestamp) {
         self.attempts.succeed();
         self.ours.succeed();
+        self.ours_fault = None;
         if let Some(ca) = &self.attempted_ca {
             self.cas.remove(ca);
         }
@@ -241,7 +247,22 @@ mod tests {
         assert_eq!((other.attempts.failures, other.attempts.not_before), (1, None));
         assert_eq!((other.fault, state.ours.failures), (Some(Fault::Refusal), 1));
         assert_eq!((state.attempts.failures, state.attempts.since), (3, Some(at(1000))));
+        assert_eq!(state.ours_fault, Some(Fault::Ours));
+        failed(&mut state, "other", Fault::Solver, Retry::BackOff);
+        assert_eq!((state.ours.failures, state.ours_fault), (2, Some(Fault::Solver)));
+        assert_eq!(
+            state.cas[&ca("other")].fault,
+            Some(Fault::Refusal),
+            "nothing is said of the CA"
+        );
         assert_eq!(state.attempts.not_before, None, "the last failure's");
+        let done = |mut state: CertificateState| {
+            state.succeed(at(2000));
+            state.ours_fault
+        };
+        assert_eq!(done(state.clone()), None);
+        state.begin(Some("b"), None);
+        assert_eq!(state.ours_fault, None);
     }
 
     #[test]

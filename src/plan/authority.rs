@@ -10,7 +10,11 @@
 //!    over. A certificate of a stand-in is no reason to renew, so nothing goes to and fro.
 //! 2. A CA is passed by while it has to be waited for and its turn is over. Then the next one is
 //!    asked, and so on; what all of them make us wait for is the earliest that can happen.
-//! 3. Our own faults end nobody's turn: another CA would find the same.
+//! 3. Our own faults end nobody's turn: another CA would find the same. But where it is the proofs
+//!    that we can't show, a CA that wants none (the built-in one) would not: then each that wants
+//!    them has its turn end as after failed proofs (rules 5 and 7), so that nobody but those that
+//!    want none is asked. All of one certificate are shown the same proofs, by the same solvers; that
+//!    one of them may remember an earlier proof is not known before it is asked.
 //! 4. With a usable certificate nothing is hurried. A turn ends when the CA has failed for 1/24 of
 //!    the life, so in time before the alarm (1/12); or the warning share or the last sixth of the
 //!    life begins, whichever is earlier. That holds for outages and refusals alike: while a human
@@ -38,6 +42,8 @@ use crate::model::{Attempts, CaName, CaState, Fault, Share, Timestamp, Validity}
 
 /// This part of its life a usable certificate waits for a CA that fails.
 const PATIENCE_PARTS: u32 = 24;
+/// Without one, so many proofs may fail.
+const PROOFS: u32 = 4;
 
 /// One CA that may be asked, in the order of preference.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +62,15 @@ pub struct Candidate<'a> {
 
 /// What hangs on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Stakes {
+pub struct Stakes<'a> {
     /// The life of what is held, if it is of use and does for what is wanted.
     pub life: Option<Validity>,
     /// The share of life left under which health is a warning.
     pub warning: Share,
     /// Whether our pauses count: not for a human who names the certificate.
     pub pauses: Pauses,
+    /// Failures of our own that keep us from showing proofs to anybody, as far as they count.
+    pub unproven: Option<&'a Attempts>,
 }
 
 /// Whether our own pauses after failures are heeded.
@@ -119,6 +127,8 @@ pub enum Why {
     LittleLifeLeft,
     /// It failed, and there is nothing of use to serve.
     NothingOfUse,
+    /// It was not asked: we could show it no proof since this moment.
+    Unproven(Timestamp),
 }
 
 impl fmt::Display for PassedBy {
@@ -128,6 +138,7 @@ impl fmt::Display for PassedBy {
             Why::NotBefore(moment) => write!(f, "{ca} can't be asked before {moment}"),
             Why::FailingSince(moment) => write!(f, "{ca} has failed since {moment}"),
             Why::LittleLifeLeft => write!(f, "{ca} failed, and little of the life is left"),
+            Why::Unproven(moment) => write!(f, "no proof could be shown to {ca} since {moment}"),
             Why::NothingOfUse => write!(f, "{ca} failed, and there is no certificate to wait with"),
         }
     }
@@ -135,7 +146,7 @@ impl fmt::Display for PassedBy {
 
 /// Whose turn it is at `now`; `None` if nobody may be asked at all.
 #[must_use]
-pub fn turn(candidates: &[Candidate<'_>], stakes: &Stakes, now: Timestamp) -> Option<Turn> {
+pub fn turn(candidates: &[Candidate<'_>], stakes: &Stakes<'_>, now: Timestamp) -> Option<Turn> {
     let mut ordered: Vec<&Candidate<'_>> = candidates.iter().collect();
     ordered.sort_by_key(|it| !it.has_order);
     let mut rest = ordered.iter().peekable();
@@ -162,7 +173,7 @@ pub fn turn(candidates: &[Candidate<'_>], stakes: &Stakes, now: Timestamp) -> Op
 }
 
 /// What a CA's record comes to at one moment.
-struct Record {
+struct Record<'a> {
     /// Failures in a row, of what is wanted now.
     failures: u32,
     /// The first of them.
@@ -177,10 +188,12 @@ struct Record {
     word_is_longer: bool,
     /// Whether only a change by a human is expected to help.
     needs_change: bool,
+    /// What keeps us from showing it proofs, and until when it makes us wait.
+    unproven: Option<(&'a Attempts, Timestamp)>,
 }
 
-impl Record {
-    fn of(candidate: &Candidate<'_>, stakes: &Stakes, now: Timestamp) -> Self {
+impl<'a> Record<'a> {
+    fn of(candidate: &Candidate<'_>, stakes: &Stakes<'a>, now: Timestamp) -> Self {
         let nothing = Attempts::default();
         let attempts = candidate.known.map_or(&nothing, |it| &it.attempts);
         let refused_until = candidate.refused_until.filter(|it| now < *it);
@@ -192,6 +205,8 @@ impl Record {
             Pauses::OfAnotherWish => false,
         });
         let failures = if counts { attempts.failures } else { 0 };
+        let unproven = stakes.unproven.filter(|_| candidate.ca.wants_proof);
+        let unproven = unproven.and_then(|it| Some((it, it.waits_until(now)?)));
         let last_pause = attempts.next_attempt_at.filter(|_| failures > 0);
         Self {
             failures,
@@ -200,21 +215,37 @@ impl Record {
             pause,
             word,
             word_is_longer: word.is_some_and(|it| last_pause.is_none_or(|pause| pause <= it)),
-            needs_change: attempts.needs_change && word.is_none(),
+            needs_change: match unproven {
+                Some((ours, _)) => ours.needs_change,
+                None => attempts.needs_change && word.is_none(),
+            },
+            unproven,
         }
     }
 
     /// Until when it has to be waited for; `None` if it can be asked.
     fn waits_until(&self) -> Option<Timestamp> {
-        self.word.max(self.pause)
+        self.word.max(self.pause).max(self.unproven.map(|(_, until)| until))
     }
 
     /// When its turn ends, and why; `None` if nothing is known to end it.
-    fn turn_ends(&self, stakes: &Stakes, now: Timestamp) -> Option<(Timestamp, Why)> {
+    fn turn_ends(&self, stakes: &Stakes<'_>, now: Timestamp) -> Option<(Timestamp, Why)> {
+        let Some((ours, _)) = self.unproven else { return self.ends_by_itself(stakes, now) };
+        let has_failed = self.failures > 0 || self.word.is_some();
+        let by_itself = self.ends_by_itself(stakes, now).filter(|_| has_failed);
+        let why = Why::Unproven(ours.since.unwrap_or(now));
+        let unproven = match stakes.life {
+            Some(validity) => Some((late_at(validity, stakes), why)),
+            None => (PROOFS <= ours.failures).then_some((now, why)),
+        };
+        by_itself.into_iter().chain(unproven).min_by_key(|(at, _)| *at)
+    }
+
+    /// The same by what it did itself.
+    fn ends_by_itself(&self, stakes: &Stakes<'_>, now: Timestamp) -> Option<(Timestamp, Why)> {
         let Some(validity) = stakes.life else { return self.ends_without_life(now) };
         let lifetime = validity.lifetime();
-        let warning_at = validity.not_after.saturating_sub(stakes.warning.of(lifetime));
-        let late_at = warning_at.min(reserve_at(validity));
+        let late_at = late_at(validity, stakes);
         let since = self.since.unwrap_or(now);
         let patient_until = since.saturating_add(lifetime / PATIENCE_PARTS);
         let (ends_at, why) = match self.fault {
@@ -232,14 +263,20 @@ impl Record {
     fn ends_without_life(&self, now: Timestamp) -> Option<(Timestamp, Why)> {
         let enough = match self.fault {
             Fault::Refusal => 1,
-            Fault::Outage | Fault::Ours => 2,
-            Fault::Proof => 4,
+            Fault::Outage | Fault::Ours | Fault::Solver => 2,
+            Fault::Proof => PROOFS,
         };
         match self.word {
             Some(word) if self.word_is_longer => Some((now, Why::NotBefore(word))),
             _ => (enough <= self.failures).then_some((now, Why::NothingOfUse)),
         }
     }
+}
+
+/// When little of a life is left.
+fn late_at(validity: Validity, stakes: &Stakes<'_>) -> Timestamp {
+    let warning = stakes.warning.of(validity.lifetime());
+    validity.not_after.saturating_sub(warning).min(reserve_at(validity))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use super::authority::{Candidate, Choice, Pauses, Stakes, Turn, turn};
 use crate::model::{
-    Attempts, CaName, CertificateSpec, ClockDoubt, Held, Identifier, KeyType, Leaf, Origin,
+    Attempts, CaName, CertificateSpec, ClockDoubt, Fault, Held, Identifier, KeyType, Leaf, Origin,
     Refusal, Share, Timestamp, Validity,
 };
 
@@ -59,8 +59,10 @@ pub struct Observed<'a> {
     pub holding: Holding<'a>,
     /// The wanted CAs as configured now, in the order of preference, with what is known of each.
     pub cas: &'a [Candidate<'a>],
-    /// Failures that kept us from asking any of them.
+    /// Failures of our own side, which say nothing of any of them.
     pub ours: &'a Attempts,
+    /// What the last of those says, if that is known.
+    pub ours_fault: Option<Fault>,
     /// Whether all those tries were for what is wanted now.
     pub attempts_are_for_this: bool,
     /// The share of life left under which health is a warning.
@@ -115,6 +117,8 @@ pub struct WantedCa {
     pub directory: String,
     /// Whether it is one for tests.
     pub test: bool,
+    /// Whether it has control proven: the built-in CA does not.
+    pub wants_proof: bool,
 }
 
 /// Who asks, and for what.
@@ -447,7 +451,12 @@ fn allowed<'a>(observed: &Observed<'a>, asked: Asked) -> Vec<Candidate<'a>> {
 }
 
 /// What hangs on the choice of a CA.
-fn stakes(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Stakes {
+fn stakes<'a>(
+    spec: &CertificateSpec,
+    observed: &Observed<'a>,
+    asked: Asked,
+    now: Timestamp,
+) -> Stakes<'a> {
     let pauses = match asked {
         _ if !observed.attempts_are_for_this => Pauses::OfAnotherWish,
         Asked::ByTime => Pauses::Heeded,
@@ -463,7 +472,15 @@ fn stakes(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Ti
             && spec.identifier_set().is_subset(&held.leaf.identifiers)
     };
     let life = held.filter(is_of_use).map(|it| it.leaf.validity);
-    Stakes { life, warning: observed.warning, pauses }
+    let was_tried = || observed.cas.iter().any(|it| it.ca.wants_proof && it.was_just_asked);
+    let heeds_ours = match pauses {
+        Pauses::Heeded => true,
+        Pauses::PassedBy => was_tried(),
+        Pauses::OfAnotherWish => false,
+    };
+    let is_of_proofs = observed.ours_fault == Some(Fault::Solver);
+    let unproven = (is_of_proofs && heeds_ours).then_some(observed.ours);
+    Stakes { life, warning: observed.warning, pauses, unproven }
 }
 
 fn difference(spec: &CertificateSpec, held: &Held, cas: &[Candidate<'_>]) -> Option<Reason> {
@@ -498,9 +515,12 @@ fn origin_difference(
     (spec.profile != origin.profile).then_some(Reason::ProfileChanged)
 }
 
-/// Until when our own side's failures keep us from asking any CA.
+/// Until when our own side's failures keep us from asking any CA. Those of a solver keep us only from
+/// those that want proofs, which [`turn`] knows.
 fn waits_for_us(observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Option<Timestamp> {
-    let heeded = asked == Asked::ByTime && observed.attempts_are_for_this;
+    let heeded = asked == Asked::ByTime
+        && observed.attempts_are_for_this
+        && observed.ours_fault != Some(Fault::Solver);
     observed.ours.waits_until(now).filter(|_| heeded)
 }
 

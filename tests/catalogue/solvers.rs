@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use renewd::model::{
     ChallengeType, Health, Identifier, Journal, Proof, RenewalCondition, Token, TxtRecord,
 };
+use renewd::plan::Asked;
 use renewd::solver::dns01::{DnsError, Failure, ProviderError};
 use renewd::solver::{CleanUp, Presented, Solver, SolverError};
 
@@ -109,7 +110,24 @@ impl Solver for Provider {
 /// A world whose proofs are shown by a provider.
 async fn world(names: usize) -> (World, Arc<State>) {
     let names = (0..names).map(|it| format!("n{it}.example")).collect();
-    let mut world = World::with(Setting { names, ..Setting::default() }).await;
+    with(Setting { names, ..Setting::default() }).await
+}
+
+/// The same, with another CA that wants proofs and one that wants none to stand in.
+async fn world_with_stand_ins() -> (World, Arc<State>) {
+    let tables = "[ca.spare]\ndirectory = \"http://127.0.0.1:1/dir\"\ntrust = \"root.pem\"\n\
+                  [ca.inside]\ntype = \"local\"\n";
+    let certificate = "ca = [\"lab\", \"spare\", \"inside\"]\n";
+    with(Setting {
+        certificate: certificate.to_owned(),
+        tables: tables.to_owned(),
+        ..Setting::default()
+    })
+    .await
+}
+
+async fn with(setting: Setting) -> (World, Arc<State>) {
+    let mut world = World::with(setting).await;
     let state = Arc::new(State {
         clock: world.clock.clone(),
         refuses: AtomicBool::new(false),
@@ -202,4 +220,44 @@ async fn an_account_that_can_not_be_kept_is_tried_by_the_ladder_of_our_own_side(
     std::fs::remove_file(&place).unwrap();
     world.live(6 * MINUTE).await;
     assert!(world.held().is_some(), "{:#?}", world.told.all());
+}
+
+/// N07: where no proof can be shown, a CA that wants none stands in as it would for one that is
+/// down; another that wants the same proofs is not asked.
+#[tokio::test]
+async fn a_new_site_whose_proofs_can_not_be_shown_gets_a_certificate_of_a_ca_that_wants_none() {
+    let (world, state) = world_with_stand_ins().await;
+    state.is_lost.store(true, Ordering::Relaxed);
+    let failure = world.failed().await;
+    assert_eq!(failure.code, "dns.zone", "{failure:?}");
+    world.live(2 * MINUTE).await;
+    assert_eq!(world.held(), None, "{:#?}", world.told.all());
+    world.live(2 * MINUTE).await;
+    let status = world.work().await.status;
+    assert_eq!(status.ca.unwrap().as_str(), "inside");
+    let reason = status.stand_in.unwrap().reason;
+    assert!(reason.starts_with("no proof could be shown to lab since"), "{reason}");
+    assert_eq!((world.orders(), world.ca.requests()), (0, 0), "nobody was asked in vain");
+    assert_eq!(world.state()["cas"], serde_json::json!({}), "{}", world.state());
+}
+
+/// N07: the same with a certificate of use: it is waited with until little of its life is left, and
+/// the first CA is asked again at the next renewal.
+#[tokio::test]
+async fn a_life_that_runs_out_while_no_proof_can_be_shown_is_renewed_by_a_ca_that_wants_none() {
+    let (world, state) = world_with_stand_ins().await;
+    world.renewed().await;
+    let first = world.held();
+    state.refuses.store(true, Ordering::Relaxed);
+    world.clock.advance(67 * DAY);
+    world.live(DAY / 4).await;
+    assert_eq!(world.held(), first, "{:#?}", world.told.all());
+    world.live(DAY / 2).await;
+    assert_ne!(world.held(), first, "{:#?}", world.told.all());
+    let status = world.work().await.status;
+    assert_eq!(status.ca.unwrap().as_str(), "inside");
+    assert_eq!(world.orders(), 2, "one was placed and never proven");
+    state.refuses.store(false, Ordering::Relaxed);
+    world.work_asked(Asked::Forced).await;
+    assert_eq!(world.work().await.status.ca.unwrap().as_str(), "lab");
 }

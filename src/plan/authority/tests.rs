@@ -12,16 +12,22 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn ca(name: &str) -> WantedCa {
-    WantedCa { name: name.parse().unwrap(), directory: format!("https://{name}/dir"), test: false }
+    WantedCa {
+        name: name.parse().unwrap(),
+        directory: format!("https://{name}/dir"),
+        test: false,
+        wants_proof: name != "three",
+    }
 }
 
 /// A certificate of use, of which the warning share begins at 1800 and the last sixth at 2000.
-fn alive() -> Stakes {
+fn alive() -> Stakes<'static> {
     let life = Validity { not_before: at(0), not_after: at(LIFE) };
-    Stakes { life: Some(life), warning: Share::new(1, 4), pauses: Pauses::Heeded }
+    let pauses = Pauses::Heeded;
+    Stakes { life: Some(life), warning: Share::new(1, 4), pauses, unproven: None }
 }
 
-fn nothing_of_use() -> Stakes {
+fn nothing_of_use() -> Stakes<'static> {
     Stakes { life: None, ..alive() }
 }
 
@@ -52,7 +58,7 @@ struct World {
     just_asked: Option<usize>,
 }
 
-/// Three CAs of which the first has this record, and the second has not been asked.
+/// Three CAs, of which the third wants no proof. The first has this record, the others were not asked.
 fn first(state: CaState) -> World {
     World { states: [Some(state), None, None], ..fresh() }
 }
@@ -61,7 +67,7 @@ fn fresh() -> World {
     World { states: [None, None, None], refused_until: None, order_at: None, just_asked: None }
 }
 
-fn decided(world: &World, stakes: &Stakes, now: u64) -> Turn {
+fn decided(world: &World, stakes: &Stakes<'_>, now: u64) -> Turn {
     let cas = ["one", "two", "three"].map(ca);
     let candidates: Vec<Candidate<'_>> = cas
         .iter()
@@ -79,14 +85,14 @@ fn decided(world: &World, stakes: &Stakes, now: u64) -> Turn {
 }
 
 #[track_caller]
-fn check_asked(world: &World, stakes: &Stakes, now: u64, name: &str, why: Option<Why>) {
+fn check_asked(world: &World, stakes: &Stakes<'_>, now: u64, name: &str, why: Option<Why>) {
     let passed = why.map(|why| PassedBy { ca: "one".parse().unwrap(), why });
     let choice = Choice { ca: name.parse().unwrap(), stands_in: passed };
     assert_eq!(decided(world, stakes, now), Turn::Ask(choice), "at {now}");
 }
 
 #[track_caller]
-fn check_waits(world: &World, stakes: &Stakes, now: u64, until: u64) {
+fn check_waits(world: &World, stakes: &Stakes<'_>, now: u64, until: u64) {
     let waits = Turn::Wait { until: at(until), needs_change: false };
     assert_eq!(decided(world, stakes, now), waits, "at {now}");
 }
@@ -214,6 +220,50 @@ fn an_order_that_is_under_way_goes_first_until_its_ca_has_lost_its_turn() {
 }
 
 #[test]
+fn while_no_proof_can_be_shown_a_ca_that_wants_none_is_asked_when_little_life_is_left() {
+    let ours = failed(Fault::Solver, &[1200, 1795, 1805]).attempts;
+    let stakes = Stakes { unproven: Some(&ours), ..alive() };
+    check_waits(&fresh(), &stakes, 1799, 1800);
+    check_asked(&fresh(), &stakes, 1806, "three", Some(Why::Unproven(at(1200))));
+    // When our pause is over, the first is asked first.
+    check_asked(&fresh(), &stakes, 1815, "one", None);
+    // The word of another CA is no reason to ask it before.
+    let mut world = first(told_to_wait(1200, 1900));
+    check_waits(&world, &stakes, 1799, 1800);
+    // One that has failed for long by itself has lost its turn all the same.
+    world = first(failed(Fault::Outage, &[1300]));
+    world.states[1] = Some(failed(Fault::Outage, &[1350]));
+    check_asked(&world, &stakes, 1799, "three", Some(Why::FailingSince(at(1300))));
+    assert_eq!(decided(&fresh(), &Stakes { unproven: None, ..stakes }, 1799), asked("one"));
+}
+
+#[test]
+fn while_no_proof_can_be_shown_and_nothing_is_of_use_the_fourth_failure_ends_all_turns_but_those() {
+    let times = [100, 110, 120, 130];
+    let ours = failed(Fault::Solver, &times[..3]).attempts;
+    let stakes = Stakes { unproven: Some(&ours), ..nothing_of_use() };
+    check_waits(&fresh(), &stakes, 125, 130);
+    let ours = failed(Fault::Solver, &times).attempts;
+    let stakes = Stakes { unproven: Some(&ours), ..nothing_of_use() };
+    check_asked(&fresh(), &stakes, 131, "three", Some(Why::Unproven(at(100))));
+    let world = World { states: [None, None, Some(failed(Fault::Outage, &[131]))], ..fresh() };
+    check_waits(&world, &stakes, 132, 140);
+}
+
+#[test]
+fn a_proof_that_only_a_human_can_have_shown_is_waited_for_as_such() {
+    let mut ours = Attempts::default();
+    ours.fail(failure(1200), Retry::AfterChange, Duration::from_secs(10));
+    let stakes = Stakes { unproven: Some(&ours), ..alive() };
+    let waits = Turn::Wait { until: at(1210), needs_change: true };
+    assert_eq!(decided(&fresh(), &stakes, 1201), waits);
+}
+
+fn asked(name: &str) -> Turn {
+    Turn::Ask(Choice { ca: name.parse().unwrap(), stands_in: None })
+}
+
+#[test]
 fn only_if_nobody_can_be_expected_to_help_a_human_is_waited_for() {
     let refused = |time| {
         let mut state = failed(Fault::Refusal, &[]);
@@ -257,4 +307,6 @@ fn each_reason_names_the_ca_that_is_passed_by() {
     assert_eq!(text(Why::LittleLifeLeft), "one failed, and little of the life is left");
     let nothing = "one failed, and there is no certificate to wait with";
     assert_eq!(text(Why::NothingOfUse), nothing);
+    let unproven = "no proof could be shown to one since 1970-01-01T00:01:00Z";
+    assert_eq!(text(Why::Unproven(at(60))), unproven);
 }

@@ -32,7 +32,8 @@ pub(in crate::plan) fn spec() -> CertificateSpec {
 }
 
 fn lab() -> WantedCa {
-    WantedCa { name: "lab".parse().unwrap(), directory: "https://lab/dir".into(), test: false }
+    let (name, directory) = ("lab".parse().unwrap(), "https://lab/dir".into());
+    WantedCa { name, directory, test: false, wants_proof: true }
 }
 
 /// We hold a certificate as wanted, valid from day 0 for `days` days.
@@ -77,6 +78,7 @@ struct World {
     /// At the first of them.
     attempts: Attempts,
     ours: Attempts,
+    ours_fault: Option<Fault>,
     attempts_are_for_this: bool,
     order_under_way: bool,
     selected_renewal: Option<Timestamp>,
@@ -84,6 +86,8 @@ struct World {
     chain: HeldChain,
     withdrawn: Option<Withdrawn>,
     refusal: Option<Refusal>,
+    /// Which of them this run has asked already.
+    just_asked: Option<usize>,
     doubt: Option<ClockDoubt>,
 }
 
@@ -93,6 +97,7 @@ fn world(held: Option<Held>) -> World {
         cas: vec![lab()],
         attempts: Attempts::default(),
         ours: Attempts::default(),
+        ours_fault: None,
         attempts_are_for_this: true,
         order_under_way: false,
         selected_renewal: None,
@@ -100,6 +105,7 @@ fn world(held: Option<Held>) -> World {
         chain: HeldChain::Settled,
         withdrawn: None,
         refusal: None,
+        just_asked: None,
         doubt: None,
     }
 }
@@ -125,7 +131,7 @@ fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> 
         known: (index == 0).then_some(&known),
         refused_until: world.refusal.as_ref().map(|it| it.until),
         has_order: index == 0 && world.order_under_way,
-        was_just_asked: false,
+        was_just_asked: world.just_asked == Some(index),
     };
     let cas: Vec<Candidate<'_>> = world.cas.iter().enumerate().map(candidate).collect();
     let refusals: Vec<_> =
@@ -134,6 +140,7 @@ fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> 
         holding,
         cas: &cas,
         ours: &world.ours,
+        ours_fault: world.ours_fault,
         attempts_are_for_this: world.attempts_are_for_this,
         warning: Share::new(1, 4),
         selected_renewal: world.selected_renewal,
@@ -373,6 +380,35 @@ fn our_own_failures_keep_us_from_every_ca() {
     let ours = failed(Retry::AfterChange, 1);
     let needs = World { ours, attempts_are_for_this: true, ..changed };
     check(&needs, day(60), &Renewal::Blocked { until: Some(day(61)), reason: Reason::Missing });
+}
+
+#[test]
+fn a_solver_that_fails_keeps_us_from_those_alone_that_want_proofs() {
+    let other = WantedCa { name: "other".parse().unwrap(), ..lab() };
+    let inside = WantedCa { name: "inside".parse().unwrap(), wants_proof: false, ..lab() };
+    let mut ours = failed(Retry::BackOff, 1);
+    ours.failures = 4;
+    let of = |fault| World {
+        cas: vec![lab(), other.clone(), inside.clone()],
+        ours: ours.clone(),
+        ours_fault: fault,
+        ..world(None)
+    };
+    let asked = |world: &World, asked| chosen(world, asked, day(60));
+    assert_eq!(asked(&of(Some(Fault::Solver)), Asked::ByTime).as_deref(), Some("inside"));
+    check(&of(Some(Fault::Solver)), day(60), &issue(Reason::Missing));
+    // Each other fault of ours, and one that an earlier version noted, keeps us from it as well.
+    for fault in [Some(Fault::Ours), None] {
+        let waits = Renewal::BackOff { until: day(61), reason: Reason::Missing };
+        check(&of(fault), day(60), &waits);
+    }
+    // Who names it begins at the first, and is not led to one that wants the same proof.
+    let by_name = of(Some(Fault::Solver));
+    assert_eq!(asked(&by_name, Asked::ByName).as_deref(), Some("lab"));
+    let next = World { just_asked: Some(0), ..by_name };
+    assert_eq!(asked(&next, Asked::ByName).as_deref(), Some("inside"));
+    let changed = World { attempts_are_for_this: false, ..of(Some(Fault::Solver)) };
+    assert_eq!(asked(&changed, Asked::ByTime).as_deref(), Some("lab"));
 }
 
 fn failed(retry: Retry, pause_days: u64) -> Attempts {

@@ -234,6 +234,7 @@ impl One {
             holding: Holding::Certificate(&self.held),
             cas: &candidates,
             ours: &self.state.ours,
+            ours_fault: self.state.ours_fault,
             attempts_are_for_this: true,
             warning: Share::new(1, 4),
             selected_renewal: id
@@ -300,7 +301,12 @@ fn template() -> (CertificateSpec, Vec<WantedCa>, Held) {
     let config = config::load(&file, &Environment::default());
     let spec = config.unwrap_or_else(|faults| panic!("{faults}")).certificates.remove(0);
     let name = spec.cas[0].clone();
-    let wanted = WantedCa { name: name.clone(), directory: directory.into(), test: false };
+    let wanted = WantedCa {
+        name: name.clone(),
+        directory: directory.into(),
+        test: false,
+        wants_proof: true,
+    };
     let key = PrivateKey::generate(KeyType::P256).unwrap();
     let chain = renewd::local_ca::placeholder(&spec.identifiers, &key, Timestamp::EPOCH).unwrap();
     let mut leaf = chain.leaf;
