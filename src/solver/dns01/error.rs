@@ -71,6 +71,19 @@ pub enum DnsError {
         #[source]
         source: ProviderError,
     },
+    /// Others of our own are at the zone, and do not end.
+    #[error(
+        "the TXT record {name} was not added: other changes of the zone {zone} have been under way \
+         for {limit:?}"
+    )]
+    Busy {
+        /// The zone.
+        zone: String,
+        /// The record.
+        name: String,
+        /// How long it was waited for them.
+        limit: Duration,
+    },
     /// The provider can't be asked.
     #[error("the provider {provider} can't be used here")]
     NotReady {
@@ -122,6 +135,7 @@ impl Explain for DnsError {
             Self::ZoneNotFound { .. } => "dns.zone",
             Self::AliasLoop { .. } | Self::TooManyAliases { .. } => "dns.alias",
             Self::Change { .. } => "dns.change",
+            Self::Busy { .. } => "dns.busy",
             Self::NotVisible { .. } => "dns.not_visible",
             Self::NotStanding { .. } => "dns.persist",
             Self::NotReady { .. } | Self::Settings { .. } => "dns.settings",
@@ -155,6 +169,10 @@ impl Explain for DnsError {
             Self::AliasLoop { name } | Self::TooManyAliases { name } => {
                 format!("see `dig CNAME {name}`, and mend the alias that leads back")
             }
+            Self::Busy { zone, .. } => format!(
+                "see in the log which change of {zone} does not end; `renewd dns test` tries its \
+                 provider without a CA"
+            ),
             Self::Change { source, .. } | Self::NotReady { source, .. } => return source.hint(),
             Self::NotVisible { .. } => "see why the servers lag (`dig SOA` at each: their serial \
                                         numbers), or raise propagation_timeout at the solver"

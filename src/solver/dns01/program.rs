@@ -19,8 +19,10 @@ use crate::sys::process::{self, Program};
 use super::provider::{DnsProvider, Failure, ProviderError, redacted};
 use super::settings::ProviderSettings;
 
-/// How long one change may take: a program ends before the change is given up.
-const LIMIT: Duration = Duration::from_secs(100);
+/// How long it may take to add a value: a program ends before the change is given up.
+const ADD_LIMIT: Duration = Duration::from_secs(100);
+/// The same of its removal.
+const REMOVE_LIMIT: Duration = Duration::from_secs(25);
 
 /// Whether programs may be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,12 @@ impl ByProgram {
         }
     }
 
-    async fn run(&self, action: &str, record: &TxtRecord) -> Result<(), ProviderError> {
+    async fn run(
+        &self,
+        action: &str,
+        record: &TxtRecord,
+        timeout: Duration,
+    ) -> Result<(), ProviderError> {
         self.check().await?;
         let TxtRecord { name, value, zone } = record;
         // Aliases lead where others may say: no program should have to quote what they wrote.
@@ -79,7 +86,7 @@ impl ByProgram {
             environment: self.environment.clone(),
             input: Vec::new(),
             directory: None,
-            timeout: LIMIT,
+            timeout,
         };
         process::run(&program).await.map(drop).map_err(|it| self.failed(zone, &it))
     }
@@ -105,11 +112,11 @@ impl DnsProvider for ByProgram {
     }
 
     async fn add(&self, record: &TxtRecord) -> Result<(), ProviderError> {
-        self.run("add", record).await
+        self.run("add", record, ADD_LIMIT).await
     }
 
     async fn remove(&self, record: &TxtRecord) -> Result<(), ProviderError> {
-        self.run("remove", record).await
+        self.run("remove", record, REMOVE_LIMIT).await
     }
 }
 

@@ -4,6 +4,8 @@
 //! Some providers read a set of records and write it back: two of our own changes at once would
 //! lose one. So there is one lock a zone for the whole process, whatever solver it is changed by and
 //! however often the configuration is loaded anew; with it stands the count of who needs a record.
+//! It is held for one request, never over a pause: a provider that adds and does not remove keeps no
+//! proof from being shown.
 //!
 //! Not here: how records are changed ([`super::provider`]), and what a process that died had shown,
 //! which is journalled.
@@ -26,18 +28,29 @@ use crate::sys::clock::Clock;
 use super::DnsError;
 use super::provider::{DnsProvider, ProviderError};
 
-/// How long one change may take, with all that a provider's client repeats by itself.
+/// How long it may take to add a record, with all that a provider's client repeats by itself; and how
+/// long it is waited until nobody else of ours changes the zone.
 const CHANGE_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long one try to remove a record may take: it is repeated, now and later, and others wait.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Before a removal that failed is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
 
-/// A zone: its lock, and how many need each of its records.
-type Zone = Arc<tokio::sync::Mutex<HashMap<TxtRecord, usize>>>;
+/// What this process does with one zone.
+#[derive(Default)]
+struct Zone {
+    /// How many need each of its records. Held while a change is made, on purpose.
+    needed: tokio::sync::Mutex<HashMap<TxtRecord, usize>>,
+    // Held while a removal waits for `needed`, on purpose: whoever shows something waits for one
+    // removal at most, however many there are.
+    removing: tokio::sync::Mutex<()>,
+}
 
-static ZONES: LazyLock<Mutex<HashMap<String, Zone>>> = LazyLock::new(Mutex::default);
+static ZONES: LazyLock<Mutex<HashMap<String, Arc<Zone>>>> = LazyLock::new(Mutex::default);
 
-fn zone(record: &TxtRecord) -> Zone {
+fn zone(record: &TxtRecord) -> Arc<Zone> {
     let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(zones.entry(record.zone.clone()).or_default())
 }
@@ -64,10 +77,9 @@ impl Changer {
     /// If it can't be added.
     pub(super) async fn show(&self, record: TxtRecord) -> Result<Shown, DnsError> {
         let zone = zone(&record);
-        // Whoever removes something there may be at it for long where the provider is broken.
-        let Ok(mut needed) = timeout(CHANGE_LIMIT, zone.lock()).await else {
-            let timed_out = ProviderError::TimedOut { limit: CHANGE_LIMIT };
-            return Err(changed(&record, "add", timed_out));
+        let Ok(mut needed) = timeout(CHANGE_LIMIT, zone.needed.lock()).await else {
+            let TxtRecord { zone, name, .. } = record;
+            return Err(DnsError::Busy { zone, name, limit: CHANGE_LIMIT });
         };
         let holders = needed.entry(record.clone()).or_default();
         *holders += 1;
@@ -75,7 +87,10 @@ impl Changer {
         // From here on whatever happens, this being dropped too, takes the record away.
         let owed = Owed::new();
         let mut shown = Shown { changer: self.clone(), record: Some((record.clone(), owed)) };
-        let added = if is_first { bounded(self.provider.add(&record)).await } else { Ok(()) };
+        let added = match is_first {
+            true => bounded(CHANGE_LIMIT, self.provider.add(&record)).await,
+            false => Ok(()),
+        };
         if let Err(source) = added {
             if source.is_refusal() {
                 needed.remove(&record);
@@ -99,44 +114,46 @@ impl Changer {
     /// If it can't be removed.
     pub(super) async fn remove_leftover(&self, record: &TxtRecord) -> Result<(), DnsError> {
         let zone = zone(record);
-        let needed = zone.lock().await;
-        if needed.contains_key(record) {
-            return Ok(());
-        }
-        self.remove(record).await
-    }
-
-    async fn release(&self, record: &TxtRecord) -> Result<(), DnsError> {
-        let zone = zone(record);
-        let mut needed = zone.lock().await;
-        let holders = needed.get(record).copied().unwrap_or_default();
-        if holders > 1 {
-            needed.insert(record.clone(), holders - 1);
-            return Ok(());
-        }
-        needed.remove(record);
-        self.remove(record).await
-    }
-
-    /// With the zone's lock held.
-    async fn remove(&self, record: &TxtRecord) -> Result<(), DnsError> {
         for pause in PAUSES {
-            if bounded(self.provider.remove(record)).await.is_ok() {
+            if self.try_to_remove(&zone, record).await.is_ok() {
                 return Ok(());
             }
             self.clock.sleep(pause).await;
         }
-        bounded(self.provider.remove(record))
-            .await
-            .map_err(|source| changed(record, "remove", source))
+        let removed = self.try_to_remove(&zone, record).await;
+        removed.map_err(|source| changed(record, "remove", source))
+    }
+
+    async fn release(&self, record: &TxtRecord) -> Result<(), DnsError> {
+        {
+            let zone = zone(record);
+            let mut needed = zone.needed.lock().await;
+            let holders = needed.get(record).copied().unwrap_or_default();
+            if holders > 1 {
+                needed.insert(record.clone(), holders - 1);
+                return Ok(());
+            }
+            needed.remove(record);
+        }
+        self.remove_leftover(record).await
+    }
+
+    /// Removes `record` from `zone`, unless it is shown, also since an earlier try.
+    async fn try_to_remove(&self, zone: &Zone, record: &TxtRecord) -> Result<(), ProviderError> {
+        let _next = zone.removing.lock().await;
+        let needed = zone.needed.lock().await;
+        if needed.contains_key(record) {
+            return Ok(());
+        }
+        bounded(REMOVAL_LIMIT, self.provider.remove(record)).await
     }
 }
 
 async fn bounded(
+    limit: Duration,
     change: impl Future<Output = Result<(), ProviderError>>,
 ) -> Result<(), ProviderError> {
-    let timed_out = Err(ProviderError::TimedOut { limit: CHANGE_LIMIT });
-    timeout(CHANGE_LIMIT, change).await.unwrap_or(timed_out)
+    timeout(limit, change).await.unwrap_or(Err(ProviderError::TimedOut { limit }))
 }
 
 fn changed(record: &TxtRecord, action: &'static str, source: ProviderError) -> DnsError {
@@ -193,13 +210,24 @@ fn warn(removed: &Result<(), DnsError>, record: &TxtRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::clock::SystemClock;
+    use crate::model::Explain;
+    use crate::sys::clock::{ManualClock, SystemClock};
 
     /// Writes down what it is asked to do.
     #[derive(Debug, Default)]
     struct Recorder {
         log: Mutex<Vec<String>>,
         adding: Adding,
+        removing: Removing,
+    }
+
+    /// What comes of removing.
+    #[derive(Debug, Default, PartialEq)]
+    enum Removing {
+        #[default]
+        Succeeds,
+        Fails,
+        Hangs,
     }
 
     /// What comes of adding.
@@ -227,13 +255,26 @@ mod tests {
 
         async fn remove(&self, record: &TxtRecord) -> Result<(), ProviderError> {
             self.log.lock().unwrap().push(format!("remove {}", record.value));
-            Ok(())
+            match self.removing {
+                Removing::Succeeds => Ok(()),
+                Removing::Fails => Err(ProviderError::TimedOut { limit: Duration::ZERO }),
+                Removing::Hangs => std::future::pending().await,
+            }
         }
     }
 
     fn changer(adding: Adding) -> (Arc<Recorder>, Changer) {
         let recorder = Arc::new(Recorder { adding, ..Recorder::default() });
         let clock = Arc::new(SystemClock::new());
+        (recorder.clone(), Changer { provider: recorder, clock })
+    }
+
+    /// The changer of a provider that removes nothing; its pauses pass by the clock.
+    fn changer_that_removes_nothing(
+        removing: Removing,
+        clock: Arc<dyn Clock>,
+    ) -> (Arc<Recorder>, Changer) {
+        let recorder = Arc::new(Recorder { removing, ..Recorder::default() });
         (recorder.clone(), Changer { provider: recorder, clock })
     }
 
@@ -269,7 +310,59 @@ mod tests {
         let (recorder, changer) = changer(Adding::IsRefused);
         assert!(changer.show(record("refused.example", "a")).await.is_err());
         assert_eq!(*recorder.log.lock().unwrap(), ["add a"]);
-        assert!(zone(&record("refused.example", "a")).lock().await.is_empty());
+        assert!(zone(&record("refused.example", "a")).needed.lock().await.is_empty());
+    }
+
+    /// N08: however many removals hang, who shows something waits for one of them.
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_adds_and_hangs_at_removals_keeps_no_proof_from_being_shown() {
+        let clock = Arc::new(SystemClock::new());
+        let (recorder, changer) = changer_that_removes_nothing(Removing::Hangs, clock);
+        for number in 0..10 {
+            let (changer, leftover) =
+                (changer.clone(), record("hangs.example", &format!("left {number}")));
+            tokio::spawn(async move { changer.remove_leftover(&leftover).await });
+        }
+        // Until all of them are at it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(recorder.log.lock().unwrap().len(), 1);
+        let showing = changer.show(record("hangs.example", "a"));
+        let shown = timeout(REMOVAL_LIMIT, showing).await.unwrap().unwrap();
+        assert_eq!(*recorder.log.lock().unwrap(), ["remove left 0", "add a"]);
+        let removed = timeout(20 * 4 * REMOVAL_LIMIT, Box::new(shown).clean_up()).await.unwrap();
+        assert!(removed.is_err(), "it is tried again later, by the journal");
+    }
+
+    #[tokio::test]
+    async fn a_pause_between_two_removals_keeps_nobody_waiting_and_what_is_shown_again_stays() {
+        let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+        let (recorder, changer) = changer_that_removes_nothing(Removing::Fails, clock.clone());
+        let record = record("pause.example", "a");
+        let mut removing = Box::pin(changer.remove_leftover(&record));
+        assert!(futures_util::poll!(removing.as_mut()).is_pending());
+        let showing = changer.show(record.clone());
+        let shown = timeout(Duration::from_secs(10), showing).await.unwrap().unwrap();
+        clock.advance(Duration::from_secs(10));
+        timeout(Duration::from_secs(10), removing).await.unwrap().unwrap();
+        assert_eq!(*recorder.log.lock().unwrap(), ["remove a", "add a"]);
+        std::mem::forget(shown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_in_vain_for_others_at_the_zone_hears_of_them_and_asks_nobody() {
+        let (recorder, changer) = changer(Adding::Succeeds);
+        let record = record("busy.example", "a");
+        let zone = zone(&record);
+        let busy = zone.needed.lock().await;
+        let Err(error) = changer.show(record.clone()).await else { panic!("it was busy") };
+        drop(busy);
+        let text = chain_text(&error);
+        let expected = "the TXT record _acme-challenge.busy.example was not added: other changes of \
+                        the zone busy.example have been under way for 120s";
+        assert_eq!((text.as_str(), error.code()), (expected, "dns.busy"));
+        assert!(error.hint().unwrap().contains("busy.example"));
+        assert!(recorder.log.lock().unwrap().is_empty());
+        changer.show(record).await.unwrap();
     }
 
     #[tokio::test]
@@ -280,12 +373,10 @@ mod tests {
             let mut showing = Box::pin(changer.show(record.clone()));
             assert!(futures_util::poll!(showing.as_mut()).is_pending());
         }
-        // Whoever comes next waits for the removal, since both need the zone.
         let next = changer.show(self::record("given-up.example", "b")).await.unwrap();
         drop(next);
-        let zone = zone(&record);
         for _ in 0..1000 {
-            if zone.lock().await.is_empty() {
+            if recorder.log.lock().unwrap().len() == 4 {
                 break;
             }
             tokio::task::yield_now().await;
