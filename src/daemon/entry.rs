@@ -57,6 +57,8 @@ pub(super) struct Broken {
 pub(super) struct Entry {
     /// When there may be something to do.
     pub(super) wake_at: Option<Timestamp>,
+    /// When the pause after its last run ends, whatever wakes it before.
+    pause_ends_at: Option<Timestamp>,
     /// What happens to it now.
     pub(super) stage: Stage,
     /// What humans asked for and was not begun yet; a run each.
@@ -175,8 +177,10 @@ impl Entry {
             return None;
         }
         let not_after = self.status.as_ref().and_then(|it| it.not_after);
-        let since = since.unwrap_or(now);
-        Some(Due { name, is_asked, has_failed: self.has_failed(), not_after, since })
+        let has_failed = self.has_failed();
+        // A reload wakes all: those that just had their turn would have it again.
+        let since = self.pause_ends_at.filter(|_| has_failed).or(since).unwrap_or(now);
+        Some(Due { name, is_asked, has_failed, not_after, since })
     }
 
     /// Whether something of it failed when it was last tried.
@@ -258,6 +262,7 @@ impl Entry {
     /// Whoever waited for it is told.
     pub(super) fn end(&mut self, report: &WorkReport, wake_at: Timestamp) {
         self.stage = Stage::Idle;
+        self.pause_ends_at = Some(wake_at);
         self.ended = self.ended.saturating_add(1);
         let changed = std::mem::take(&mut self.changed_meanwhile);
         self.wake_at = Some(if changed { Timestamp::EPOCH } else { wake_at });
@@ -280,6 +285,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::alert::testing::{failing, served};
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -336,7 +342,7 @@ mod tests {
         let mut schedule = schedule(&names.iter().map(String::as_str).collect::<Vec<_>>());
         for (index, of) in (0..).zip(&names) {
             let life = Duration::from_secs(1_000_000 - index);
-            let status = crate::observe::alert::testing::served(of, Duration::ZERO, life);
+            let status = served(of, Duration::ZERO, life);
             schedule.get_mut(&name(of)).unwrap().status = Some(status);
         }
         let (reply, _answer) = oneshot::channel();
@@ -356,7 +362,7 @@ mod tests {
             ("c", "lab", "acme.unavailable"),
         ] {
             let life = Duration::from_secs(1_000_000);
-            let mut status = crate::observe::alert::testing::served(of, Duration::ZERO, life);
+            let mut status = served(of, Duration::ZERO, life);
             status.failing_ca = Some(ca.parse().unwrap());
             status.error_code = Some(code.to_owned());
             let entry = schedule.get_mut(&name(of)).unwrap();
@@ -419,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_look_that_began_before_a_run_ended_does_not_undo_what_that_found() {
-        let status = |of| crate::observe::alert::testing::served(of, Duration::ZERO, DAY);
+        let status = |of| served(of, Duration::ZERO, DAY);
         let found = |entry: &Entry| entry.status.as_ref().map(|it| it.name.to_string());
         let mut entry = Entry::default();
         entry.enter();
@@ -450,6 +456,28 @@ mod tests {
         entry.end(&report("a"), at(1000));
         schedule.forget(&name("a"));
         assert!(schedule.get_mut(&name("a")).is_none());
+    }
+
+    #[test]
+    fn however_often_all_are_woken_those_that_fail_take_turns() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let mut schedule = schedule(&names);
+        let all: BTreeSet<_> = names.iter().map(|it| name(it)).collect();
+        let mut begun = Vec::new();
+        for second in 0..6 {
+            schedule.set_names(&all);
+            for it in &names {
+                let life = Duration::from_secs(1000);
+                let status = failing(served(it, Duration::ZERO, life), life, "dns.not_visible");
+                schedule.get_mut(&name(it)).unwrap().status = Some(status);
+            }
+            let due = schedule.due(at(second), 2, 1);
+            let entry = schedule.get_mut(&due[0]).unwrap();
+            entry.begin();
+            entry.end(&report(due[0].as_str()), at(second + 300));
+            begun.extend(due);
+        }
+        assert_eq!(begun.iter().cloned().collect::<BTreeSet<_>>(), all, "{begun:?}");
     }
 
     #[test]

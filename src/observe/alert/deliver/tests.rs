@@ -9,12 +9,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::model::{CertificateStatus, RenewalCondition, Secret};
 use crate::observe::alert::testing::{DAY, failing, served, start, status};
-use crate::probe::test_server::silent_socket;
 use crate::sys::clock::ManualClock;
 
 mod channels;
@@ -404,7 +403,9 @@ async fn a_message_that_is_refused_for_its_content_does_not_hold_up_the_next() {
 #[tokio::test]
 async fn neither_url_nor_secret_is_ever_printed() {
     let refusing = Receiver::answering(&[500]).await;
-    let nobody = silent_socket();
+    // Bound, so that no other test gets the port, and not listening.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let closed = nobody.local_addr().unwrap();
     let all = vec![
         receiver("refusing", refusing.webhook()),
