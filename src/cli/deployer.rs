@@ -75,14 +75,6 @@ pub(super) async fn deployer(
             (listener, None, Some(bound))
         }
     };
-    // Repairs what an earlier one left, before anybody asks.
-    if let Err(error) = configured.current().await {
-        tracing::warn!(
-            error = chain_text(&error),
-            "what an earlier deployer left is not looked at"
-        );
-    }
-    tracing::info!(user, "the deployer takes requests");
     let end = async {
         tokio::select! {
             // The configuration is read anew for each request as it is.
@@ -90,6 +82,19 @@ pub(super) async fn deployer(
             () = input_end(), if arguments.until_input_ends => {}
         }
     };
+    let mut end = std::pin::pin!(end);
+    // Repairs what an earlier one left, before anybody asks.
+    let repaired = tokio::select! {
+        repaired = configured.current() => repaired,
+        () = &mut end => return Ok(Exit::AsWanted),
+    };
+    if let Err(error) = repaired {
+        tracing::warn!(
+            error = chain_text(&error),
+            "what an earlier deployer left is not looked at"
+        );
+    }
+    tracing::info!(user, "the deployer takes requests");
     let clock = Arc::new(SystemClock::new());
     DeployServer { listener, user, authority: configured, idle, clock }.serve(end).await;
     Ok(Exit::AsWanted)
@@ -214,20 +219,22 @@ impl Configured {
             config.targets.clone(),
         )
         .on_behalf_of(client);
+        let is_first = in_force.is_none();
         let deployer = Arc::new(match in_force.as_ref() {
             Some(known) => deployer.in_place_of(&known.deployer),
             None => deployer,
         });
-        if in_force.is_none()
-            && let Err(error) = deployer.repair().await
-        {
-            // Whoever installs to that target repairs it, or is told why it can't be done.
-            let error = chain_text(&error);
-            tracing::warn!(error, "what an earlier deployer left can't be put right");
-        }
         // Stamps of the time before it was read would be safer, but the list comes with it.
         let files = config.files.iter().map(|it| (it.clone(), stamp(it))).collect();
+        // Before the repair: whoever asks for it may go away, and what it has begun goes on. The next
+        // must find the same turns at the targets.
         *in_force = Some(InForce { files, deployer: Arc::clone(&deployer) });
+        if is_first && let Err(error) = deployer.repair().await {
+            // Whoever installs to that target repairs it, or is told why it can't be done.
+            let hint = error.hint();
+            let error = chain_text(&error);
+            tracing::warn!(error, hint, "what an earlier deployer left can't be put right");
+        }
         Ok(deployer)
     }
 }

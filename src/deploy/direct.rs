@@ -4,17 +4,20 @@
 //! One target does one thing at a time: a test never runs beside a reload or between the renames of
 //! an install. Targets do not wait for each other.
 //!
+//! Nothing is waited for without a limit: a mount that hangs would be waited for for ever. What
+//! hangs keeps its target, and whoever wants something there is told what does not end.
+//!
 //! Not here: asking the servers what they serve ([`super::verify()`]).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use futures_util::future::join_all;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -22,15 +25,21 @@ use super::client::Client;
 use super::lent::Lent;
 use super::placement::Placement;
 use super::programs::Launch;
+use super::reach::Reach;
 use super::source::Material;
+use super::turn::{Endless, Held, Turn};
 use super::{
-    DeployError, DeployRequest, Deployer, InstallError, Installed, ReloadError, ReloadSettings,
-    TargetSettings, install, programs,
+    DeployError, DeployRequest, Deployer, Doing, InstallError, Installed, ReloadError,
+    ReloadSettings, SourceError, TargetSettings, install, programs,
 };
-use crate::model::{CertificateName, TargetName};
+use crate::model::{CertificateName, TargetName, chain_text};
 
-/// How long a look at a target's folders may take; a mount that hangs takes for ever.
-const CHECK_LIMIT: Duration = Duration::from_secs(30);
+/// How long anything may take that is done to a target's files; a mount that hangs takes for ever.
+const FILES_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a test or a reload may take beside its program, which a test may run twice: to look it
+/// up, to lend it files, to end it.
+const MARGIN: Duration = Duration::from_secs(45);
 
 /// Does everything by itself, with the rights of this process.
 #[derive(Debug)]
@@ -40,17 +49,32 @@ pub struct DirectDeployer {
     targets: BTreeMap<TargetName, Target>,
     /// For whom it works; `None`: for this process.
     client: Option<Arc<Client>>,
+    limits: Limits,
+}
+
+/// How long what has no limit of its own may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    files: Duration,
+    beside_programs: Duration,
 }
 
 #[derive(Debug)]
 struct Target {
     settings: TargetSettings,
+    shared: Arc<Shared>,
+}
+
+/// What a deployer has in common with the one whose place it takes.
+#[derive(Debug, Default)]
+struct Shared {
     /// Reloads that were ever asked for.
-    reloads_asked: Arc<AtomicU64>,
-    /// Held while anything is done to the target.
-    at_work: Arc<Mutex<LastReload>>,
-    // Held while it is looked at whether it could take a certificate.
-    looked_at: Arc<Mutex<()>>,
+    reloads_asked: AtomicU64,
+    last_reload: Mutex<LastReload>,
+    /// Whose turn it is to do anything to the target.
+    at_work: Arc<Turn>,
+    /// Whose turn it is to look whether it could take a certificate.
+    looked_at: Arc<Turn>,
 }
 
 /// How the last reload that serves all certificates went.
@@ -73,14 +97,10 @@ impl DirectDeployer {
         previous_dir: PathBuf,
         targets: BTreeMap<TargetName, TargetSettings>,
     ) -> Self {
-        let target = |settings| Target {
-            settings,
-            reloads_asked: Arc::default(),
-            at_work: Arc::default(),
-            looked_at: Arc::default(),
-        };
+        let target = |settings| Target { settings, shared: Arc::default() };
         let targets = targets.into_iter().map(|(name, it)| (name, target(it))).collect();
-        Self { certs_dir, previous_dir, targets, client: None }
+        let limits = Limits { files: FILES_LIMIT, beside_programs: MARGIN };
+        Self { certs_dir, previous_dir, targets, client: None, limits }
     }
 
     /// Works for `client` from now on: what it asks for has to be allowed to it, what it has stored
@@ -97,9 +117,7 @@ impl DirectDeployer {
     pub fn in_place_of(mut self, previous: &Self) -> Self {
         for (name, target) in &mut self.targets {
             if let Some(before) = previous.targets.get(name) {
-                target.reloads_asked = Arc::clone(&before.reloads_asked);
-                target.at_work = Arc::clone(&before.at_work);
-                target.looked_at = Arc::clone(&before.looked_at);
+                target.shared = Arc::clone(&before.shared);
             }
         }
         self
@@ -126,8 +144,15 @@ impl DirectDeployer {
         Placement::new(&self.previous_dir, &request.target, &request.certificate)
     }
 
-    fn launch(&self) -> Launch {
-        Launch::on_behalf_of(self.client.clone())
+    /// How programs are started in the `turn` of a target.
+    fn launch(&self, turn: &Arc<Held>) -> Launch {
+        Launch::on_behalf_of(self.client.clone()).in_turn(turn)
+    }
+
+    /// How long a program of `target` may take, with all that belongs to it.
+    fn program_limit(&self, target: &Target) -> Duration {
+        let programs = target.settings.longest_program().saturating_mul(2);
+        programs.saturating_add(self.limits.beside_programs)
     }
 
     /// A client's generation, if it is what it should be before a server is told of it.
@@ -138,23 +163,27 @@ impl DirectDeployer {
         if self.client.is_some() { self.material(request).await.map(Some) } else { Ok(None) }
     }
 
-    /// A copy of `material` for a program that may read it, if it is a stranger's. The target has
-    /// to be at work for this alone.
+    /// A copy of `material` for a program that may read it, if it is a stranger's. The `turn` has
+    /// to be this one's alone.
     async fn lend(
         &self,
         request: &DeployRequest,
         material: Option<Material>,
+        turn: &Arc<Held>,
     ) -> Result<Option<Lent>, DeployError> {
         let (Some(client), Some(material)) = (self.client.clone(), material) else {
             return Ok(None);
         };
         let (lent_dir, wanted) = (self.previous_dir.with_file_name("lent"), request.clone());
+        let turn = Arc::clone(turn);
         let lend = move || {
             let lend = |_stranger| Lent::new(&lent_dir, &wanted, &material);
-            client.stranger().map(lend).transpose()
+            let lent = client.stranger().map(lend).transpose();
+            drop(turn);
+            lent
         };
         let lent = spawn_blocking(lend).await.unwrap_or_else(|it| Err(InstallError::BrokenOff(it)));
-        lent.map_err(|source| install_failed(request, source))
+        lent.map_err(install_failed(&request.target))
     }
 
     /// Reads the generation, so that nothing is deployed that is not whole.
@@ -166,32 +195,68 @@ impl DirectDeployer {
             let demands = client.as_ref().and_then(|it| it.demands(&name));
             Material::read(&certs_dir, &name, generation, demands)
         };
-        let read = spawn_blocking(read).await;
+        let limit = self.limits.files;
+        let read = match timeout(limit, spawn_blocking(read)).await {
+            Ok(read) => read.map_err(InstallError::BrokenOff).map_err(install_failed(&target))?,
+            Err(_late) => Err(SourceError::Silent { folder: self.certs_dir.clone(), limit }),
+        };
+        read.map_err(|source| DeployError::Source { certificate, generation, source })
+    }
+
+    /// Does `work`, which blocks and changes files of `target`, in its turn.
+    async fn change<T: Send + 'static>(
+        &self,
+        target: &Target,
+        doing: Doing,
+        work: impl FnOnce() -> Result<T, InstallError> + Send + 'static,
+    ) -> Result<T, DeployError> {
+        let failed = install_failed(&target.settings.name);
+        let work = move || work().map_err(failed);
+        self.blocking(target, &target.shared.at_work, doing, work).await
+    }
+
+    /// Does `work`, which blocks, in the `turn` of `target`. What does not end keeps the turn, and
+    /// is not waited for.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        target: &Target,
+        turn: &Arc<Turn>,
+        doing: Doing,
+        work: impl FnOnce() -> Result<T, DeployError> + Send + 'static,
+    ) -> Result<T, DeployError> {
+        let limit = self.limits.files;
+        let held = turn.take(doing, limit).await.map_err(|it| target.silent(it))?;
+        let working = spawn_blocking(move || {
+            let done = work();
+            drop(held);
+            done
+        });
         let broken_off =
-            |error| DeployError::Install { target, source: InstallError::BrokenOff(error) };
-        read.map_err(broken_off)?.map_err(|source| DeployError::Source {
-            certificate,
-            generation,
-            source,
-        })
+            |error| install_failed(&target.settings.name)(InstallError::BrokenOff(error));
+        let working = async { working.await.map_err(broken_off)? };
+        target.within(limit, doing, working).await
+    }
+
+    /// Repairs all files of `target` that a crash left.
+    async fn repair_target(&self, target: &Target) -> Result<(), DeployError> {
+        let (previous_dir, client) = (self.previous_dir.clone(), self.client.clone());
+        let settings = target.settings.clone();
+        let work = move || repair_all(&previous_dir, &settings, client.as_deref());
+        self.change(target, Doing::Repair, work).await
     }
 }
 
 #[async_trait]
 impl Deployer for DirectDeployer {
-    /// The first error is told, after all others were repaired too.
+    /// Targets side by side. The first error is returned, and all others are in the log.
     async fn repair(&self) -> Result<(), DeployError> {
-        let mut result = Ok(());
-        for (name, target) in &self.targets {
-            let at_work = Arc::clone(&target.at_work).lock_owned().await;
-            let (previous_dir, target) = (self.previous_dir.clone(), name.clone());
-            let repaired = blocking(at_work, move || repair_all(&previous_dir, &target)).await;
-            if result.is_ok() {
-                let failed = |source| DeployError::Install { target: name.clone(), source };
-                result = repaired.map_err(failed);
-            }
+        let repaired = join_all(self.targets.values().map(|it| self.repair_target(it))).await;
+        let mut errors = repaired.into_iter().filter_map(Result::err);
+        let first = errors.next();
+        for error in errors {
+            tracing::warn!(error = chain_text(&error), "what a crash left can't be put right");
         }
-        result
+        first.map_or(Ok(()), Err)
     }
 
     async fn check(
@@ -200,23 +265,13 @@ impl Deployer for DirectDeployer {
         target: &TargetName,
     ) -> Result<(), DeployError> {
         let known = self.target_of(certificate, target)?;
-        let (settings, alone) = (known.settings.clone(), Arc::clone(&known.looked_at));
+        if let Some(endless) = known.shared.at_work.endless() {
+            return Err(known.silent(endless));
+        }
+        let settings = known.settings.clone();
         let (certificate, client) = (certificate.clone(), self.client.clone());
-        let looked = async {
-            // One look that hangs for ever holds one thread, and is not followed by others.
-            let alone = alone.lock_owned().await;
-            let look = move || {
-                let checked = check(&settings, &certificate, client);
-                drop(alone);
-                checked
-            };
-            spawn_blocking(look).await.map_err(InstallError::BrokenOff)
-        };
-        let silent = |_late| Err(InstallError::Silent { limit: CHECK_LIMIT });
-        timeout(CHECK_LIMIT, looked)
-            .await
-            .unwrap_or_else(silent)
-            .unwrap_or_else(|source| Err(DeployError::Install { target: target.clone(), source }))
+        let look = move || check(&settings, &certificate, client);
+        self.blocking(known, &known.shared.looked_at, Doing::Look, look).await
     }
 
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError> {
@@ -229,49 +284,50 @@ impl Deployer for DirectDeployer {
         let settings = target.settings.install.clone();
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
         let client = self.client.clone();
-        let at_work = Arc::clone(&target.at_work).lock_owned().await;
         let work = move || {
-            if let Some(stranger) = client.and_then(|it| it.stranger()) {
-                install::check_folders(&settings, &certificate, &stranger)?;
-            }
-            install::install(&settings, &material, &certificate, &placement)
+            let stranger = client.and_then(|it| it.stranger());
+            let reach = Reach::new(&settings, &certificate, stranger);
+            install::install(&settings, &material, &certificate, &placement, &reach)
         };
-        blocking(at_work, work).await.map_err(|source| install_failed(request, source))
+        self.change(target, Doing::Install, work).await
     }
 
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
         let material = self.check_material(request).await?;
         let Some(settings) = &target.settings.test else { return Ok(()) };
-        let at_work = target.at_work.lock().await;
-        let material = material.filter(|_| !programs::steers_servers(settings));
-        let lent = self.lend(request, material).await?;
-        let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
-        let tested = programs::test(settings, request, certs_dir, self.launch()).await;
-        drop((lent, at_work));
-        tested.map_err(|source| DeployError::Test {
-            target: request.target.clone(),
-            command: programs::command_line(settings),
-            source,
-        })
+        let limit = self.program_limit(target);
+        let turn = target.take(Doing::Test, limit).await?;
+        let testing = async {
+            let material = material.filter(|_| !programs::steers_servers(settings));
+            let lent = self.lend(request, material, &turn).await?;
+            let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
+            let tested = programs::test(settings, request, certs_dir, self.launch(&turn)).await;
+            tested.map_err(|source| DeployError::Test {
+                target: request.target.clone(),
+                command: programs::command_line(settings),
+                source,
+            })
+        };
+        target.within(limit, Doing::Test, testing).await
     }
 
     async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
         let material = self.check_material(request).await?;
         let Some(settings) = &target.settings.reload else { return Ok(()) };
-        let failed = |source| DeployError::Reload { target: request.target.clone(), source };
         if programs::serves_all(settings) {
-            let reloaded =
-                target.reload_once(settings, request, &self.certs_dir, self.launch()).await;
-            return reloaded.map_err(failed);
+            return self.reload_once(target, settings, request).await;
         }
-        let at_work = target.at_work.lock().await;
-        let lent = self.lend(request, material).await?;
-        let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
-        let reloaded = programs::reload(settings, request, certs_dir, self.launch()).await;
-        drop((lent, at_work));
-        reloaded.map_err(|error| failed(Arc::new(error)))
+        let limit = self.program_limit(target);
+        let turn = target.take(Doing::Reload, limit).await?;
+        let reloading = async {
+            let lent = self.lend(request, material, &turn).await?;
+            let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
+            let reloaded = programs::reload(settings, request, certs_dir, self.launch(&turn)).await;
+            reloaded.map_err(|error| target.reload_failed(Arc::new(error)))
+        };
+        target.within(limit, Doing::Reload, reloading).await
     }
 
     async fn put_back(&self, request: &DeployRequest) -> Result<(), DeployError> {
@@ -282,15 +338,12 @@ impl Deployer for DirectDeployer {
         }
         let (certificate, placement) = (request.certificate.clone(), self.placement(request));
         let client = self.client.clone();
-        let at_work = Arc::clone(&target.at_work).lock_owned().await;
         let work = move || {
-            if let Some(stranger) = client.and_then(|it| it.stranger()) {
-                install::check_folders(&settings, &certificate, &stranger)?;
-            }
-            install::put_back(&settings, &certificate, &placement)
+            let stranger = client.and_then(|it| it.stranger());
+            let reach = Reach::new(&settings, &certificate, stranger);
+            install::put_back(&settings, &certificate, &placement, &reach)
         };
-        let found = blocking(at_work, work).await.map_err(|it| install_failed(request, it))?;
-        if found {
+        if self.change(target, Doing::PutBack, work).await? {
             return Ok(());
         }
         let DeployRequest { certificate, target, .. } = request.clone();
@@ -298,42 +351,72 @@ impl Deployer for DirectDeployer {
     }
 }
 
-impl Target {
+impl DirectDeployer {
     /// Reloads, unless a reload that began after this was asked for has done so.
     async fn reload_once(
         &self,
+        target: &Target,
         settings: &ReloadSettings,
         request: &DeployRequest,
-        certs_dir: &Path,
-        launch: Launch,
-    ) -> Result<(), Arc<ReloadError>> {
-        let mine = self.reloads_asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut last = self.at_work.lock().await;
-        if last.serves < mine || last.settings.as_ref() != Some(settings) {
-            let serves = self.reloads_asked.load(Ordering::SeqCst);
-            let reloaded = programs::reload(settings, request, certs_dir, launch).await;
+    ) -> Result<(), DeployError> {
+        let shared = &target.shared;
+        let mine = shared.reloads_asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let limit = self.program_limit(target);
+        let turn = target.take(Doing::Reload, limit).await?;
+        let last = || shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_served =
+            |it: &LastReload| it.serves >= mine && it.settings.as_ref() == Some(settings);
+        if !is_served(&last()) {
+            let serves = shared.reloads_asked.load(Ordering::SeqCst);
+            let launch = self.launch(&turn);
+            let reloading =
+                async { Ok(programs::reload(settings, request, &self.certs_dir, launch).await) };
+            let reloaded = target.within(limit, Doing::Reload, reloading).await?;
             let failed = reloaded.err().map(Arc::new);
-            *last = LastReload { serves, settings: Some(settings.clone()), failed };
+            *last() = LastReload { serves, settings: Some(settings.clone()), failed };
         }
-        last.failed.clone().map_or(Ok(()), Err)
+        last().failed.clone().map_or(Ok(()), |error| Err(target.reload_failed(error)))
     }
 }
 
-/// Does `work`, which blocks, with the target to itself, also if nobody waits for it any more.
-async fn blocking<T: Send + 'static>(
-    at_work: OwnedMutexGuard<LastReload>,
-    work: impl FnOnce() -> Result<T, InstallError> + Send + 'static,
-) -> Result<T, InstallError> {
-    let done = spawn_blocking(move || {
-        let done = work();
-        drop(at_work);
-        done
-    });
-    done.await.map_err(InstallError::BrokenOff)?
+impl Target {
+    /// Takes the turn to do something that may take as long as `limit`.
+    async fn take(&self, doing: Doing, limit: Duration) -> Result<Arc<Held>, DeployError> {
+        self.shared.at_work.take(doing, limit).await.map_err(|it| self.silent(it))
+    }
+
+    /// What comes of `work` within `limit`.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: Doing,
+        work: impl Future<Output = Result<T, DeployError>>,
+    ) -> Result<T, DeployError> {
+        let late = |_| Err(self.silent(Endless { doing, ago: limit }));
+        timeout(limit, work).await.unwrap_or_else(late)
+    }
+
+    fn silent(&self, Endless { doing, ago }: Endless) -> DeployError {
+        let settings = &self.settings;
+        let tests = settings.test.iter().map(programs::command_line);
+        let reloads = settings.reload.iter().map(programs::reload_line);
+        let places = match doing {
+            Doing::Repair | Doing::Install | Doing::PutBack => settings.folders(),
+            Doing::Test => tests.collect(),
+            Doing::Reload => reloads.collect(),
+            Doing::Look => settings.folders().into_iter().chain(tests).chain(reloads).collect(),
+        };
+        DeployError::Silent { target: settings.name.clone(), doing, ago, places }
+    }
+
+    fn reload_failed(&self, source: Arc<ReloadError>) -> DeployError {
+        DeployError::Reload { target: self.settings.name.clone(), source }
+    }
 }
 
-fn install_failed(request: &DeployRequest, source: InstallError) -> DeployError {
-    DeployError::Install { target: request.target.clone(), source }
+fn install_failed(target: &TargetName) -> impl FnOnce(InstallError) -> DeployError + use<> {
+    let target = target.clone();
+    |source| DeployError::Install { target, source }
 }
 
 /// Whether a target with `settings` could be handed a new `certificate` on behalf of `client`.
@@ -344,12 +427,10 @@ fn check(
     client: Option<Arc<Client>>,
 ) -> Result<(), DeployError> {
     let target = || settings.name.clone();
-    let install_failed = |source| DeployError::Install { target: target(), source };
-    if let Some(stranger) = client.as_ref().and_then(|it| it.stranger()) {
-        install::check_folders(&settings.install, certificate, &stranger)
-            .map_err(install_failed)?;
-    }
-    install::check_writable(&settings.install, certificate).map_err(install_failed)?;
+    let stranger = client.as_ref().and_then(|it| it.stranger());
+    install::check_folders(&settings.install, certificate, stranger.as_ref())
+        .and_then(|()| install::check_writable(&settings.install, certificate))
+        .map_err(install_failed(&settings.name))?;
     let launch = Launch::on_behalf_of(client);
     if let Some(test) = &settings.test {
         programs::check(test, &launch).map_err(|source| DeployError::Test {
@@ -363,13 +444,21 @@ fn check(
         .map_err(|error| DeployError::Reload { target: target(), source: Arc::new(error) })
 }
 
-fn repair_all(previous_dir: &Path, target: &TargetName) -> Result<(), InstallError> {
+/// Finishes or undoes what a crash interrupted at the target with `settings`, within what `client`
+/// may have done there. Blocks.
+fn repair_all(
+    previous_dir: &Path,
+    settings: &TargetSettings,
+    client: Option<&Client>,
+) -> Result<(), InstallError> {
     let mut result = Ok(());
+    let target = &settings.name;
     let entries = fs::read_dir(previous_dir.join(target.as_str()));
     for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name().to_str().map(str::parse::<CertificateName>);
         let Some(Ok(certificate)) = name else { continue };
-        let repaired = Placement::new(previous_dir, target, &certificate).repair();
+        let reach = Reach::for_client(&settings.install, &certificate, target, client);
+        let repaired = Placement::new(previous_dir, target, &certificate).repair(&reach);
         if result.is_ok() {
             result = repaired;
         }

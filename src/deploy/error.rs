@@ -1,10 +1,11 @@
 //! What can go wrong between a stored certificate and a server that serves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::programs::program_hint;
 use super::remote::RemoteError;
-use super::{EndpointFault, InstallError, ReloadError, SourceError};
+use super::{Doing, EndpointFault, InstallError, ReloadError, SourceError};
 use crate::model::{CertificateName, Explain, Generation, Identifier, Retry, TargetName};
 use crate::sys::process::ProcessError;
 
@@ -53,6 +54,21 @@ pub enum DeployError {
         /// Why.
         #[source]
         source: InstallError,
+    },
+    /// What was begun there does not end, and nothing else is done to it before.
+    #[error(
+        "target {target} does not answer: {doing}, begun {} ago, has not ended",
+        humantime::format_duration(Duration::from_secs(ago.as_secs()))
+    )]
+    Silent {
+        /// The target.
+        target: TargetName,
+        /// What was begun.
+        doing: Doing,
+        /// How long ago.
+        ago: Duration,
+        /// The folders or the program that it is about.
+        places: Vec<String>,
     },
     /// Nothing is kept that could be put back.
     #[error("no earlier files of {certificate} are kept for target {target}")]
@@ -135,6 +151,7 @@ impl Explain for DeployError {
             Self::Remote(error) => error.code(),
             Self::Source { .. } => "deploy.source",
             Self::Install { .. } => "deploy.install",
+            Self::Silent { .. } => "deploy.silent",
             Self::NothingKept { .. } => "deploy.nothing_kept",
             Self::Test { .. } => "deploy.test",
             Self::Reload { .. } => "deploy.reload",
@@ -155,6 +172,7 @@ impl Explain for DeployError {
             | Self::NotListed { .. }
             | Self::Source { .. }
             | Self::Install { .. }
+            | Self::Silent { .. }
             | Self::Test { .. }
             | Self::Reload { .. }
             | Self::NotServed { .. }
@@ -178,10 +196,19 @@ impl Explain for DeployError {
                 "the configuration may have changed: `renewd renew {certificate}` orders what it \
                  says now"
             ),
+            Self::Source { source: SourceError::Silent { .. }, .. } => {
+                "see whether the mount hangs that the state directory lies on; it is tried again"
+                    .to_owned()
+            }
             Self::Source { certificate, .. } => {
                 format!("look with `renewd show {certificate}`; the store is repaired on its own")
             }
             Self::Install { source, .. } => return source.hint(),
+            Self::Silent { target, places, .. } => format!(
+                "see whether a mount hangs: {}. Nothing more is done to {target} until that ends, \
+                 then it goes on by itself; other targets are served meanwhile",
+                places.join(", ")
+            ),
             Self::NothingKept { certificate, .. } => {
                 format!("`renewd show {certificate}` lists the generations that are kept")
             }

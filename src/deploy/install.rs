@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::placement::{Change, Copies, Placement};
+use super::reach::Reach;
 use super::source::Material;
 use super::standing::Standing;
 use super::{InstallSettings, Installed, SourceError};
@@ -89,12 +90,6 @@ pub enum InstallError {
     /// The work was broken off: the agent ends, or has a fault.
     #[error("the work was broken off")]
     BrokenOff(#[source] tokio::task::JoinError),
-    /// The file system does not answer.
-    #[error("its folders do not answer within {} s", limit.as_secs())]
-    Silent {
-        /// How long it was waited for.
-        limit: Duration,
-    },
 }
 
 impl InstallError {
@@ -116,7 +111,6 @@ impl InstallError {
             Self::Untrusted(_) => Some(
                 "install to a folder that the daemon's user can't change, nor any above it".into(),
             ),
-            Self::Silent { .. } => Some("see whether a mount below them hangs".into()),
             Self::Read { .. } | Self::Remove { .. } | Self::Source(_) | Self::BrokenOff(_) => None,
         }
     }
@@ -169,8 +163,10 @@ pub(super) fn install(
     material: &Material,
     certificate: &CertificateName,
     placement: &Placement,
+    reach: &Reach,
 ) -> Result<Installed, InstallError> {
-    placement.repair()?;
+    check_folders(settings, certificate, reach.stranger())?;
+    placement.repair(reach)?;
     let mut changes = Vec::new();
     for file in settings {
         let path = destination(&file.path, certificate)?;
@@ -201,31 +197,40 @@ pub(super) fn put_back(
     settings: &[InstallSettings],
     certificate: &CertificateName,
     placement: &Placement,
+    reach: &Reach,
 ) -> Result<bool, InstallError> {
-    placement.repair()?;
+    check_folders(settings, certificate, reach.stranger())?;
+    placement.repair(reach)?;
     let Some(mut changes) = placement.previous()? else { return Ok(false) };
     // Where we may write is for the configuration to say, as it is now.
-    let named: Vec<PathBuf> =
-        settings.iter().filter_map(|it| destination(&it.path, certificate).ok()).collect();
-    changes.retain(|it| named.contains(&it.path));
+    changes.retain(|it| reach.names(&it.path) && it.path.parent().is_some_and(Path::is_dir));
     placement.place(&changes, Copies::Discard)?;
     Ok(true)
 }
 
 /// The path that a configured `path` stands for; its folder is there.
 fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, InstallError> {
+    let path = named(path, certificate)?;
+    let folder = path.parent().unwrap_or(&path);
+    if folder.is_dir() { Ok(path) } else { Err(InstallError::NoFolder { folder: folder.into() }) }
+}
+
+/// The path that a configured `path` stands for.
+pub(super) fn named(path: &str, certificate: &CertificateName) -> Result<PathBuf, InstallError> {
     let text = path.replace("{name}", certificate.as_str());
     let path = PathBuf::from(&text);
     let plain = path.components().all(|it| matches!(it, Component::RootDir | Component::Normal(_)));
-    let folder = path.parent().filter(|_| plain && path.is_absolute() && !text.ends_with('/'));
-    let Some(folder) = folder.map(Path::to_owned) else {
-        return Err(InstallError::NotAPath { path: text });
-    };
-    if folder.is_dir() { Ok(path) } else { Err(InstallError::NoFolder { folder }) }
+    let is_file = path.parent().is_some() && !text.ends_with('/');
+    if plain && is_file && path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(InstallError::NotAPath { path: text })
+    }
 }
 
 /// That no folder on the way to the files of `settings` is one that `stranger`, for whom they are
-/// installed, could exchange for a link to where he may not write. Blocks.
+/// installed, could exchange for a link to where he may not write; nothing to ask without one.
+/// Blocks.
 ///
 /// # Errors
 ///
@@ -233,8 +238,9 @@ fn destination(path: &str, certificate: &CertificateName) -> Result<PathBuf, Ins
 pub(super) fn check_folders(
     settings: &[InstallSettings],
     certificate: &CertificateName,
-    stranger: &Stranger,
+    stranger: Option<&Stranger>,
 ) -> Result<(), InstallError> {
+    let Some(stranger) = stranger else { return Ok(()) };
     for file in settings {
         let path = destination(&file.path, certificate)?;
         trust::check_not_of(path.parent().unwrap_or(&path), stranger)

@@ -16,11 +16,13 @@ mod install;
 mod lent;
 mod placement;
 mod programs;
+mod reach;
 mod remote;
 mod serve;
 mod settings;
 mod source;
 mod standing;
+mod turn;
 mod verify;
 mod wire;
 
@@ -42,6 +44,7 @@ pub use settings::{
     VerifySettings,
 };
 pub use source::SourceError;
+pub use turn::Doing;
 pub use verify::{Verified, Wanted, look, verify};
 pub use wire::{Complaint, LineError};
 

@@ -5,13 +5,15 @@
 //! 1. *preparing*: what stands there now is copied, and the new files are written beside their
 //!    destinations. A crash in this phase is undone: nothing was replaced.
 //! 2. *placing*: only renames are left. A crash in this phase is finished, or undone where a rename
-//!    fails.
+//!    fails. A destination that is out of reach by then is left as it is: while it is still to be
+//!    renamed to, all is undone.
 //! 3. no journal: the copies are what can be put back, until the next change.
 //!
 //! All of it lies in one private folder for each target and certificate.
 //!
 //! Not here: which files, and with what content and rights ([`super::install`]).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::InstallError;
+use super::reach::{Bar, Reach};
 use super::standing::{Standing, remove};
 use crate::model::{CertificateName, TargetName, chain_text};
 use crate::sys::atomic::{self, Access};
@@ -86,6 +89,9 @@ struct Move {
     to: PathBuf,
 }
 
+/// The destinations of a journal that are out of reach.
+type Bars = BTreeMap<PathBuf, Bar>;
+
 /// What stood at one path.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptFile {
@@ -132,19 +138,22 @@ impl Placement {
             journal.phase = Phase::Placing;
             self.write_journal(&journal)
         });
+        // Whoever has changes made has seen that they are within reach.
+        let none = Bars::new();
         if let Err(error) = prepared {
-            self.abandon(&journal);
+            self.abandon(&journal, &none);
             return Err(error);
         }
-        self.finish(&journal)
+        self.finish(&journal, &none)
     }
 
-    /// Finishes or undoes what a crash interrupted; nothing to do if nothing was. Blocks.
+    /// Finishes or undoes what a crash interrupted, within `reach`; nothing to do if nothing was.
+    /// Blocks.
     ///
     /// # Errors
     ///
     /// [`InstallError`] if the journal can't be read, or could be neither finished nor undone.
-    pub(super) fn repair(&self) -> Result<(), InstallError> {
+    pub(super) fn repair(&self, reach: &Reach) -> Result<(), InstallError> {
         // In a private folder, which nobody else is at work in: whatever is temporary is left.
         atomic::sweep(&self.folder, Duration::ZERO, SystemClock::new().now());
         let path = self.journal_path();
@@ -157,13 +166,24 @@ impl Placement {
             tracing::warn!(path = %path.display(), "a journal of an install is unreadable");
             return Ok(atomic::rename(&path, &path.with_extension("corrupt"))?);
         };
-        match journal.phase {
-            Phase::Preparing => {
-                self.abandon(&journal);
-                Ok(())
-            }
-            Phase::Placing => self.finish(&journal),
+        let bars: Bars = journal
+            .moves
+            .iter()
+            .filter_map(|it| Some((it.to.clone(), reach.bar(&it.to)?)))
+            .collect();
+        for (path, bar) in &bars {
+            let reason = bar.text(path);
+            tracing::warn!(path = %path.display(), reason, "an interrupted install ends without it");
         }
+        let waits_there = journal.moves.iter().any(|it| bars.contains_key(&it.to) && it.waits());
+        match journal.phase {
+            Phase::Placing if !waits_there => return self.finish(&journal, &bars),
+            // Half of the new files beside half of the old ones would fit neither.
+            Phase::Placing => self.undo(&journal, &bars)?,
+            Phase::Preparing => {}
+        }
+        self.abandon(&journal, &bars);
+        Ok(())
     }
 
     /// The changes that put back what was replaced last; `None` if nothing is kept. Blocks.
@@ -181,10 +201,10 @@ impl Placement {
     }
 
     /// The renames, and what follows them.
-    fn finish(&self, journal: &Journal) -> Result<(), InstallError> {
-        if let Err(error) = place_all(&journal.moves) {
-            self.undo(journal)?;
-            self.abandon(journal);
+    fn finish(&self, journal: &Journal, bars: &Bars) -> Result<(), InstallError> {
+        if let Err(error) = place_all(&journal.moves, bars) {
+            self.undo(journal, bars)?;
+            self.abandon(journal, bars);
             return Err(error);
         }
         if journal.copies {
@@ -194,11 +214,11 @@ impl Placement {
     }
 
     /// Brings back what the copies say, where a new file is in place already.
-    fn undo(&self, journal: &Journal) -> Result<(), InstallError> {
+    fn undo(&self, journal: &Journal, bars: &Bars) -> Result<(), InstallError> {
         let changes = self.copies(&journal.kept)?;
         for (step, change) in journal.moves.iter().zip(&changes) {
-            let waits = step.from.as_ref().is_some_and(|it| it.symlink_metadata().is_ok());
-            if !waits {
+            let waits = step.from.is_some() && step.waits();
+            if !waits && !bars.contains_key(&step.to) {
                 change.wanted.establish(&change.path)?;
             }
         }
@@ -207,9 +227,14 @@ impl Placement {
 
     /// Takes away what was prepared; destinations are as they were. What can't be taken away now is
     /// left: it stands in nobody's way.
-    fn abandon(&self, journal: &Journal) {
-        for from in journal.moves.iter().filter_map(|it| it.from.as_ref()) {
-            drop(fs::remove_file(from));
+    fn abandon(&self, journal: &Journal, bars: &Bars) {
+        for step in &journal.moves {
+            let Some(from) = &step.from else { continue };
+            if bars.get(&step.to).is_none_or(Bar::lets_remove) {
+                drop(fs::remove_file(from));
+            } else if step.waits() {
+                tracing::warn!(path = %from.display(), "a file of an interrupted install is left");
+            }
         }
         if let Err(error) = self.close() {
             let error = chain_text(&error);
@@ -281,12 +306,19 @@ impl Placement {
     }
 }
 
-/// Every rename that is still to be done; what waits no more is in place.
-fn place_all(moves: &[Move]) -> Result<(), InstallError> {
-    for Move { from, to } in moves {
-        match from {
-            None => Standing::Nothing.establish(to)?,
-            Some(from) if from.symlink_metadata().is_ok() => atomic::rename(from, to)?,
+impl Move {
+    /// Whether it is still to be made.
+    fn waits(&self) -> bool {
+        self.from.as_ref().unwrap_or(&self.to).symlink_metadata().is_ok()
+    }
+}
+
+/// Every rename that is still to be done, but for those that `bars` keep from it.
+fn place_all(moves: &[Move], bars: &Bars) -> Result<(), InstallError> {
+    for step in moves.iter().filter(|it| !bars.contains_key(&it.to)) {
+        match &step.from {
+            None => Standing::Nothing.establish(&step.to)?,
+            Some(from) if step.waits() => atomic::rename(from, &step.to)?,
             Some(_) => {}
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Client;
+use super::turn::Held;
 use super::{DeployRequest, InstallContent, ProgramSettings, ReloadSettings};
 use crate::sys::process::{self, Finished, ProcessError, Program};
 use crate::sys::signal::{SignalError, send_to_pid_file};
@@ -112,40 +113,60 @@ pub(super) fn program_hint(error: &ProcessError) -> Option<String> {
 
 /// For whom programs are started, and how.
 #[derive(Clone, Debug)]
-pub(super) enum Launch {
+pub(super) struct Launch {
+    for_whom: ForWhom,
+    /// The target's turn, kept by whatever hangs on a mount on the way to a program.
+    _turn: Option<Arc<Held>>,
+}
+
+#[derive(Clone, Debug)]
+enum ForWhom {
     /// For this process, as children.
-    Children,
+    Ourselves,
     /// For a client. Only those that nobody but root and we ourselves can change; as transient
     /// units, where systemd runs the machine and we are root, else as children.
-    OnBehalf(Arc<Client>),
+    Client(Arc<Client>),
 }
 
 impl Launch {
     /// On behalf of `client`; `None`: for this process.
     pub(super) fn on_behalf_of(client: Option<Arc<Client>>) -> Self {
-        client.map_or(Self::Children, Self::OnBehalf)
+        Self { for_whom: client.map_or(ForWhom::Ourselves, ForWhom::Client), _turn: None }
+    }
+
+    /// The same in the `turn` of a target.
+    pub(super) fn in_turn(self, turn: &Arc<Held>) -> Self {
+        Self { _turn: Some(Arc::clone(turn)), ..self }
     }
 
     /// Runs `program` so.
     async fn run(&self, program: Program) -> Result<Finished, ProcessError> {
         let program = self.settled(program).await?;
-        match self {
-            Self::OnBehalf(_) if transient::is_possible() => transient::run(&program).await,
-            Self::OnBehalf(_) | Self::Children => process::run(&program).await,
+        match self.for_whom {
+            ForWhom::Client(_) if transient::is_possible() => transient::run(&program).await,
+            ForWhom::Client(_) | ForWhom::Ourselves => process::run(&program).await,
         }
     }
 
     /// `program` with its name replaced by where it is, where that has to be trusted: as has what
-    /// its arguments name, scripts for an interpreter among them.
+    /// its arguments name, scripts for an interpreter among them. Else it is looked up alone: what
+    /// hangs on a mount must hang here, where it stops nobody else.
     async fn settled(&self, mut program: Program) -> Result<Program, ProcessError> {
-        let Self::OnBehalf(client) = self else { return Ok(program) };
-        let client = Arc::clone(client);
+        let launch = self.clone();
         let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
         let settle = move || {
-            let path = find_for(&client, &program.arguments)?;
-            if let Some(first) = program.arguments.first_mut() {
-                *first = path.to_string_lossy().into_owned();
+            match &launch.for_whom {
+                ForWhom::Client(client) => {
+                    let path = find_for(client, &program.arguments)?;
+                    if let Some(first) = program.arguments.first_mut() {
+                        *first = path.to_string_lossy().into_owned();
+                    }
+                }
+                ForWhom::Ourselves => {
+                    program.arguments.first().map(|it| process::find(it)).transpose()?;
+                }
             }
+            drop(launch);
             Ok(program)
         };
         let broken_off = |error| ProcessError::Start { program: name, source: error };
@@ -157,17 +178,17 @@ impl Launch {
     fn check(&self, arguments: &[String]) -> Result<(), ProcessError> {
         let name = arguments.first().ok_or(ProcessError::Nothing)?;
         process::find(name)?;
-        match self {
-            Self::OnBehalf(client) => find_for(client, arguments).map(drop),
-            Self::Children => Ok(()),
+        match &self.for_whom {
+            ForWhom::Client(client) => find_for(client, arguments).map(drop),
+            ForWhom::Ourselves => Ok(()),
         }
     }
 
     /// Where `pid_file` leads to, unless a client could choose which process it names. Blocks.
     fn pid_file(&self, pid_file: &Path) -> Result<PathBuf, SignalError> {
-        let stranger = match self {
-            Self::OnBehalf(client) => client.stranger(),
-            Self::Children => None,
+        let stranger = match &self.for_whom {
+            ForWhom::Client(client) => client.stranger(),
+            ForWhom::Ourselves => None,
         };
         let path = pid_file.to_owned();
         let Some(stranger) = stranger else { return Ok(path) };
@@ -304,6 +325,15 @@ pub(super) fn steers_servers(program: &ProgramSettings) -> bool {
 /// A program as one would type it.
 pub(super) fn command_line(settings: &ProgramSettings) -> String {
     settings.arguments.join(" ")
+}
+
+/// What `settings` have done, as one would type it or say it.
+pub(super) fn reload_line(settings: &ReloadSettings) -> String {
+    match settings {
+        ReloadSettings::Systemd { unit, timeout } => systemctl(unit, *timeout).arguments.join(" "),
+        ReloadSettings::Signal { pid_file, .. } => pid_file.display().to_string(),
+        ReloadSettings::Command(program) => command_line(program),
+    }
 }
 
 /// The verb reloads a unit that can reload, restarts one that can't, and leaves alone one that does

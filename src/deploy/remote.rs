@@ -15,15 +15,13 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::wire::{self, Answer, Complaint, LineError, MAX_ANSWER, Outcome, Request, Verb};
-use super::{
-    DeployError, DeployRequest, Deployer, Installed, ProgramSettings, ReloadSettings,
-    TargetSettings,
-};
+use super::{DeployError, DeployRequest, Deployer, Installed, TargetSettings};
 use crate::model::{CertificateName, Explain, Retry, TargetName};
 
 /// How long the deployer may take to take a request.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long its answer may take beside the programs it runs.
+/// How long its answer may take beside the programs it runs: longer than it takes itself to say that
+/// a target does not answer.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The deployer process could not be asked, or did not do what it was asked for.
@@ -53,7 +51,7 @@ pub enum RemoteError {
 }
 
 /// What the deployer calls its failures, which we call the same.
-const CODES: [&str; 8] = [
+const CODES: [&str; 9] = [
     "deploy.unknown_target",
     "deploy.not_listed",
     "deploy.source",
@@ -61,6 +59,7 @@ const CODES: [&str; 8] = [
     "deploy.nothing_kept",
     "deploy.test",
     "deploy.reload",
+    "deploy.silent",
     wire::REFUSED,
 ];
 
@@ -122,7 +121,8 @@ impl SocketDeployer {
     /// asked.
     #[must_use]
     pub fn new(path: PathBuf, targets: &BTreeMap<TargetName, TargetSettings>) -> Self {
-        let longest = targets.values().map(longest_program).max().unwrap_or_default();
+        let longest =
+            targets.values().map(TargetSettings::longest_program).max().unwrap_or_default();
         // A test may be run twice, or wait for that of another certificate.
         Self { path, limit: longest * 2 + MARGIN }
     }
@@ -218,17 +218,6 @@ impl Deployer for SocketDeployer {
     async fn put_back(&self, request: &DeployRequest) -> Result<(), DeployError> {
         self.done(Verb::PutBack, request).await
     }
-}
-
-/// How long the slowest program of `target` may run.
-fn longest_program(target: &TargetSettings) -> Duration {
-    let reload = match &target.reload {
-        Some(ReloadSettings::Systemd { timeout, .. }) => Some(*timeout),
-        Some(ReloadSettings::Command(ProgramSettings { timeout, .. })) => Some(*timeout),
-        Some(ReloadSettings::Signal { .. }) | None => None,
-    };
-    let test = target.test.as_ref().map(|it| it.timeout);
-    reload.max(test).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! served at once; more wait in the system's queue. A request has to come within five seconds, and
 //! at once when all sixteen are taken: so connections that say nothing hold up nobody.
 //!
+//! Nothing is done for long for somebody who has gone: what is under way for him has twenty seconds
+//! more, and its place is another's. What takes long is told while it does.
+//!
 //! Every call is logged, until there are so many that they would fill the journal: those are
 //! counted, and the count is logged.
 //!
@@ -15,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,6 +38,12 @@ const LINE_LIMIT: Duration = Duration::from_secs(5);
 const CROWDED_LIMIT: Duration = Duration::from_millis(100);
 /// How long what is being done may take when we are told to end.
 const END_LIMIT: Duration = Duration::from_secs(20);
+/// How long what is being done may take when whoever asked for it has gone: as a rule it ends well.
+const GONE_LIMIT: Duration = END_LIMIT;
+/// How often it is looked at whether he has.
+const GONE_TICK: Duration = Duration::from_secs(1);
+/// What takes longer is told before its end.
+const SLOW: Duration = Duration::from_secs(15);
 /// How often it is looked at whether there is nothing to do, and told what was not logged.
 const TICK: Duration = Duration::from_secs(5);
 /// How long no connection is accepted after the system refused one.
@@ -147,7 +156,7 @@ async fn answer(shared: Arc<Shared>, mut stream: UnixStream, slot: OwnedSemaphor
     let peer = stream.peer_cred().ok();
     let (request, outcome) = match receive(&shared, &mut stream, peer.as_ref()).await {
         Ok(request) => {
-            let outcome = perform(&*shared.authority, &request).await;
+            let outcome = attend(&shared, &stream, &request).await;
             (Some(request), outcome)
         }
         Err(Refusal::Gone) => return,
@@ -207,6 +216,46 @@ async fn receive(
         Ok(request) => Err(Refusal::because(&chain_text(&LineError::Version(request.version)))),
         Err(LineError::Nothing) => Err(Refusal::Gone),
         Err(error) => Err(Refusal::because(&chain_text(&error))),
+    }
+}
+
+/// What comes of `request`, or that whoever is at the other end of `stream` did not wait for it.
+async fn attend(shared: &Shared, stream: &UnixStream, request: &Request) -> Outcome {
+    let clock = &shared.clock;
+    let mut performing = std::pin::pin!(perform(&*shared.authority, request));
+    let mut left_alone = std::pin::pin!(async {
+        gone(stream, &**clock).await;
+        clock.sleep(GONE_LIMIT).await;
+    });
+    let mut slow = std::pin::pin!(clock.sleep(SLOW));
+    let mut is_told = false;
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut performing => return outcome,
+            () = &mut left_alone => {
+                let hint = "whoever asked asks again; the target says then what it waits for";
+                let complaint = Complaint::refusal("given up, since whoever asked has gone", hint);
+                return Outcome::Failed(complaint);
+            }
+            () = &mut slow, if !is_told => {
+                is_told = true;
+                shared.log.slow(request, clock.monotonic());
+            }
+        }
+    }
+}
+
+/// Ends when nobody is at the other end of `stream` any more. Whoever has closed his side for
+/// writing alone waits for an answer.
+async fn gone(stream: &UnixStream, clock: &dyn Clock) {
+    loop {
+        let ended = stream.readable().await;
+        let ready = stream.ready(Interest::READABLE | Interest::WRITABLE).await;
+        if ended.is_err() || ready.is_ok_and(|it| it.is_write_closed()) {
+            return;
+        }
+        clock.sleep(GONE_TICK).await;
     }
 }
 
@@ -307,6 +356,22 @@ impl Log {
                 );
             }
         }
+    }
+
+    /// Tells that what is done for `request` takes long.
+    fn slow(&self, request: &Request, now: Duration) {
+        let (is_allowed, unlogged) = self.locked().take(now);
+        if !is_allowed {
+            return;
+        }
+        tell(unlogged);
+        tracing::warn!(
+            verb = request.verb.as_str(),
+            certificate = request.certificate.as_str(),
+            target = request.target.as_str(),
+            seconds = SLOW.as_secs(),
+            "a call takes long: its program, or a mount that its target's files are on"
+        );
     }
 
     /// Tells how many calls were not logged, if there are any.

@@ -23,6 +23,29 @@ pub struct TargetSettings {
     pub verify_timeout: Duration,
 }
 
+impl TargetSettings {
+    /// How long its slowest program may run.
+    #[must_use]
+    pub fn longest_program(&self) -> Duration {
+        let reload = match &self.reload {
+            Some(ReloadSettings::Systemd { timeout, .. }) => Some(*timeout),
+            Some(ReloadSettings::Command(program)) => Some(program.timeout),
+            Some(ReloadSettings::Signal { .. }) | None => None,
+        };
+        let test = self.test.as_ref().map(|it| it.timeout);
+        reload.max(test).unwrap_or_default()
+    }
+
+    /// The folders that files are installed in, as configured, each once.
+    pub(super) fn folders(&self) -> Vec<String> {
+        let folder = |it: &InstallSettings| Some(it.path.rsplit_once('/')?.0.to_owned());
+        let mut folders: Vec<String> = self.install.iter().filter_map(folder).collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+}
+
 /// A program and its limits. Started without a shell, in a process group of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramSettings {

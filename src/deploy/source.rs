@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -40,6 +41,14 @@ pub enum SourceError {
         path: PathBuf,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// The file system that it is on does not answer.
+    #[error("{} does not answer within {} s", folder.display(), limit.as_secs())]
+    Silent {
+        /// The folder of all certificates.
+        folder: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// Its certificates make no chain.
     #[error(transparent)]

@@ -13,6 +13,7 @@ use crate::sys::atomic::{self, Access};
 
 mod check;
 mod client;
+mod hanging;
 
 /// A store with generations of `site`, a server's folder `etc`, and a target `web`.
 struct World {
@@ -424,15 +425,16 @@ async fn a_deployer_in_place_of_another_waits_for_it_and_reloads_as_it_was_told_
     let first = deployer_of("first");
     let second = deployer_of("second").in_place_of(&first);
     let name: TargetName = "web".parse().unwrap();
-    let at_work = Arc::clone(&first.targets[&name].at_work).lock_owned().await;
-    assert!(second.targets[&name].at_work.try_lock().is_err());
+    let turn = &first.targets[&name].shared.at_work;
+    let held = turn.take(Doing::Install, Duration::from_secs(60)).await.unwrap();
+    assert!(Arc::ptr_eq(turn, &second.targets[&name].shared.at_work));
     let request = request(1);
     let (one, other) = (first.reload(&request), second.reload(&request));
     let both = async { tokio::join!(one, other) };
     let mut both = std::pin::pin!(both);
     // Both have asked now, and the first to go would serve both, had they one configuration.
     assert!(futures_util::FutureExt::now_or_never(&mut both).is_none());
-    drop(at_work);
+    drop(held);
     let (one, other) = both.await;
     one.unwrap();
     other.unwrap();

@@ -3,6 +3,9 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::deploy::{InstallContent, InstallSettings};
+use crate::sys::trust::Stranger;
+use crate::sys::user;
 
 /// A folder with the old files `a` and `b`, and the new ones that are to replace them.
 struct World {
@@ -24,6 +27,24 @@ impl World {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where the configuration names `files`.
+    fn reach(&self, files: &[&str], stranger: Option<Stranger>) -> Reach {
+        let settings = |name: &&str| InstallSettings {
+            content: InstallContent::FullChain,
+            path: self.path(name).display().to_string(),
+            owner: None,
+            group: None,
+            mode: None,
+        };
+        let settings: Vec<_> = files.iter().map(settings).collect();
+        Reach::new(&settings, &"site".parse().unwrap(), stranger)
+    }
+
+    /// Repairs where the configuration is still as it was.
+    fn repair(&self) {
+        self.placement.repair(&self.reach(&["a", "b"], None)).unwrap();
     }
 
     fn changes(&self) -> [Change; 2] {
@@ -81,7 +102,7 @@ impl World {
 fn a_crash_before_the_first_rename_changes_nothing_and_leaves_nothing() {
     let world = World::new();
     world.crash(Phase::Preparing, 0);
-    world.placement.repair().unwrap();
+    world.repair();
     assert_eq!(world.contents(), ["old", "old"]);
     assert_eq!(world.names(), ["a", "b"]);
     assert!(world.placement.previous().unwrap().is_none());
@@ -92,11 +113,72 @@ fn a_crash_between_the_renames_is_finished() {
     for placed in 0..=2 {
         let world = World::new();
         world.crash(Phase::Placing, placed);
-        world.placement.repair().unwrap();
+        world.repair();
         assert_eq!(world.contents(), ["new", "new"], "{placed} placed");
         assert_eq!(world.names(), ["a", "b"]);
         world.put_back();
         assert_eq!(world.contents(), ["old", "old"], "{placed} placed");
+    }
+}
+
+#[test]
+fn what_is_out_of_reach_since_a_crash_gets_no_file_and_the_old_set_or_the_new_one_stands() {
+    for (named, placed, then) in [
+        (&["a"][..], 0, "old"),
+        (&["a"], 1, "old"),
+        (&["a"], 2, "new"),
+        (&["b"], 0, "old"),
+        (&["b"], 1, "new"),
+        (&[], 0, "old"),
+    ] {
+        let world = World::new();
+        world.crash(Phase::Placing, placed);
+        world.placement.repair(&world.reach(named, None)).unwrap();
+        assert_eq!(world.contents(), [then, then], "{named:?}, {placed} placed");
+        assert_eq!(world.names(), ["a", "b"], "{named:?}, {placed} placed");
+        assert!(!world.placement.journal_path().exists());
+    }
+    let world = World::new();
+    world.crash(Phase::Preparing, 0);
+    world.placement.repair(&world.reach(&[], None)).unwrap();
+    assert_eq!(world.names(), ["a", "b"], "the key of a new one is left");
+}
+
+#[test]
+fn what_was_to_be_taken_away_stays_where_it_is_out_of_reach() {
+    let world = World::new();
+    let changes = [Change { path: world.path("a"), wanted: Standing::Nothing }];
+    let kept = "kept-1".to_owned();
+    let moves = changes.iter().map(waiting).collect();
+    let journal = Journal { phase: Phase::Placing, moves, kept, copies: false };
+    let crash = || {
+        atomic::directory(&world.placement.folder, Access::mode(0o700)).unwrap();
+        world.placement.copy_standing(&changes, &journal.kept).unwrap();
+        world.placement.write_journal(&journal).unwrap();
+    };
+    crash();
+    world.placement.repair(&world.reach(&["b"], None)).unwrap();
+    assert_eq!(world.names(), ["a", "b"]);
+    crash();
+    world.repair();
+    assert_eq!(world.names(), ["b"]);
+}
+
+#[test]
+fn nothing_is_done_in_a_folder_that_has_come_to_be_a_strangers() {
+    let stranger = || Some(Stranger { user: user::own_user_id(), groups: [].into() });
+    for (phase, placed, then) in [
+        (Phase::Preparing, 0, ["old", "old"]),
+        (Phase::Placing, 0, ["old", "old"]),
+        (Phase::Placing, 1, ["new", "old"]),
+    ] {
+        let world = World::new();
+        world.crash(phase, placed);
+        let before = world.names();
+        world.placement.repair(&world.reach(&["a", "b"], stranger())).unwrap();
+        assert_eq!(world.contents(), then, "{placed} placed");
+        assert_eq!(world.names(), before, "{placed} placed");
+        assert!(!world.placement.journal_path().exists(), "it must not be gone on with for ever");
     }
 }
 
@@ -106,10 +188,10 @@ fn where_a_rename_fails_the_others_are_undone() {
     let journal = world.crash(Phase::Placing, 1);
     fs::remove_file(world.path("b")).unwrap();
     atomic::directory(&world.path("b/inside"), Access::mode(0o700)).unwrap();
-    assert!(world.placement.finish(&journal).is_err());
+    assert!(world.placement.finish(&journal, &Bars::new()).is_err());
     assert_eq!(fs::read(world.path("a")).unwrap(), b"old");
     assert_eq!(world.names(), ["a", "b"]);
-    world.placement.repair().unwrap();
+    world.repair();
 }
 
 #[test]
@@ -149,7 +231,7 @@ fn an_unreadable_journal_does_not_stop_the_next_install() {
     let world = World::new();
     world.crash(Phase::Placing, 1);
     atomic::write(&world.placement.journal_path(), b"{", Access::mode(0o600)).unwrap();
-    world.placement.repair().unwrap();
+    world.repair();
     world.placement.place(&world.changes(), Copies::Keep).unwrap();
     assert_eq!(world.contents(), ["new", "new"]);
 }

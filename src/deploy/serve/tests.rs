@@ -156,6 +156,84 @@ async fn connections_that_say_nothing_hold_up_nobody() {
     assert!(asked.unwrap().contains("changed"));
 }
 
+impl Served {
+    /// Asks for a reload, which waits until it is let go.
+    async fn begin(&self) -> UnixStream {
+        let before = self.deployer.asked.load(Ordering::SeqCst);
+        let mut stream = self.connect().await;
+        stream.write_all(line("reload").as_bytes()).await.unwrap();
+        while self.deployer.asked.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+        stream
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_gives_his_place_to_others_and_what_takes_long_is_told() {
+    let log = Written::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let served = Served::start(own(), None);
+    let mut streams = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        streams.push(served.begin().await);
+    }
+    let began = served.deployer.asked.load(Ordering::SeqCst);
+    // From here on time passes when nothing else happens.
+    tokio::time::pause();
+    tokio::time::sleep(SLOW - Duration::from_secs(1)).await;
+    assert!(!log.text().contains("a call takes long"), "{}", log.text());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(log.text().matches("a call takes long").count(), MAX_CONNECTIONS);
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(log.text().matches("a call takes long").count(), MAX_CONNECTIONS);
+    assert!(!log.text().contains("given up"), "they wait for their answers");
+
+    drop(streams);
+    tokio::time::sleep(GONE_LIMIT - Duration::from_secs(1)).await;
+    assert!(!log.text().contains("given up"), "most of it ends well by itself");
+    let answer = timeout(GONE_LIMIT, served.ask(&line("install"))).await;
+    assert!(answer.expect("there is a place").contains("changed"));
+    assert_eq!(served.deployer.asked.load(Ordering::SeqCst), began + 1);
+    assert!(log.text().contains("given up, since whoever asked has gone"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn whoever_has_said_all_waits_for_his_answer() {
+    let served = Served::start(own(), None);
+    let mut stream = served.begin().await;
+    stream.shutdown().await.unwrap();
+    tokio::time::pause();
+    tokio::time::sleep(GONE_LIMIT * 3).await;
+    served.deployer.go.notify_one();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("done"), "{answer}");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn told_to_end_it_finishes_what_it_does_first() {
     let mut served = Served::start(own(), None);
