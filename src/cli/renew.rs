@@ -117,7 +117,7 @@ async fn do_it(
     refused.for_each(|it| output::talk(&it.to_string()));
     let (base, agent, deployer) = context.open(wait).await?;
     Box::pin(attended(async |stop| {
-        agent.lifecycle.repair_targets().await;
+        stop.unless_come(agent.lifecycle.repair_targets()).await;
         let work = work_on(&agent, &base, &specs, request.asked(), &stop);
         let sweep = stop.unless_come(agent.lifecycle.sweep());
         let (_, mut reports) = tokio::join!(sweep, work);

@@ -2,9 +2,11 @@
 //! what programs do.
 
 use std::fmt::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -45,6 +47,34 @@ fn await_status(workspace: &Workspace, what: &str, is_right: impl Fn(&Value) -> 
 
 fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).unwrap_or_default().lines().count()
+}
+
+/// D09: an install was interrupted, and what it is to be finished on hangs at the next start. A
+/// journal that is a pipe stands in for that: whoever opens it waits.
+#[test]
+fn told_to_end_while_a_mount_hangs_at_the_start_it_does_not_wait_for_it() {
+    let workspace = Workspace::new();
+    std::fs::create_dir(workspace.path().join("etc")).unwrap();
+    workspace.write_config(
+        "default_ca = \"inside\"\n[ca.inside]\ntype = \"local\"\n[target.own]\ntype = \"other\"\n\
+         install = [{ file = \"fullchain\", path = \"etc/site.pem\" }]\n\
+         [[certificate]]\nname = \"site\"\ndomains = [\"site.example\"]\ntargets = [\"own\"]\n",
+    );
+    let renewed = workspace.renewd(&["renew"]);
+    assert_eq!(renewed.code, 0, "{renewed}");
+    let ends = |arguments: &[&str], kept: &str, socket: &str| {
+        let folder = workspace.path().join(kept).join("own/site");
+        std::fs::create_dir_all(&folder).unwrap();
+        let journal = folder.join("journal.json");
+        mknodat(CWD, &journal, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let mut process = workspace.spawn(arguments);
+        let socket = workspace.path().join(socket);
+        eventually(LIMIT, "it listens", || UnixStream::connect(&socket).map(drop));
+        assert_eq!(process.terminate(END_LIMIT), 0, "{}", process.log());
+    };
+    let user = rustix::process::geteuid().as_raw().to_string();
+    let deployer = ["deployer", "--state-dir", "deployer-state", "--user", &user];
+    ends(&deployer, "deployer-state/previous", "run/deployer.sock");
 }
 
 /// P02: told to end while a program runs that will not end, it ends in time, leaves no process, and
