@@ -14,6 +14,10 @@ use crate::plan::Asked;
 
 use super::turn::{self, Due, Slots};
 
+/// Who waits longer for a turn is told of: nothing that takes minutes is missed by a quarter of an
+/// hour.
+const LONGEST_WAIT: Duration = Duration::from_mins(15);
+
 /// How far one certificate is in the daemon's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -150,7 +154,24 @@ impl Schedule {
         let due = self.entries.iter().filter_map(|(name, entry)| entry.due(name, now));
         let at_work = self.entries.values().filter(|it| it.stage == Stage::Working);
         let failed = at_work.filter(|it| it.has_failed()).count();
-        turn::next(due.collect(), Slots { all: limit, free, failed })
+        turn::next(due.collect(), Slots { all: limit, free, failed }, now)
+    }
+
+    /// Has all looked at at once.
+    pub(super) fn wake_all(&mut self) {
+        self.entries.values_mut().for_each(Entry::wake);
+    }
+
+    /// How many certificates wait at `now` for longer than [`LONGEST_WAIT`] after they became due,
+    /// and since when the first of them does.
+    pub(super) fn longest_wait(&self, now: Timestamp) -> Option<(usize, Timestamp)> {
+        let waits = |entry: &Entry| {
+            let since = entry.wake_at.filter(|_| entry.stage == Stage::Idle)?;
+            let is_long = since > Timestamp::EPOCH && now.since(since) > LONGEST_WAIT;
+            is_long.then_some(since)
+        };
+        let all: Vec<_> = self.entries.values().filter_map(waits).collect();
+        all.iter().min().map(|since| (all.len(), *since))
     }
 
     /// How long to sleep from `now` until the next entry is due; never longer than `longest`.
@@ -172,25 +193,20 @@ impl Entry {
     /// It as one of those whose work is to begin, if it is at `now`.
     fn due<'a>(&self, name: &'a CertificateName, now: Timestamp) -> Option<Due<'a>> {
         let is_asked = !self.wishes.is_empty();
-        let since = self.wake_at.filter(|it| *it <= now);
-        if self.stage != Stage::Idle || !is_asked && since.is_none() {
+        let is_awake = self.wake_at.is_some_and(|it| it <= now);
+        if self.stage != Stage::Idle || !is_asked && !is_awake {
             return None;
         }
         let not_after = self.status.as_ref().and_then(|it| it.not_after);
         let has_failed = self.has_failed();
         // A reload wakes all: those that just had their turn would have it again.
-        let since = self.pause_ends_at.filter(|_| has_failed).or(since).unwrap_or(now);
+        let since = self.pause_ends_at.unwrap_or(Timestamp::EPOCH);
         Some(Due { name, is_asked, has_failed, not_after, since })
     }
 
     /// Whether something of it failed when it was last tried.
     fn has_failed(&self) -> bool {
         self.broken.is_some() || self.status.as_ref().is_some_and(|it| it.error_code.is_some())
-    }
-
-    /// Whether somebody waits for the present run to end.
-    pub(super) fn is_awaited(&self) -> bool {
-        !self.served.is_empty()
     }
 
     /// Has it looked at at once; after the present run, if there is one.
@@ -259,17 +275,15 @@ impl Entry {
     }
 
     /// Ends what ran: the next look comes at `wake_at`, or at once if something changed meanwhile.
-    /// Whoever waited for it is told.
-    pub(super) fn end(&mut self, report: &WorkReport, wake_at: Timestamp) {
+    /// Returns who waited for it, and is still to be told.
+    #[must_use]
+    pub(super) fn end(&mut self, wake_at: Timestamp) -> Vec<oneshot::Sender<WorkReport>> {
         self.stage = Stage::Idle;
         self.pause_ends_at = Some(wake_at);
         self.ended = self.ended.saturating_add(1);
         let changed = std::mem::take(&mut self.changed_meanwhile);
         self.wake_at = Some(if changed { Timestamp::EPOCH } else { wake_at });
-        for reply in self.served.drain(..) {
-            // Who asked may have gone away.
-            drop(reply.send(report.clone()));
-        }
+        std::mem::take(&mut self.served)
     }
 
     /// Takes note that a run came to nothing; returns how many did in a row.
@@ -303,9 +317,14 @@ mod tests {
         for it in names {
             let entry = schedule.get_mut(&name(it)).unwrap();
             entry.enter();
-            entry.end(&report(it), at(0));
+            tell(entry.end(at(0)), it);
         }
         schedule
+    }
+
+    /// Tells those who waited for the end of a run of the certificate called `of`.
+    fn tell(waiting: Vec<oneshot::Sender<WorkReport>>, of: &str) {
+        waiting.into_iter().for_each(|it| drop(it.send(report(of))));
     }
 
     fn report(of: &str) -> WorkReport {
@@ -327,7 +346,7 @@ mod tests {
         for (of, wake_at) in [("a", 100), ("b", 110)] {
             let entry = schedule.get_mut(&name(of)).unwrap();
             entry.begin();
-            entry.end(&report(of), at(wake_at));
+            tell(entry.end(at(wake_at)), of);
         }
         assert_eq!(schedule.sleep(at(95), Duration::from_secs(30)), Duration::from_secs(5));
         assert_eq!(schedule.sleep(at(0), Duration::from_secs(30)), Duration::from_secs(30));
@@ -367,7 +386,7 @@ mod tests {
             status.error_code = Some(code.to_owned());
             let entry = schedule.get_mut(&name(of)).unwrap();
             entry.begin();
-            entry.end(&report(of), at(1000));
+            tell(entry.end(at(1000)), of);
             entry.status = Some(status);
         }
         assert_eq!(schedule.due(at(0), 9, 9), []);
@@ -385,12 +404,12 @@ mod tests {
         entry.ask(Asked::Forced, reply);
         let (second, _gone) = oneshot::channel();
         entry.ask(Asked::ByName, second);
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         assert!(answer.try_recv().is_err());
         assert_eq!(schedule.due(at(0), 9, 9), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         assert_eq!(entry.begin(), Asked::Forced, "the stronger wish counts");
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         assert_eq!(answer.try_recv().unwrap().name, name("a"));
     }
 
@@ -407,7 +426,7 @@ mod tests {
             let mut runs = Vec::new();
             while !entry.wishes.is_empty() {
                 runs.push(entry.begin());
-                entry.end(&report("a"), at(0));
+                tell(entry.end(at(0)), "a");
             }
             assert!(answers.iter_mut().all(|it| it.try_recv().is_ok()), "all are told");
             runs
@@ -429,7 +448,7 @@ mod tests {
         let found = |entry: &Entry| entry.status.as_ref().map(|it| it.name.to_string());
         let mut entry = Entry::default();
         entry.enter();
-        entry.end(&report("a"), at(0));
+        tell(entry.end(at(0)), "a");
 
         // A run begins and ends while the pass looks; one that began before it is the same.
         let before = entry.ended();
@@ -437,7 +456,7 @@ mod tests {
         entry.looked(before, status("during"), at(5));
         assert_eq!(found(&entry), None);
         entry.status = Some(status("run"));
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         entry.looked(before, status("before"), at(5));
         assert_eq!((found(&entry), entry.wake_at), (Some("run".to_owned()), Some(at(1000))));
 
@@ -453,7 +472,7 @@ mod tests {
         let left: Vec<_> = schedule.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(left, ["a", "c"]);
         let entry = schedule.get_mut(&name("a")).unwrap();
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         schedule.forget(&name("a"));
         assert!(schedule.get_mut(&name("a")).is_none());
     }
@@ -474,10 +493,26 @@ mod tests {
             let due = schedule.due(at(second), 2, 1);
             let entry = schedule.get_mut(&due[0]).unwrap();
             entry.begin();
-            entry.end(&report(due[0].as_str()), at(second + 300));
+            tell(entry.end(at(second + 300)), due[0].as_str());
             begun.extend(due);
         }
         assert_eq!(begun.iter().cloned().collect::<BTreeSet<_>>(), all, "{begun:?}");
+    }
+
+    #[test]
+    fn who_waits_too_long_for_a_turn_is_told_of() {
+        let mut schedule = schedule(&["a", "b", "c"]);
+        for (of, wake_at) in [("a", 100), ("b", 1000), ("c", 200)] {
+            let entry = schedule.get_mut(&name(of)).unwrap();
+            entry.begin();
+            tell(entry.end(at(wake_at)), of);
+        }
+        let minutes = |it: i64| at(100 + 60 * it);
+        assert_eq!(schedule.longest_wait(minutes(15)), None);
+        assert_eq!(schedule.longest_wait(minutes(16)), Some((1, at(100))));
+        assert_eq!(schedule.longest_wait(minutes(17)), Some((2, at(100))));
+        schedule.get_mut(&name("a")).unwrap().begin();
+        assert_eq!(schedule.longest_wait(minutes(17)), Some((1, at(200))), "its turn has come");
     }
 
     #[test]
@@ -496,7 +531,7 @@ mod tests {
             let entry = schedule.get_mut(&name(it)).unwrap();
             entry.begin();
             assert!(!schedule.had_a_round());
-            schedule.get_mut(&name(it)).unwrap().end(&report(it), at(1000));
+            tell(schedule.get_mut(&name(it)).unwrap().end(at(1000)), it);
         }
         assert!(schedule.had_a_round());
     }
@@ -507,11 +542,11 @@ mod tests {
         let entry = schedule.get_mut(&name("a")).unwrap();
         entry.begin();
         entry.wake();
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         assert_eq!(schedule.due(at(1), 9, 9), [name("a")]);
         let entry = schedule.get_mut(&name("a")).unwrap();
         entry.begin();
-        entry.end(&report("a"), at(1000));
+        tell(entry.end(at(1000)), "a");
         assert_eq!(schedule.due(at(1), 9, 9), []);
     }
 
@@ -526,7 +561,7 @@ mod tests {
         assert!(!schedule.is_whole());
         assert_eq!(schedule.new_ones(9), [name("b")]);
         for it in ["a", "b"] {
-            schedule.get_mut(&name(it)).unwrap().end(&report(it), at(0));
+            tell(schedule.get_mut(&name(it)).unwrap().end(at(0)), it);
         }
         assert!(schedule.is_whole());
         assert_eq!(schedule.due(at(0), 9, 9), [name("a"), name("b")]);

@@ -12,8 +12,8 @@ pub(super) const FAULT_HINT: &str = "report this with the log: it is a fault of 
 /// Faults of ours at so many certificates are shown singly.
 const MAX_FAULTS: usize = 20;
 
-/// What keeps the work on certificates of `schedule` from being done at all.
-pub(super) fn of(schedule: &Schedule) -> Vec<Notice> {
+/// What keeps the work on certificates of `schedule` from being done at all, or in time, at `now`.
+pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
     let broken = |kind| {
         schedule.iter().filter_map(move |(name, entry)| {
             Some((name, entry.broken.as_ref().filter(|it| it.kind == kind)?))
@@ -40,6 +40,15 @@ pub(super) fn of(schedule: &Schedule) -> Vec<Notice> {
         message: format!("{} certificates stand still: {}", all.len(), first.failure.message),
         since: all.iter().map(|it| it.since).fold(first.since, Timestamp::min),
         hint: first.failure.hint.clone(),
+    }));
+    notices.extend(schedule.longest_wait(now).map(|(count, since)| Notice {
+        code: "agent.behind".to_owned(),
+        health: Health::Warning,
+        message: format!("{count} certificates wait for their turn, the first since {since}"),
+        since,
+        hint: Some(
+            "see in the log what takes so long; `parallel` says how many have it".to_owned(),
+        ),
     }));
     notices
 }
@@ -78,7 +87,8 @@ mod tests {
                 Failure { at: Timestamp::EPOCH, code: "x".to_owned(), message, hint: None };
             schedule.get_mut(name).unwrap().break_down(kind, failure);
         }
-        let texts: Vec<_> = of(&schedule).into_iter().map(|it| it.message).collect();
+        let texts: Vec<_> =
+            of(&schedule, Timestamp::EPOCH).into_iter().map(|it| it.message).collect();
         assert_eq!(
             texts,
             [
@@ -91,6 +101,6 @@ mod tests {
         for name in &names {
             schedule.get_mut(name).unwrap().broken = None;
         }
-        assert_eq!(of(&schedule), []);
+        assert_eq!(of(&schedule, Timestamp::EPOCH), []);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::assemble::{Agent, Base, WorkReport, report};
@@ -28,8 +28,14 @@ use super::{Command, Daemon, Reloaded, SHUTDOWN_GRACE, Shown, herald, limit, not
 
 /// The longest sleep: a clock that was stepped, or a tick that was lost, costs no more than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Every so many ticks a whole pass over all certificates is made, and the heartbeat sent.
-const TICKS_A_PASS: u32 = 5;
+/// So often a whole pass over all certificates is made, and the heartbeat sent. By the monotonic
+/// clock: the other one may stand still for as long as it is set back.
+const BETWEEN_PASSES: Duration = Duration::from_mins(5);
+/// A clock that moved by more than this against the monotonic one was set, and what it was to wake
+/// for may be far away.
+const CLOCK_STEP: Duration = Duration::from_secs(30);
+/// What was shown, but for this short time, need not be shown again before who waits is answered.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// How many new certificates are put in order at once. It is work for the disk alone, and has
 /// slots of its own: servers that wait for a placeholder need not wait for a CA.
 const ENTERING: usize = 4;
@@ -82,6 +88,7 @@ pub(super) async fn run(
     scheduler.say(Word::Ready);
 
     loop {
+        scheduler.attend_the_clock();
         scheduler.begin_due();
         scheduler.publish();
         scheduler.attend();
@@ -99,7 +106,8 @@ pub(super) async fn run(
             Some(()) = scheduler.supervision.pulsed() => scheduler.live(),
             Some(loaded) = scheduler.reloads.ended() => scheduler.end_reload(loaded, &watch),
             Some(command) = commands.recv() => scheduler.take(command),
-            Some(()) = ticks.recv() => scheduler.tick(),
+            // It wakes, and that is all.
+            Some(()) = ticks.recv() => {}
             Some(changed) = watch.changed() => match changed {
                 Changed::Config => scheduler.reload(None),
                 Changed::Certificates(names) => scheduler.wake(&names),
@@ -143,9 +151,12 @@ pub(super) struct Scheduler {
     sweeps: JoinSet<()>,
     reloads: Reloads,
     rejected: Option<Notice>,
-    ticks: u32,
-    /// Whether a pass was begun since the start.
-    had_pass: bool,
+    /// When a pass was begun last, by the monotonic clock; `None` if none was.
+    passed_at: Option<Duration>,
+    /// What both clocks said at the last turn.
+    clocks: (Timestamp, Duration),
+    /// Who waits for what is to be shown next.
+    answers: Vec<(oneshot::Sender<WorkReport>, WorkReport)>,
     status: channel::Sender<Shown>,
     is_changed: bool,
     /// When what changed is to be shown, by the monotonic clock.
@@ -159,6 +170,7 @@ impl Scheduler {
         let supervision = Supervision::new(std::mem::take(&mut daemon.supervisor));
         let mut schedule = Schedule::default();
         schedule.set_names(&names(&daemon.agent));
+        let clocks = (daemon.base.clock.now(), daemon.base.clock.monotonic());
         Self {
             schedule,
             work: JoinSet::new(),
@@ -168,8 +180,9 @@ impl Scheduler {
             sweeps: JoinSet::new(),
             reloads: Reloads::default(),
             rejected: None,
-            ticks: 0,
-            had_pass: false,
+            passed_at: None,
+            clocks,
+            answers: Vec::new(),
             status,
             is_changed: true,
             show_at: Duration::ZERO,
@@ -311,7 +324,7 @@ impl Scheduler {
         }
         self.is_changed = true;
         // The first heartbeat need not wait for a tick.
-        if !self.had_pass && self.schedule.had_a_round() {
+        if self.passed_at.is_none() && self.schedule.had_a_round() {
             self.begin_pass();
         }
     }
@@ -331,14 +344,19 @@ impl Scheduler {
 
     /// Ends the run of `name` with `report`. Whoever asked for it and hears that it is done, sees so.
     fn answer(&mut self, name: &CertificateName, report: &WorkReport, wake_at: Timestamp) {
-        if self.schedule.get_mut(name).is_some_and(|it| it.is_awaited()) {
-            self.is_changed = true;
+        let Some(entry) = self.schedule.get_mut(name) else { return };
+        let waiting = entry.end(wake_at);
+        if !waiting.is_empty() && self.cost_of_showing() <= AT_ONCE {
             self.show_at = Duration::ZERO;
-            self.publish();
         }
-        if let Some(entry) = self.schedule.get_mut(name) {
-            entry.end(report, wake_at);
-        }
+        self.answers.extend(waiting.into_iter().map(|it| (it, report.clone())));
+        self.is_changed = true;
+    }
+
+    /// How long it may take to show how everything stands.
+    fn cost_of_showing(&self) -> Duration {
+        let count = u32::try_from(self.schedule.iter().count()).unwrap_or(u32::MAX);
+        SHOWING.saturating_mul(count)
     }
 
     /// What came to nothing is counted, told and shown, waits by the local ladder, and ends nothing
@@ -386,10 +404,24 @@ impl Scheduler {
         }
     }
 
-    /// Now and then looks at everything afresh, in case a wake-up was lost or a file was changed.
-    fn tick(&mut self) {
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(TICKS_A_PASS) {
+    /// Now and then looks at everything afresh, in case a wake-up was lost or a file was changed;
+    /// and at once where the clock was set, since every moment to wake at was a moment of the old
+    /// time.
+    fn attend_the_clock(&mut self) {
+        let (passed, wall) = (self.monotonic(), self.now());
+        if self.monotonic().saturating_sub(passed) > CLOCK_STEP {
+            // Whoever was stopped between both can't compare them.
+            return;
+        }
+        let expected = self.clocks.0.saturating_add(passed.saturating_sub(self.clocks.1));
+        self.clocks = (wall, passed);
+        let is_set = wall.since(expected).max(expected.since(wall)) > CLOCK_STEP;
+        if is_set {
+            self.schedule.wake_all();
+        }
+        // Before the first round is done there is nothing to look at afresh.
+        let is_over = |at: Duration| passed.saturating_sub(at) >= BETWEEN_PASSES;
+        if self.passed_at.is_some_and(|it| is_set || is_over(it)) {
             self.begin_pass();
             self.sweep();
         }
@@ -408,7 +440,7 @@ impl Scheduler {
         if !self.passes.is_empty() {
             return;
         }
-        self.had_pass = true;
+        self.passed_at = Some(self.monotonic());
         let agent = self.daemon.agent.clone();
         let ended: HashMap<_, _> =
             self.schedule.iter().map(|(name, it)| (name.clone(), it.ended())).collect();
@@ -452,7 +484,7 @@ impl Scheduler {
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
-        if is_whole {
+        if is_whole && self.schedule.longest_wait(self.now()).is_none() {
             self.herald.whole_pass();
         }
     }
@@ -506,7 +538,7 @@ impl Scheduler {
         let agent = &self.daemon.agent;
         let mut document = empty_document(&self.daemon.base, agent);
         document.notices.extend(self.rejected.clone());
-        document.notices.extend(notices::of(&self.schedule));
+        document.notices.extend(notices::of(&self.schedule, self.now()));
         let order: HashMap<_, _> =
             agent.config.certificates.iter().zip(0..).map(|(spec, at)| (&spec.name, at)).collect();
         let mut certificates: Vec<_> = self
@@ -518,10 +550,13 @@ impl Scheduler {
         document.certificates = certificates.into_iter().map(|(_, status)| status).collect();
         document.note_unfit_stand_ins();
         document.note_revocations();
-        let count = u32::try_from(document.certificates.len()).unwrap_or(u32::MAX);
-        self.show_at = now.saturating_add(SHOWING.saturating_mul(count));
+        self.show_at = now.saturating_add(self.cost_of_showing());
         self.supervision.show(&document);
         self.status.send_replace(Shown { document, is_whole: self.schedule.is_whole() });
+        for (reply, report) in self.answers.drain(..) {
+            // Who asked may have gone away.
+            drop(reply.send(report));
+        }
     }
 
     /// Lets work under way end for a while, then ends it; its journals say how to go on.

@@ -1,8 +1,8 @@
 //! The coarse tick: once a minute, by tokio-cron-scheduler, as a safety net.
 //!
-//! It only pokes the scheduler. Nothing that must be right hangs on it, since that crate drops jobs
-//! after a stall and never runs one again that panicked: its job here does nothing that can panic,
-//! and the scheduler wakes by itself twice a minute.
+//! It only wakes the scheduler. Nothing that must be right hangs on it, since that crate drops jobs
+//! after a stall, never runs one again that panicked, and runs none while a clock that was set back
+//! comes to the old time again. The scheduler wakes by itself twice a minute.
 
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};

@@ -3,7 +3,8 @@
 //! # Rules
 //!
 //! 1. What humans asked for comes first.
-//! 2. Of what is well, that comes first which ends soonest; what is missing has ended.
+//! 2. Of what is well, that comes first which has waited for more than [`PATIENCE`], and then that
+//!    which ends soonest; what is missing has ended.
 //! 3. What failed when it was last tried comes in the order in which its pauses ended: it may fail
 //!    slowly and for ever, and would else come before all that end later.
 //! 4. A quarter of the slots, and one at least, is for what is well; as many are for what failed. The
@@ -15,7 +16,12 @@
 //!
 //! Not here: what is due ([`super::entry`]).
 
+use std::time::Duration;
+
 use crate::model::{CertificateName, Timestamp};
+
+/// Longer than this nobody waits for others that end sooner and come again and again.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A certificate whose work is due.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +34,7 @@ pub(super) struct Due<'a> {
     pub(super) has_failed: bool,
     /// The last moment of what is held.
     pub(super) not_after: Option<Timestamp>,
-    /// Since when it is due.
+    /// When its last pause ended, whatever woke it before.
     pub(super) since: Timestamp,
 }
 
@@ -50,12 +56,17 @@ impl Slots {
     }
 }
 
-/// The names of those of `due` that get the free ones of `slots`.
-pub(super) fn next(due: Vec<Due<'_>>, slots: Slots) -> Vec<CertificateName> {
-    let (asked, by_time): (Vec<_>, Vec<_>) = due.into_iter().partition(|it| it.is_asked);
+/// The names of those of `due` that get the free ones of `slots` at `now`.
+pub(super) fn next(due: Vec<Due<'_>>, slots: Slots, now: Timestamp) -> Vec<CertificateName> {
+    let ends_at = |it: &Due<'_>| it.not_after.unwrap_or(Timestamp::EPOCH);
+    let (mut asked, by_time): (Vec<_>, Vec<_>) = due.into_iter().partition(|it| it.is_asked);
     let (mut failed, mut well): (Vec<_>, Vec<_>) =
         by_time.into_iter().partition(|it| it.has_failed);
-    well.sort_by_key(|it| it.not_after.unwrap_or(Timestamp::EPOCH));
+    asked.sort_by_key(ends_at);
+    well.sort_by_key(|it| {
+        let overdue_since = Some(it.since).filter(|it| now.since(*it) > PATIENCE);
+        (overdue_since.is_none(), overdue_since, ends_at(it))
+    });
     failed.sort_by_key(|it| it.since);
     let (before, after) = failed_ones(&failed, &well, slots);
     let all = asked.iter().chain(before).chain(&well).chain(after);
@@ -119,11 +130,12 @@ mod tests {
                 is_asked: false,
                 has_failed: it.has_failed,
                 not_after: Some(Timestamp::from_unix_seconds(it.not_after)),
-                since: Timestamp::from_unix_seconds(it.due_at),
+                since: Timestamp::from_unix_seconds(it.due_at * 60),
             });
             let failed = at_work.keys().filter(|it| all[**it].has_failed).count();
             let of = Slots { all: slots, free: slots - at_work.len(), failed };
-            for name in next(due.collect(), of) {
+            let clock = Timestamp::from_unix_seconds(now * 60);
+            for name in next(due.collect(), of, clock) {
                 let index = names.iter().position(|it| *it == name).unwrap();
                 let it = &mut all[index];
                 at_work.insert(index, now + it.takes);
@@ -168,6 +180,17 @@ mod tests {
             let mut all = vec![Played { pause: 0, ..WELL }; 100];
             all.push(Played { due_at: 60, ..FAILING });
             let began = play(&all, slots, 1000);
+            assert!(!began[100].is_empty(), "{slots} slots");
+        }
+    }
+
+    #[test]
+    fn of_what_is_well_each_has_its_turn_however_often_others_come_that_end_sooner() {
+        for slots in [1, 2, 8] {
+            let often = Played { pause: 5, not_after: 1, ..WELL };
+            let mut all = vec![often; 100];
+            all.push(Played { due_at: 60, ..WELL });
+            let began = play(&all, slots, 300);
             assert!(!began[100].is_empty(), "{slots} slots");
         }
     }

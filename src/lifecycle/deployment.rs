@@ -141,17 +141,25 @@ impl Lifecycle {
             return Ok(Some(Err(error)));
         }
         if let (First::Look, Some(seen)) = (first, seen) {
-            if self.still_installed(spec, held, target).await {
-                match seen {
+            match self.still_installed(spec, held, target).await {
+                Ok(true) => match seen {
                     Ok(_) if was_fine => return Ok(None),
                     Err(error) if !is_told_again(state) => return Ok(Some(Err(error))),
                     Ok(event) => return Ok(Some(Ok(event))),
                     Err(_) => {}
+                },
+                Ok(false) => {
+                    // A kill before the reload must not make it be forgotten.
+                    state.reloaded = None;
+                    self.store.save_target_state(&target.name, &spec.name, state).await?;
                 }
-            } else {
-                // A kill before the reload must not make it be forgotten.
-                state.reloaded = None;
-                self.store.save_target_state(&target.name, &spec.name, state).await?;
+                // Nobody can tell how the files are: what clients are shown is what counts.
+                Err(error) => match seen {
+                    Ok(event) if verified(spec, target) != Proof::NotAtAll => {
+                        return Ok(if was_fine { None } else { Some(Ok(event)) });
+                    }
+                    _ => return Ok(Some(Err(error))),
+                },
             }
         }
         self.hand_over(spec, held, target, state).await.map(Some)
@@ -183,22 +191,24 @@ impl Lifecycle {
 
     /// Whether the files that were installed for `target` are as they were put there. What somebody
     /// changed is put right on the way, and told; the server is to load it then.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be looked at now, which says nothing of them.
     async fn still_installed(
         &self,
         spec: &CertificateSpec,
         held: &Held,
         target: &TargetSettings,
-    ) -> bool {
-        let Some(request) = request(spec, held, &target.name) else { return true };
-        match self.deployer.install(&request).await {
-            Ok(Installed::Changed) => {}
-            Ok(Installed::Nothing | Installed::Unchanged) => return true,
-            // It is handed over next, which fails too, and is remembered and told with its reason.
-            Err(_) => return false,
+    ) -> Result<bool, DeployError> {
+        let Some(request) = request(spec, held, &target.name) else { return Ok(true) };
+        match self.deployer.install(&request).await? {
+            Installed::Changed => {}
+            Installed::Nothing | Installed::Unchanged => return Ok(true),
         }
         let what = format!("the files of the target {} were not as they had been put", target.name);
         self.observer.observe(&Event::DriftRepaired { certificate: spec.name.clone(), what });
-        false
+        Ok(false)
     }
 
     /// Asks the endpoints what they serve; twice before a reload is thought of, since one lost
