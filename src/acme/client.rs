@@ -4,6 +4,7 @@
 //! ask ([`crate::plan`]).
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ use crate::sys::http::{HttpClient, HttpSettings, Roots};
 pub struct AcmeClient {
     accounts: Accounts,
     wire: Arc<Wire>,
+    /// The content of the file with the trusted roots, if there is one.
+    trusted: Option<Vec<u8>>,
 }
 
 /// What is asked of a CA.
@@ -65,17 +68,26 @@ impl AcmeClient {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AcmeError> {
         let ca = &settings.name;
-        let roots =
-            match &settings.trust {
-                None => Roots::System,
-                Some(path) => Roots::Only(std::fs::read(path).map_err(|source| {
-                    AcmeError::Trust { ca: ca.clone(), path: path.clone(), source }
-                })?),
-            };
+        let unreadable = |path: &Path, source| {
+            let path = path.to_owned();
+            AcmeError::Trust { ca: ca.clone(), path, source }
+        };
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|it| unreadable(path, it));
+        let trusted = settings.trust.as_ref().map(read).transpose()?;
+        let roots = trusted.clone().map_or(Roots::System, Roots::Only);
         let http = HttpClient::new(&HttpSettings { roots, ..HttpSettings::default() })
             .map_err(|source| AcmeError::Setup { ca: ca.clone(), source })?;
         let wire = Arc::new(Wire::new(ca.clone(), settings.directory.clone(), http, clock));
-        Ok(Self { accounts: Accounts::new(settings, vault, Arc::clone(&wire)), wire })
+        let accounts = Accounts::new(settings, vault, Arc::clone(&wire));
+        Ok(Self { accounts, wire, trusted })
+    }
+
+    /// Whether the file with the trusted roots is as it was when this was made. An internal CA that
+    /// comes to another root would else be out of reach for as long as the process lives.
+    #[must_use]
+    pub fn trusts_what_is_there(&self) -> bool {
+        let path = self.settings().trust.as_ref();
+        path.map(|it| std::fs::read(it).ok()) == self.trusted.clone().map(Some)
     }
 
     /// What the configuration says of the CA.

@@ -289,7 +289,8 @@ fn clients(
     for (name, ca) in &config.cas {
         let Ca::Acme(settings) = ca else { continue };
         let known = previous.and_then(|it| it.lifecycle.issuer.clients.get(name));
-        let client = match known.filter(|it| it.settings() == settings) {
+        let client = match known.filter(|it| it.settings() == settings && it.trusts_what_is_there())
+        {
             Some(client) => client.clone(),
             None => {
                 let client =

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use renewd::acme::{AcmeClient, CaSettings, OrderRequest};
+use renewd::assemble::{self, Agent};
 use renewd::model::{Explain, chain_text};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::write;
-use crate::world::World;
+use crate::world::{World, loaded};
 
 fn root() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
@@ -159,4 +160,20 @@ async fn there_is_no_way_back_to_old_tls_or_none() {
         server.abort();
         assert_eq!(code, "acme.unreachable", "{message}");
     }
+}
+
+/// A30: a CA that comes to another root is trusted by that one after a reload, not after a restart.
+#[tokio::test]
+async fn roots_that_were_replaced_are_read_at_the_next_reload() {
+    let world = World::start().await;
+    let lab = "lab".parse().unwrap();
+    let client = |agent: &Agent| agent.lifecycle.issuer.clients.get(&lab).unwrap().clone();
+    let reloaded = || {
+        let config = loaded(world.path("renewd.toml").parent().unwrap());
+        assemble::build(config, &world.base, Some(&world.agent)).unwrap()
+    };
+    let before = client(&world.agent);
+    assert!(Arc::ptr_eq(&client(&reloaded()), &before), "with all that it knows");
+    write(&world.path("root.pem"), root().pem());
+    assert!(!Arc::ptr_eq(&client(&reloaded()), &before));
 }

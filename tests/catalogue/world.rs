@@ -261,7 +261,7 @@ async fn open(folder: &Path, clock: &Arc<VirtualClock>, told: &Arc<Told>) -> Bas
 }
 
 #[track_caller]
-fn loaded(folder: &Path) -> config::Config {
+pub(crate) fn loaded(folder: &Path) -> config::Config {
     let loaded = config::load(&folder.join("renewd.toml"), &Environment::default());
     loaded.unwrap_or_else(|faults| panic!("{faults}"))
 }
