@@ -274,7 +274,7 @@ async fn held_chain(spec: &CertificateSpec, held: &Held) -> HeldChain {
 }
 
 /// Whether `record` is an order at the CA that is still wanted.
-fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
+pub(super) fn is_under_way(record: &OrderRecord, spec: &CertificateSpec) -> bool {
     let ordered: BTreeSet<_> = record.identifiers.iter().cloned().collect();
     record.order_url.is_some()
         && spec.cas.contains(&record.ca)

@@ -14,7 +14,9 @@
 //! 4. The last sixth of a life overrules rules 2 and 3, as it does the CA's advice, and so does a
 //!    revocation: what servers read from the store is worth more then than one order in vain, and the
 //!    CA may want no proof.
-//! 5. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
+//! 5. An order that the CA has, under way or set aside for it, goes on whatever they say: the CA may have
+//!    filled it. One at another CA says nothing of this one.
+//! 6. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
 //!    short ladder.
 
 use std::collections::BTreeMap;
@@ -23,9 +25,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::Lifecycle;
-use super::facts::Facts;
+use super::facts::{Facts, is_under_way};
 use crate::issue::IssueError;
-use crate::model::{CaName, CertificateSpec, Explain};
+use crate::model::{CaName, CertificateSpec, Explain, StorageError};
 use crate::plan::is_in_reserve;
 
 impl Lifecycle {
@@ -35,7 +37,7 @@ impl Lifecycle {
     /// # Errors
     ///
     /// [`IssueError::StoreNotReady`], [`IssueError::SolverNotReady`] or
-    /// [`IssueError::TargetNotReady`].
+    /// [`IssueError::TargetNotReady`]; [`IssueError::Storage`] if the journal can't be read.
     pub(super) async fn check_ready(
         &self,
         spec: &CertificateSpec,
@@ -46,11 +48,25 @@ impl Lifecycle {
         let held = facts.held().filter(|it| !it.is_placeholder());
         let is_urgent = held.is_some_and(|it| is_in_reserve(&it.leaf, self.clock.now()))
             || facts.withdrawn().is_some();
-        if facts.order_at.is_some() || is_urgent {
+        if is_urgent || self.has_order(spec, facts, ca).await? {
             return Ok(());
         }
         self.issuer.check_identifiers(spec, ca).await?;
         self.check_targets(spec).await
+    }
+
+    /// Whether an order for `spec` at `ca` is under way, or set aside until that is asked again.
+    async fn has_order(
+        &self,
+        spec: &CertificateSpec,
+        facts: &Facts,
+        ca: &CaName,
+    ) -> Result<bool, StorageError> {
+        if facts.order_at.as_ref() == Some(ca) {
+            return Ok(true);
+        }
+        let set_aside = self.store.order_set_aside(&spec.name, ca).await?;
+        Ok(set_aside.is_some_and(|it| is_under_way(&it, spec)))
     }
 
     async fn check_targets(&self, spec: &CertificateSpec) -> Result<(), IssueError> {

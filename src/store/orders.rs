@@ -25,6 +25,21 @@ const KEY_SET_ASIDE: &str = "privkey.pem";
 /// The standing records.
 const STANDING: &str = "standing.json";
 
+impl Store {
+    /// The order of `certificate` that was set aside until `ca` is asked again, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read.
+    pub async fn order_set_aside(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<Option<OrderRecord>, StorageError> {
+        self.load_json(&Key::set_aside(certificate, ca, ORDER)).await
+    }
+}
+
 #[async_trait]
 impl Journal for Store {
     async fn load_order(

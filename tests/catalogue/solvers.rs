@@ -12,8 +12,8 @@ use renewd::plan::Asked;
 use renewd::solver::dns01::{DnsError, Failure, ProviderError};
 use renewd::solver::{CleanUp, Presented, Solver, SolverError};
 
-use crate::ca::VirtualClock;
-use crate::world::{DAY, MINUTE, Setting, World};
+use crate::ca::{CaOptions, How, ScriptedCa, Step, Times, VirtualClock};
+use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// Shows proofs as the solver behind it does, unless it is made to fail.
 #[derive(Debug)]
@@ -259,5 +259,38 @@ async fn a_life_that_runs_out_while_no_proof_can_be_shown_is_renewed_by_a_ca_tha
     assert_eq!(world.orders(), 2, "one was placed and never proven");
     state.refuses.store(false, Ordering::Relaxed);
     world.work_asked(Asked::Forced).await;
+    assert_eq!(world.work().await.status.ca.unwrap().as_str(), "lab");
+}
+
+/// N07: what an order at one CA lets pass says nothing of another, and what the CA may have filled
+/// is fetched whatever DNS says: also an order that was set aside meanwhile.
+#[tokio::test]
+async fn the_way_to_a_proof_is_looked_for_unless_the_ca_that_is_asked_has_an_order() {
+    let spare = ScriptedCa::start(CaOptions::default()).await;
+    let (world, state) = with(Setting {
+        certificate: "ca = [\"lab\", \"spare\"]\n".into(),
+        tables: format!("[ca.spare]\ndirectory = {:?}\ntrust = \"root.pem\"\n", spare.directory()),
+        ..Setting::default()
+    })
+    .await;
+    world.ca.fault(Step::Finalize, How::page(503, "down"), Times::Always);
+    spare.fault(Step::NewOrder, How::page(503, "down"), Times::Always);
+    world.failed().await;
+    state.is_lost.store(true, Ordering::Relaxed);
+    world.live(5 * MINUTE).await;
+    let told = || world.told.all();
+    assert_eq!((world.orders(), spare.count(Step::NewOrder)), (1, 0), "{:#?}", told());
+    state.is_lost.store(false, Ordering::Relaxed);
+    for _ in 0..40 {
+        if spare.count(Step::NewOrder) == 0 {
+            world.live(MINUTE / 2).await;
+        }
+    }
+    assert_ne!(spare.count(Step::NewOrder), 0, "{:#?}", told());
+    assert!(world.path("state/private/certificates/site/aside/lab/order.json").is_file());
+    state.is_lost.store(true, Ordering::Relaxed);
+    world.ca.mend();
+    world.live(4 * HOUR).await;
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1), "{:#?}", told());
     assert_eq!(world.work().await.status.ca.unwrap().as_str(), "lab");
 }
