@@ -79,8 +79,9 @@ pub(super) async fn dry_run(global: &Global, arguments: RenewArguments) -> Resul
             bar.finish_and_clear();
             let Some(work) = work else { break };
             let work = report(&spec.name, work, base.clock.now());
-            let account = forget_proofs(&base, &agent, &work).await;
-            let targets = live.lifecycle.rehearse(spec).await;
+            let account = stop.unless_come(forget_proofs(&base, &agent, &work)).await.flatten();
+            let rehearsed = Box::pin(live.lifecycle.rehearse(spec));
+            let Some(targets) = stop.unless_come(rehearsed).await else { break };
             let told = Trial::new(spec, ca, work, recorder.take(), account);
             let told = told.with_targets(targets.map_err(|it| it.failure(base.clock.now())));
             failed |= !told.went_well();

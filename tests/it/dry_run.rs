@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use renewd::model::Fingerprint;
 use serde_json::Value;
@@ -116,6 +117,29 @@ fn a_dry_run_goes_the_whole_way_and_touches_nothing_that_is_live() {
     assert_eq!(after.0, before.0, "the state");
     assert_eq!((&after.1, &after.2, &after.3), (&before.1, &before.2, &before.3));
     assert_eq!(after.4, before.4, "requests at the real CA");
+    check_that_a_signal_ends_a_test(&site);
+}
+
+/// A signal ends a trial also while a target is tested.
+#[track_caller]
+fn check_that_a_signal_ends_a_test(site: &Site) {
+    let begun = site.workspace.path().join("begun");
+    let hanging = ["sh", "-c", &format!("echo > {begun:?}; exec tail -f /dev/null")];
+    let config = fs::read_to_string(site.workspace.config_file()).unwrap();
+    let own = format!("test = {:?}", site.nginx().test_command());
+    crate::support::write(
+        &site.workspace.config_file(),
+        config.replace(&own, &format!("test = {hanging:?}")),
+    );
+    let mut trial = site.workspace.spawn(&["renew", "--dry-run", "--ca", "trial"]);
+    eventually(
+        LIMIT,
+        "a target is tested",
+        || {
+            if begun.exists() { Ok(()) } else { Err(trial.log()) }
+        },
+    );
+    assert_eq!(trial.terminate(Duration::from_secs(20)), 1, "{}", trial.log());
 }
 
 #[test]
