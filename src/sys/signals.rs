@@ -1,5 +1,6 @@
 //! The signals that the process itself gets: reload and end.
 
+use std::path::Path;
 use std::{fs, io};
 
 use tokio::signal::unix::{self, SignalKind};
@@ -39,7 +40,7 @@ impl Signals {
     /// If the system refuses the handlers.
     pub fn listen_unless_ignored() -> io::Result<Self> {
         // A handler takes the place of what was inherited, so this comes first.
-        let is_ignored = ignores_hangup(&fs::read_to_string("/proc/self/status")?);
+        let is_ignored = is_hangup_ignored(Path::new("/proc/self/status"));
         let mut signals = Self::listen_to_the_end()?;
         if !is_ignored {
             signals.hangup = Some(unix::signal(SignalKind::hangup())?);
@@ -72,6 +73,12 @@ async fn hung_up(hangup: Option<&mut unix::Signal>) {
     }
 }
 
+/// Whether the process whose status stands in the file `status` ignores SIGHUP. Where that can't be
+/// read, as without /proc, it counts as not ignored, which is how nearly all processes begin.
+fn is_hangup_ignored(status: &Path) -> bool {
+    fs::read_to_string(status).is_ok_and(|it| ignores_hangup(&it))
+}
+
 /// Whether the process that `status` (`/proc/PID/status`) is of ignores SIGHUP, the first of the mask.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -91,5 +98,11 @@ mod tests {
         assert!(ignores_hangup(&status("0000000000001003")));
         assert!(!ignores_hangup(&status("0000000000001002")));
         assert!(!ignores_hangup(""));
+    }
+
+    #[test]
+    fn without_proc_nothing_counts_as_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_hangup_ignored(&folder.path().join("status")));
     }
 }
