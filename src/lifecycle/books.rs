@@ -71,7 +71,7 @@ impl Books {
     }
 
     /// Reads what is known of `ca`, if that was not done yet. Where that is nothing, it is made of the
-    /// certificates that are held.
+    /// certificates that are held, and kept at once: to look through all of them takes a while.
     ///
     /// # Errors
     ///
@@ -87,11 +87,24 @@ impl Books {
             Some(record) => record,
             None => {
                 let orders = self.ledger.past_orders(&limits.directory).await?;
-                ledger::rebuilt(limits, orders, self.clock.now())
+                let record = ledger::rebuilt(limits, orders, self.clock.now());
+                self.keep_rebuilt(ca, &record).await;
+                record
             }
         };
         *book.known() = Some(Arc::new(record));
         Ok(())
+    }
+
+    /// Keeps `record`, which was made anew. Where that can't be done, as by who only reads, the next
+    /// process makes it again.
+    async fn keep_rebuilt(&self, ca: &CaName, record: &LedgerRecord) {
+        if !self.ledger.keeps_ledgers() {
+            return;
+        }
+        if let Err(error) = self.ledger.save_ledger(ca, record).await {
+            tracing::warn!(%ca, error = chain_text(&error), "the ledger can't be kept");
+        }
     }
 
     /// What an order of `wish` at `ca` would be refused for now.

@@ -345,6 +345,9 @@ pub trait Ledger: Send + Sync {
     /// no ledger.
     async fn past_orders(&self, directory: &str) -> Result<Vec<PastOrder>, StorageError>;
 
+    /// Whether anything can be kept: not by whoever only reads.
+    fn keeps_ledgers(&self) -> bool;
+
     /// Keeps `record`; it is on disk on return.
     async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError>;
 }

@@ -239,12 +239,14 @@ pub(super) fn stored(directory: &Path) -> Result<Option<IssuedCertificate>, Held
 }
 
 /// The certificate in `directory` and where it came from, whether its key is there or not; `None` if
-/// that can't be told.
-pub(super) fn issued(directory: &Path) -> Option<(Leaf, Origin)> {
+/// that can't be told, or it came from another CA than the one whose directory is at `url`.
+pub(super) fn issued(directory: &Path, url: &str) -> Option<(Leaf, Origin)> {
     let meta = read_meta(directory).ok().flatten()?;
+    // Before any chain is read: of many thousands, most may have come from another one.
+    let origin = meta.origin.filter(|it| it.directory == url)?;
     let pem = read_if_usable(directory, FULL_CHAIN).ok().flatten()?;
     let chain = Chain::parse_pem(&pem.bytes).ok().filter(|it| it.leaf.sha256 == meta.sha256)?;
-    Some((chain.leaf, meta.origin?))
+    Some((chain.leaf, origin))
 }
 
 /// The key in `directory`, if there is one that can be used.

@@ -166,10 +166,7 @@ impl Lineage {
         let mut orders: Vec<PastOrder> = Vec::new();
         for generation in self.labels()? {
             let place = self.directory(Slot::Generation(generation));
-            let Some((leaf, origin)) = generation::issued(&place) else { continue };
-            if origin.directory != directory {
-                continue;
-            }
+            let Some((leaf, origin)) = generation::issued(&place, directory) else { continue };
             let identifiers: Vec<_> = leaf.identifiers.iter().cloned().collect();
             orders.push(PastOrder {
                 // What came before the generations that are kept was of the same set, as a rule.

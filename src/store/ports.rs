@@ -26,6 +26,10 @@ impl Ledger for Store {
         found.map_err(storage("look through", &place))
     }
 
+    fn keeps_ledgers(&self) -> bool {
+        self.lease.is_some()
+    }
+
     async fn save_ledger(&self, ca: &CaName, record: &LedgerRecord) -> Result<(), StorageError> {
         self.save_json(&Key::ledger(ca), record).await
     }

@@ -259,6 +259,30 @@ async fn a_lost_ledger_is_made_once_for_all_who_ask_at_once() {
     assert_eq!(counting.0.load(Ordering::Relaxed), 1);
 }
 
+/// D11: a ledger that is not there is looked for in what is held once, and not at each start; who only
+/// reads writes none, and can do without.
+#[tokio::test]
+async fn a_lost_ledger_is_kept_at_once_unless_somebody_only_reads() {
+    let world = World::new();
+    let file = world.folder.path().join("state/private/ledger/lab.json");
+    let books = world.books("3/1h").await;
+    books.open(&ca()).await.unwrap();
+    assert!(file.is_file(), "also of a CA that is never asked");
+    drop(books);
+
+    std::fs::remove_file(&file).unwrap();
+    let settings = StoreSettings {
+        state_dir: world.folder.path().join("state"),
+        run_dir: world.folder.path().join("run"),
+    };
+    let reading = Arc::new(Store::open_read_only(&settings));
+    let limits = [(ca(), Limits::default())].into();
+    let books = Books::new(reading, limits, world.clock.clone());
+    books.open(&ca()).await.unwrap();
+    assert!(!file.exists());
+    assert!(books.book(&ca()).known().is_some());
+}
+
 /// Counts how often it was looked for past orders, which takes a while.
 #[derive(Default)]
 struct Counting(AtomicUsize);
@@ -274,6 +298,10 @@ impl Ledger for Counting {
         tokio::task::yield_now().await;
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(Vec::new())
+    }
+
+    fn keeps_ledgers(&self) -> bool {
+        true
     }
 
     async fn save_ledger(&self, _: &CaName, _: &LedgerRecord) -> Result<(), StorageError> {
@@ -292,6 +320,10 @@ impl Ledger for Slow {
 
     async fn past_orders(&self, _directory: &str) -> Result<Vec<PastOrder>, StorageError> {
         Ok(Vec::new())
+    }
+
+    fn keeps_ledgers(&self) -> bool {
+        true
     }
 
     async fn save_ledger(&self, ca: &CaName, _record: &LedgerRecord) -> Result<(), StorageError> {
