@@ -205,7 +205,7 @@ impl Issuer {
         let (open, proven): (Vec<_>, Vec<_>) =
             unsettled.cloned().partition(|it| pending.contains(it));
         let spent_at = work.record.proofs_spent_at.unwrap_or(work.record.placed_at);
-        if !proven.is_empty() && self.is_settled(spec, work, open).await {
+        if !proven.is_empty() && self.note_settled(spec, work, open).await {
             self.books.note(&work.record.ca, Entry::Proven(&proven, lifetime, spent_at)).await;
         }
     }
@@ -251,7 +251,7 @@ impl Issuer {
             // It was never told to look.
             Err(_) => identifiers.clone(),
         };
-        if self.is_settled(spec, work, Vec::new()).await {
+        if self.note_settled(spec, work, Vec::new()).await {
             let entry = match proven {
                 Ok(()) => Entry::Proven(&fine, lifetime, spent_at),
                 Err(_) => Entry::NotFailed(&fine, lifetime, spent_at),
@@ -262,7 +262,7 @@ impl Issuer {
 
     /// Has the journal know that of all that was spent only `open` is not settled; after a crash
     /// nothing is given back twice then. Where it can't be written, nothing is given back.
-    async fn is_settled(
+    async fn note_settled(
         &self,
         spec: &CertificateSpec,
         work: &mut Work,

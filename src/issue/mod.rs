@@ -132,7 +132,7 @@ impl Issuer {
 
         if let Some(mut resumed) = self.resume(spec, client, journalled, purpose).await? {
             let issued = self.carry_out(spec, client, &mut resumed, purpose).await;
-            if !self.is_at_its_end(spec, &mut resumed, &issued).await? {
+            if !self.note_outcome(spec, &mut resumed, &issued).await? {
                 return issued;
             }
             // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
@@ -143,7 +143,7 @@ impl Issuer {
         }
         let mut placed = self.place(spec, client, purpose, reused).await?;
         let issued = self.carry_out(spec, client, &mut placed, purpose).await;
-        if self.is_at_its_end(spec, &mut placed, &issued).await? {
+        if self.note_outcome(spec, &mut placed, &issued).await? {
             self.note_end(&spec.name, &mut placed, purpose).await;
             self.close(spec).await?;
         }
@@ -373,7 +373,7 @@ impl Issuer {
                 Ok(_) => {}
                 Err(error) if error.is_end_of_order() => {}
                 Err(error) if error.is_unexplained() => {
-                    if !self.is_given_up(&spec.name, &mut record, &error).await? {
+                    if !self.note_stuck(&spec.name, &mut record, &error).await? {
                         return Err(error.into());
                     }
                 }

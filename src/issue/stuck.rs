@@ -23,8 +23,9 @@ const PATIENCE: Duration = Duration::from_hours(24);
 const WORTH_WAITING_FOR: Duration = Duration::from_hours(7 * 24);
 
 impl Issuer {
-    /// Whether nothing is to come of the order of `work` any more, by what has come of it: `issued`.
-    pub(super) async fn is_at_its_end(
+    /// Notes what `issued`, which has come of the order of `work`, says of it, and returns whether
+    /// nothing is to come of it any more.
+    pub(super) async fn note_outcome(
         &self,
         spec: &CertificateSpec,
         work: &mut Work,
@@ -36,7 +37,7 @@ impl Issuer {
                 // It is waited for, unless that is for long: the next one may be right.
                 let will_come = error.will_do_in().is_some_and(|it| it <= WORTH_WAITING_FOR);
                 let record = &mut work.record;
-                return Ok(!will_come && self.is_given_up(&spec.name, record, error).await?);
+                return Ok(!will_come && self.note_stuck(&spec.name, record, error).await?);
             }
             issued => return Ok(is_over(issued, &work.order)),
         };
@@ -50,12 +51,12 @@ impl Issuer {
             }
             return Ok(false);
         }
-        self.is_given_up(&spec.name, &mut work.record, error).await
+        self.note_stuck(&spec.name, &mut work.record, error).await
     }
 
     /// Notes that the order of `record` was held up by `error`, and says whether that has been so
     /// for too long.
-    pub(super) async fn is_given_up(
+    pub(super) async fn note_stuck(
         &self,
         name: &CertificateName,
         record: &mut OrderRecord,
