@@ -132,19 +132,24 @@ mod tests {
     const NO_TIME: Duration = Duration::ZERO;
     const LONG: Duration = Duration::from_secs(600);
 
+    /// What comes of `wait`, which has to end long before that.
+    async fn soon<T>(wait: impl Future<Output = T>) -> T {
+        timeout(LONG / 30, wait).await.expect("it is waited for without end")
+    }
+
     #[tokio::test]
     async fn who_waits_is_told_of_what_does_not_end_and_has_his_turn_after_what_does() {
         let turn = Arc::new(Turn::default());
         let held = turn.take(Doing::Install, NO_TIME).await.unwrap();
         let copy = Arc::clone(&held);
         drop(held);
-        let endless = turn.take(Doing::Reload, LONG).await.unwrap_err();
+        let endless = soon(turn.take(Doing::Reload, LONG)).await.unwrap_err();
         assert_eq!(endless.doing, Doing::Install);
         assert_eq!(turn.endless().unwrap().doing, Doing::Install);
         drop(copy);
         assert_eq!(turn.endless(), None);
 
-        let held = turn.take(Doing::Reload, LONG).await.unwrap();
+        let held = soon(turn.take(Doing::Reload, LONG)).await.unwrap();
         assert_eq!(turn.endless(), None, "it has time left");
         let waiting = tokio::spawn({
             let turn = Arc::clone(&turn);
@@ -152,7 +157,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         drop(held);
-        waiting.await.unwrap().unwrap();
+        soon(waiting).await.unwrap().unwrap();
     }
 
     #[tokio::test]
@@ -168,7 +173,7 @@ mod tests {
         assert!(futures_util::FutureExt::now_or_never(&mut second).is_none());
         assert!(futures_util::FutureExt::now_or_never(&mut third).is_none());
         drop(first);
-        let _second = second.await.unwrap();
-        assert_eq!(third.await.unwrap_err().doing, Doing::Install);
+        let _second = soon(second).await.unwrap();
+        assert_eq!(soon(third).await.unwrap_err().doing, Doing::Install);
     }
 }
