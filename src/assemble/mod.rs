@@ -14,7 +14,7 @@ use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request};
-use crate::lifecycle::{Books, Lifecycle, Timekeeper, digest};
+use crate::lifecycle::{Books, Lifecycle, Silences, Timekeeper, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, Fingerprint, Health, KeySource, Notice, Observer,
@@ -214,6 +214,7 @@ pub fn build(
         clock: base.clock.clone(),
         observer: base.observer.clone(),
         jitter: || Jitter::new(fastrand::f64() * 2.0 - 1.0),
+        silences: Silences::default(),
     };
     let alerts = previous.map_or_else(|| alerts(&config, base), |it| it.alerts.clone());
     let notices = notices(&config, &deployed_by, base.clock.now());

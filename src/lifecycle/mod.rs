@@ -18,6 +18,7 @@ mod preflight;
 mod rehearsal;
 mod revocation;
 mod revocation_list;
+mod silence;
 mod standing;
 mod status;
 mod suggestion;
@@ -45,6 +46,7 @@ use facts::{Facts, Wanted};
 pub use books::Books;
 pub use rehearsal::{TargetTrial, TestTrial};
 pub use revocation::RevokeError;
+pub use silence::Silences;
 pub use timekeeper::Timekeeper;
 
 /// Everything that one certificate's steps need.
@@ -78,6 +80,8 @@ pub struct Lifecycle {
     pub observer: Arc<dyn Observer>,
     /// Spreads pauses.
     pub jitter: fn() -> Jitter,
+    /// Whom it need not wait for just now.
+    pub silences: Silences,
 }
 
 impl fmt::Debug for Lifecycle {

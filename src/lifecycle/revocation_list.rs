@@ -24,14 +24,14 @@ use crate::model::{
     revocation_list_urls,
 };
 use crate::plan::revocation::{INTERVAL, next_check_at};
-use crate::sys::http::{HttpClient, HttpSettings, Reach, is_loopback_url};
+use crate::sys::http::{HttpClient, HttpError, HttpSettings, Reach, is_loopback_url};
 
 /// The largest list that is read, in bytes.
 const MAX_LIST: usize = 16 * 1024 * 1024;
-/// The largest list that is kept: what the store takes as one document, with room to spare.
-const MAX_KEPT: usize = 3 * 1024 * 1024;
 /// How long fetching one may take: others wait for the slot.
 const LIMIT: Duration = Duration::from_secs(20);
+/// For so long a host that did not answer is not asked for any list.
+const SILENCE: Duration = Duration::from_mins(5);
 /// So many URLs are tried, one after the other, until one gives a list.
 const MAX_URLS: usize = 3;
 
@@ -128,7 +128,16 @@ impl Lifecycle {
         let client = HttpClient::for_strangers(&settings, reach).map_err(|it| failed(it.into()))?;
         let request =
             request(url, kept.as_ref().map(|(it, _)| it)).map_err(|it| failed(it.into()))?;
-        let answer = client.send(request).await.map_err(|it| failed(it.into()))?;
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        if self.silences.has(&host, self.clock.monotonic()) {
+            return Err(failed(format!("{host} did not answer a moment ago").into()));
+        }
+        let answer = client.send(request).await.map_err(|error| {
+            if matches!(error, HttpError::TimedOut | HttpError::Connection(_)) {
+                self.silences.note(&host, self.clock.monotonic(), SILENCE);
+            }
+            failed(error.into())
+        })?;
         let text = |name| answer.headers().get(name).and_then(|it| it.to_str().ok());
         let meta = KeptList {
             url: url.to_owned(),
@@ -145,9 +154,7 @@ impl Lifecycle {
             (status, _) => return Err(failed(format!("the server answers {status}").into())),
         };
         // A list that can't be kept is fetched again; nothing else hangs on it.
-        if list.len() <= MAX_KEPT {
-            drop(self.store.save_revocation_list(&meta, &list).await);
-        }
+        drop(self.store.save_revocation_list(&meta, &list).await);
         Ok(list)
     }
 

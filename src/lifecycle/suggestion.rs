@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::acme::AcmeError;
 use crate::model::{
     CaName, CertificateId, CertificateSpec, Event, Explain, Failure, Held, Leaf, RenewalInfo,
     Retry, StorageError, Timestamp,
@@ -18,6 +19,9 @@ use super::facts::Facts;
 
 /// How long an answer may take: others wait for the slot.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// For so long after that nobody asks about another certificate: less than the shortest pause, so
+/// that no certificate's own next try falls into it.
+const SILENCE: Duration = Duration::from_secs(40);
 
 /// Whom to ask, and about what.
 struct Question<'a> {
@@ -48,11 +52,19 @@ impl Lifecycle {
             return Ok(());
         }
         let Some(client) = self.issuer.clients.get(question.ca) else { return Ok(()) };
-        let answer = tokio::time::timeout(ANSWER_LIMIT, client.renewal_info(&question.id)).await;
+        let whom = format!("renewalInfo of {}", question.ca);
+        let is_silent = self.silences.has(&whom, self.clock.monotonic());
+        let asked = tokio::time::timeout(ANSWER_LIMIT, client.renewal_info(&question.id));
+        let answer = if is_silent { None } else { asked.await.ok() };
+        let unreachable =
+            |it: &Result<_, AcmeError>| matches!(it, Err(AcmeError::Unreachable { .. }));
+        if !is_silent && answer.as_ref().is_none_or(unreachable) {
+            self.silences.note(&whom, self.clock.monotonic(), SILENCE);
+        }
         let now = self.clock.now();
         let known = match answer {
-            Ok(Ok(info)) => self.take_advice(spec, facts, &question, &info, now),
-            Ok(Err(error)) => {
+            Some(Ok(info)) => self.take_advice(spec, facts, &question, &info, now),
+            Some(Err(error)) => {
                 let miss = Miss {
                     failure: error.failure(now),
                     is_transient: error.is_transient(),
@@ -60,11 +72,14 @@ impl Lifecycle {
                 };
                 self.do_without(spec, facts, &question, miss, now)
             }
-            Err(_elapsed) => {
+            None => {
                 let failure = Failure {
                     at: now,
                     code: "acme.unreachable".to_owned(),
-                    message: format!("{}: no answer in {ANSWER_LIMIT:?}", question.ca),
+                    message: format!(
+                        "{}: no answer in {ANSWER_LIMIT:?}, now or just before",
+                        question.ca
+                    ),
                     hint: None,
                 };
                 let miss = Miss { failure, is_transient: true, retry_at: None };
