@@ -69,6 +69,14 @@ pub enum EndpointFault {
         /// Its last moment.
         not_after: Timestamp,
     },
+    /// It shows the certificate, and none whose holder signed it.
+    #[error("{address} shows the certificate without the one that it was signed with ({issuer})")]
+    IssuerMissing {
+        /// Which of the endpoint's addresses.
+        address: SocketAddr,
+        /// The issuer's name.
+        issuer: String,
+    },
     /// It shows the certificate and can't prove that it holds the key.
     #[error("{address} shows the certificate and does not prove that it holds the key")]
     KeyNotProven {
@@ -91,15 +99,34 @@ impl EndpointFault {
                 "the certificate is one of a pair: has the server at {address} both? `renewd show` \
                  prints the lines"
             ),
-            Self::Another { .. } | Self::KeyNotProven { .. } => format!(
+            Self::KeyNotProven { .. } => format!(
                 "does the server at {address} read the files that `renewd show` names, and does \
                  the target's reload make it read them again?"
+            ),
+            Self::Another { .. } => format!(
+                "have the server at {address} use the files that `renewd show` names, and the \
+                 target's reload make it read them again. If it is not to show this certificate, \
+                 take the target out, or say in its verify, or in verify_names, what to ask for"
+            ),
+            Self::IssuerMissing { .. } => format!(
+                "clients that lack that one refuse the connection: have the server at {address} \
+                 use fullchain.pem or combined.pem, which `renewd show` names, instead of \
+                 cert.pem or a chain file of its own"
             ),
             Self::Foreign { .. } => format!(
                 "is there a server for that name at {address}? If not, correct domains, \
                  verify_names, or verify of the target"
             ),
         }
+    }
+
+    /// Whether clients that ask for the name are shown a certificate for it, and not as it should
+    /// be: who shows one serves the name.
+    pub(super) const fn is_of_the_name(&self) -> bool {
+        matches!(
+            self,
+            Self::Another { .. } | Self::IssuerMissing { .. } | Self::KeyNotProven { .. }
+        )
     }
 
     /// Whether somebody is there who knows the other certificate of the pair at most.
@@ -134,6 +161,8 @@ impl Answer {
 pub(super) struct Inquiry<'a> {
     /// The certificate that is to be served.
     pub(super) wanted: &'a Leaf,
+    /// Whether its issuer has to be shown with it.
+    pub(super) needs_issuer: bool,
     /// The only keys that the client takes, if not all.
     pub(super) only: Option<KeyFamily>,
     /// How many handshakes in a row have to show it.
@@ -178,7 +207,7 @@ async fn ask_each(
             }
             match probe::ask_at(*address, name, approach, HANDSHAKE_LIMIT).await {
                 Ok(served) => {
-                    answer.fault = fault(&served, name, inquiry.wanted);
+                    answer.fault = fault(&served, name, inquiry);
                     answer.served = Some(served.leaf);
                 }
                 Err(error) => {
@@ -208,11 +237,16 @@ fn no_answer(error: ProbeError, approach: Approach) -> EndpointFault {
     }
 }
 
-fn fault(served: &Served, name: &Identifier, wanted: &Leaf) -> Option<EndpointFault> {
+fn fault(served: &Served, name: &Identifier, inquiry: Inquiry<'_>) -> Option<EndpointFault> {
     let Served { leaf, address, .. } = served;
     let (address, serial, not_after) = (*address, serial(leaf), leaf.validity.not_after);
-    if leaf.sha256 == wanted.sha256 {
-        return (!served.key_proven).then_some(EndpointFault::KeyNotProven { address });
+    if leaf.sha256 == inquiry.wanted.sha256 {
+        if !served.key_proven {
+            return Some(EndpointFault::KeyNotProven { address });
+        }
+        let is_incomplete = inquiry.needs_issuer && !shows_issuer(served);
+        let issuer = inquiry.wanted.issuer.clone();
+        return is_incomplete.then_some(EndpointFault::IssuerMissing { address, issuer });
     }
     if leaf.covers(name) {
         return Some(EndpointFault::Another { address, serial, not_after });
@@ -222,12 +256,21 @@ fn fault(served: &Served, name: &Identifier, wanted: &Leaf) -> Option<EndpointFa
     Some(EndpointFault::Foreign { address, names, serial, not_after })
 }
 
+/// Whether the leaf's issuer was shown with it. By name, at any place (RFC 8446 §4.4.2), and
+/// whoever signed it in turn: one that is cross-signed serves as well.
+fn shows_issuer(served: &Served) -> bool {
+    let issuers = served.chain.iter().skip(1).filter_map(|it| Leaf::parse(it).ok());
+    issuers.map(|it| it.subject_der).any(|it| it == served.leaf.issuer_der)
+}
+
 fn serial(leaf: &Leaf) -> String {
     leaf.serial_text().chars().take(MAX_SERIAL_LENGTH).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::CertificateDer;
+
     use super::*;
     use crate::probe::test_server::{Certified, TestServer};
     use crate::sys::clock::SystemClock;
@@ -237,11 +280,43 @@ mod tests {
         let Certified { leaf, .. } = Certified::new(&["example.com"]);
         let name = "example.com".parse().unwrap();
         let address = "127.0.0.1:443".parse().unwrap();
+        let clock = SystemClock::new();
+        let inquiry = inquiry(&leaf, &clock);
         let served =
             |key_proven| Served { leaf: leaf.clone(), chain: Vec::new(), key_proven, address };
-        let found = fault(&served(false), &name, &leaf);
+        let found = fault(&served(false), &name, inquiry);
         assert!(matches!(found, Some(EndpointFault::KeyNotProven { .. })), "{found:?}");
-        assert!(fault(&served(true), &name, &leaf).is_none());
+        assert!(fault(&served(true), &name, inquiry).is_none());
+    }
+
+    fn inquiry<'a>(wanted: &'a Leaf, clock: &'a dyn Clock) -> Inquiry<'a> {
+        Inquiry { wanted, needs_issuer: false, only: None, times: 3, clock }
+    }
+
+    #[test]
+    fn the_issuer_is_to_be_shown_with_the_certificate_at_any_place_whoever_signed_it() {
+        let own = Certified::issued_by("Intermediate 1", &["example.com"]);
+        let [cross_signed, other] = ["Intermediate 1", "Intermediate 2"]
+            .map(|it| Certified::issued_by(it, &["example.com"]).chain[1].clone());
+        let (name, clock) = ("example.com".parse().unwrap(), SystemClock::new());
+        let found = |issuers: &[&CertificateDer<'static>], needs_issuer| {
+            let issuers = issuers.iter().map(|it| (*it).clone());
+            let chain = own.chain.iter().take(1).cloned().chain(issuers).collect();
+            let address = "127.0.0.1:443".parse().unwrap();
+            let served = Served { leaf: own.leaf.clone(), chain, key_proven: true, address };
+            fault(&served, &name, Inquiry { needs_issuer, ..inquiry(&own.leaf, &clock) })
+        };
+        let garbage = CertificateDer::from(vec![0x30, 0]);
+        for complete in [&[&own.chain[1]][..], &[&other, &garbage, &own.chain[1]], &[&cross_signed]]
+        {
+            assert!(found(complete, true).is_none(), "{complete:?}");
+        }
+        for incomplete in [&[][..], &[&other], &[&garbage], &[&own.chain[0]]] {
+            let fault = found(incomplete, true).unwrap();
+            assert!(fault.to_string().contains("(CN=Intermediate 1)"), "{fault}");
+            assert!(fault.hint("web:443").contains("web:443 use fullchain.pem"), "{fault:?}");
+            assert!(found(incomplete, false).is_none(), "there is none to be shown");
+        }
     }
 
     #[tokio::test]
@@ -251,7 +326,7 @@ mod tests {
         let servers = [TestServer::start(&new), TestServer::start(&old)];
         let addresses: Vec<_> = servers.iter().map(|it| it.address).collect();
         let clock = SystemClock::new();
-        let inquiry = Inquiry { wanted: &new.leaf, only: None, times: 3, clock: &clock };
+        let inquiry = inquiry(&new.leaf, &clock);
         let approach = Approach::default();
         let answer = ask_each(&addresses, approach, &name, inquiry).await;
         let Some(EndpointFault::Another { address, .. }) = answer.fault else {

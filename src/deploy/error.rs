@@ -225,9 +225,9 @@ impl Explain for DeployError {
                 source.hint(target.as_str())
             }
             Self::ServesNewer { certificate, .. } => format!(
-                "was the state directory put back from a backup? The next renewal replaces both; \
-                 `renewd renew --force {certificate}` does so now, `renewd deploy {certificate}` \
-                 hands over the held one all the same"
+                "was the state directory put back from a backup, or does another client renew what \
+                 it serves? The next renewal replaces both; `renewd renew --force {certificate}` \
+                 does so now, `renewd deploy {certificate}` hands over the held one all the same"
             ),
             Self::Unproven { target, .. } => format!(
                 "say in [target.{target}] where its server listens: \

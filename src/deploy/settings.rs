@@ -44,6 +44,12 @@ impl TargetSettings {
         folders.dedup();
         folders
     }
+
+    /// Whether the operator named the endpoint `address`: it has to serve.
+    #[must_use]
+    pub fn requires(&self, address: &str) -> bool {
+        self.verify.iter().any(|it| it.required && it.address == address)
+    }
 }
 
 /// A program and its limits. Started without a shell, in a process group of its own.
@@ -141,7 +147,8 @@ pub struct VerifySettings {
     pub names: Vec<Identifier>,
     /// The protocol spoken before TLS begins.
     pub starttls: Option<StartTls>,
-    /// Whether a deployment fails where this endpoint was never seen to serve the name. True for
-    /// what the operator wrote; false for a kind's guesses, such as `[::1]:443`.
+    /// Whether a deployment fails where this endpoint was never seen to serve the name, and shows
+    /// no certificate for it. True for what the operator wrote; false for a kind's guesses, such as
+    /// `[::1]:443`.
     pub required: bool,
 }

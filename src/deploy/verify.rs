@@ -7,13 +7,15 @@
 //! - For a certificate of a pair it is asked by a client that takes keys of its family alone: any
 //!   other might be shown either.
 //! - It is *served* when [`IN_A_ROW`] fresh handshakes in a row, at every address that its host name
-//!   has, a moment apart, showed the certificate and proved its key.
+//!   has, a moment apart, showed the certificate and proved its key; and, where the chain that we
+//!   hold has an issuer of the leaf that is no root, a certificate of that name as well.
 //! - It has *failed* if it serves something else or nothing, and has to serve it, or was once seen
-//!   to serve one of ours for this name. Else it is *unproven*.
+//!   to serve one of ours for this name, or shows a certificate for the name: whoever asks for it
+//!   is shown that one. Else it is *unproven*: nobody is there, or somebody for other names.
 //! - The target is failed if one endpoint has failed, served if one is served, else unproven;
 //!   installed if it has no endpoints.
-//! - Who does not have to serve is not waited for once another does: not at all if nobody is there,
-//!   and at most [`GUESS_LIMIT`] if somebody answers.
+//! - Who does not have to serve and shows nothing for the name is not waited for once another does:
+//!   not at all if nobody is there, and at most [`GUESS_LIMIT`] if somebody answers.
 //!
 //! At most [`MAX_PAIRS`] pairs of endpoint and name are asked, [`PARALLEL`] at a time; if there are
 //! more, each endpoint is asked for as many names as all others.
@@ -25,10 +27,10 @@ use std::time::Duration;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 
-use super::endpoint::{Answer, Inquiry, ask};
+use super::endpoint::{Answer, EndpointFault, Inquiry, ask};
 use super::{DeployError, TargetSettings, VerifySettings};
 use crate::model::{
-    CertificateSpec, EndpointCondition, EndpointState, Identifier, KeyFamily, KeyType, Leaf,
+    CertificateSpec, EndpointCondition, EndpointState, Held, Identifier, KeyFamily, KeyType, Leaf,
     Timestamp, chain_text,
 };
 use crate::sys::clock::Clock;
@@ -67,6 +69,8 @@ pub struct Verified {
 pub struct Wanted<'a> {
     /// The certificate.
     pub leaf: &'a Leaf,
+    /// Whether its issuer has to be shown with it.
+    pub needs_issuer: bool,
     /// The names that an endpoint is asked for which has none of its own.
     pub names: Vec<Identifier>,
     /// The only keys that we take, if not all.
@@ -74,17 +78,26 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// That `leaf` of `spec` is served: for `verify_names`, else for the identifiers without
+    /// That `held` of `spec` is served: for `verify_names`, else for the identifiers without
     /// wildcards.
     #[must_use]
-    pub fn of(spec: &CertificateSpec, leaf: &'a Leaf) -> Self {
+    pub fn of(spec: &CertificateSpec, held: &'a Held) -> Self {
+        let Held { leaf, needs_issuer, .. } = held;
         let names = if spec.verify_names.is_empty() {
             spec.identifiers.iter().filter(|it| !it.is_wildcard()).cloned().collect()
         } else {
             spec.verify_names.clone()
         };
         let family = leaf.key_type.map(KeyType::family);
-        Self { leaf, names, only: family.filter(|_| spec.paired_with.is_some()) }
+        let only = family.filter(|_| spec.paired_with.is_some());
+        Self { leaf, needs_issuer: *needs_issuer, names, only }
+    }
+}
+
+impl Wanted<'_> {
+    fn inquiry<'a>(&'a self, times: usize, clock: &'a dyn Clock) -> Inquiry<'a> {
+        let Self { leaf, needs_issuer, only, .. } = *self;
+        Inquiry { wanted: leaf, needs_issuer, only, times, clock }
     }
 }
 
@@ -100,7 +113,7 @@ pub async fn verify(
 ) -> Verified {
     let began = clock.monotonic();
     let mut questions = questions(target, wanted, before);
-    let inquiry = Inquiry { wanted: wanted.leaf, only: wanted.only, times: IN_A_ROW, clock };
+    let inquiry = wanted.inquiry(IN_A_ROW, clock);
     let mut pause = FIRST_PAUSE;
     loop {
         ask_round(&mut questions, inquiry).await;
@@ -123,7 +136,7 @@ pub async fn look(
     clock: &dyn Clock,
 ) -> Verified {
     let mut questions = questions(target, wanted, before);
-    let inquiry = Inquiry { wanted: wanted.leaf, only: wanted.only, times: 1, clock };
+    let inquiry = wanted.inquiry(1, clock);
     ask_round(&mut questions, inquiry).await;
     verified(target, wanted.leaf, questions)
 }
@@ -143,8 +156,14 @@ impl Question<'_> {
     }
 
     /// Whether it is a fault if it is not served.
-    const fn is_owed(&self) -> bool {
-        self.endpoint.required || self.ever_served
+    fn is_owed(&self) -> bool {
+        self.endpoint.required
+            || self.ever_served
+            || self.fault().is_some_and(EndpointFault::is_of_the_name)
+    }
+
+    fn fault(&self) -> Option<&EndpointFault> {
+        self.answer.as_ref()?.0.fault.as_ref()
     }
 
     fn state(&self) -> EndpointCondition {
@@ -228,10 +247,7 @@ async fn ask_one(question: &mut Question<'_>, inquiry: Inquiry<'_>) {
 
 /// Whether waiting longer, after `passed`, would change nothing that counts.
 fn is_settled(questions: &[Question<'_>], passed: Duration) -> bool {
-    let is_absent = |it: &Question<'_>| {
-        let fault = it.answer.as_ref().and_then(|(answer, _)| answer.fault.as_ref());
-        fault.is_some_and(|fault| fault.is_absence())
-    };
+    let is_absent = |it: &Question<'_>| it.fault().is_some_and(EndpointFault::is_absence);
     let somebody_serves = questions.iter().any(Question::is_served);
     questions.iter().all(|it| {
         let is_no_loss = somebody_serves && !it.is_owed();

@@ -61,7 +61,7 @@ impl Lifecycle {
     /// Asks every endpoint now what it serves, and notes it in `facts` alone.
     pub(super) async fn look_at_targets(&self, spec: &CertificateSpec, facts: &mut Facts) {
         let Some(held) = facts.held().filter(|it| !it.is_placeholder()).cloned() else { return };
-        let wanted = deploy::Wanted::of(spec, &held.leaf);
+        let wanted = deploy::Wanted::of(spec, &held);
         for (name, state) in &mut facts.targets {
             let Some(target) = self.targets.get(name) else { continue };
             if verified(spec, target) == Proof::ByAsking {
@@ -144,7 +144,9 @@ impl Lifecycle {
             match self.still_installed(spec, held, target).await {
                 Ok(true) => match seen {
                     Ok(_) if was_fine => return Ok(None),
-                    Err(error) if !is_told_again(state) => return Ok(Some(Err(error))),
+                    Err(error) if !is_told_again(state, |it| target.requires(&it.address)) => {
+                        return Ok(Some(Err(error)));
+                    }
                     Ok(event) => return Ok(Some(Ok(event))),
                     Err(_) => {}
                 },
@@ -224,7 +226,7 @@ impl Lifecycle {
             state.checked_at = Some(self.clock.now());
             return Ok(installed_event(spec, &target.name));
         }
-        let wanted = deploy::Wanted::of(spec, &held.leaf);
+        let wanted = deploy::Wanted::of(spec, held);
         let look = || deploy::look(target, &wanted, &state.endpoints, &*self.clock);
         let mut seen = look().await;
         if seen.error.is_some() {
@@ -266,7 +268,7 @@ impl Lifecycle {
             state.checked_at = Some(self.clock.now());
             return Ok(Ok(installed_event(spec, &target.name)));
         }
-        let wanted = deploy::Wanted::of(spec, &held.leaf);
+        let wanted = deploy::Wanted::of(spec, held);
         let seen = deploy::verify(target, &wanted, &state.endpoints, &*self.clock).await;
         crash::point("deploy.verified");
         self.note(held, &seen, state);

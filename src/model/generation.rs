@@ -90,6 +90,8 @@ pub struct Held {
     pub generation: Option<Generation>,
     /// What it says.
     pub leaf: Leaf,
+    /// As [`Chain::needs_issuer`] says.
+    pub needs_issuer: bool,
     /// Where it came from; `None` for the placeholder, or where `meta.json` was lost.
     pub origin: Option<Origin>,
     /// The folder with its files, through no link.

@@ -325,6 +325,14 @@ impl Chain {
         all_known && self.leaf.identifiers == *identifiers
     }
 
+    /// Whether clients have to be shown the leaf's issuer as well: it is here, and no root, which
+    /// they would know.
+    #[must_use]
+    pub fn needs_issuer(&self) -> bool {
+        let issuer = self.certificates.get(1).map(|it| Leaf::parse(it));
+        issuer.is_some_and(|it| it.is_ok_and(|it| !it.is_self_issued()))
+    }
+
     /// All of them, leaf first.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -388,6 +396,18 @@ mod tests {
 
     fn leaf(names: &[&str]) -> Leaf {
         Leaf::parse(hierarchy(names).last().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_issuer_is_needed_where_there_is_one_that_is_no_root() {
+        let all = hierarchy(&["a.example"]);
+        let [root, intermediate, leaf] = &all[..] else { panic!("{all:?}") };
+        let needs = |chain: &[&CertificateDer<'static>]| {
+            let chain = chain.iter().map(|it| (*it).clone()).collect();
+            Chain::from_der(chain).unwrap().needs_issuer()
+        };
+        assert!(needs(&[leaf, intermediate]) && needs(&[leaf, root, intermediate]));
+        assert!(!needs(&[leaf]) && !needs(&[intermediate, root]));
     }
 
     #[test]

@@ -205,7 +205,7 @@ pub enum EndpointCondition {
     Served,
     /// Does not serve it, or could not be made to.
     Failed,
-    /// Never seen serving this name.
+    /// Shows no certificate for this name, and was never seen to serve ours.
     Unproven,
 }
 

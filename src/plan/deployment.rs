@@ -9,8 +9,10 @@
 //!    installed for it, which somebody else may have changed
 //! 4. what is not valid yet, by clocks that differ, waits until it is: servers would show it to
 //!    clients that refuse it
-//! 5. a server that was told and never seen to serve the name is told again three times, and then
-//!    only looked at: telling it for ever may cost it more than the certificate is worth
+//! 5. a server that was told and never seen to serve the name, where the operator did not say that it
+//!    has to, is told again three times, and then only looked at: telling it for ever may cost it
+//!    more than the certificate is worth. So is one that has loaded the certificate and shows it
+//!    without what belongs to it
 //! 6. a server that serves a newer certificate, one that we do not keep and that is as good for every
 //!    identifier, keeps it: the store was put back from a backup, and its key is gone with what came
 //!    after that. The next renewal replaces both
@@ -28,8 +30,8 @@ use crate::model::{EndpointCondition, EndpointState, Held, TargetState, Timestam
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(300);
 /// What is served is looked at this often, at most.
 const SHORTEST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A server that was never seen to serve the name is told to load it this often.
-const TELLS_UNPROVEN: u32 = 4;
+/// A server that telling is not known to help is told this often.
+const TELLS_IN_DOUBT: u32 = 4;
 /// A certificate that came this long ago may be older than what is served; until then it is not.
 const NEWEST_FOR: Duration = Duration::from_secs(3600);
 /// A life is looked at this many times.
@@ -121,11 +123,17 @@ pub fn decide(
 }
 
 /// Whether the server of a target with `state`, which was told already, is to be told again.
+/// `is_required` says of an endpoint whether the operator named it.
 #[must_use]
-pub fn is_told_again(state: &TargetState) -> bool {
-    let is_unproven = |it: &EndpointState| it.state == EndpointCondition::Unproven;
-    let never_seen = state.endpoints.iter().all(is_unproven);
-    !never_seen || state.attempts.failures < TELLS_UNPROVEN
+pub fn is_told_again(state: &TargetState, is_required: impl Fn(&EndpointState) -> bool) -> bool {
+    let has_loaded =
+        |it: &EndpointState| it.served_sha256.is_some() && it.served_sha256 == state.reloaded;
+    let may_load = |it: &EndpointState| {
+        it.state != EndpointCondition::Served
+            && (it.ever_served || is_required(it))
+            && !has_loaded(it)
+    };
+    state.endpoints.iter().any(may_load) || state.attempts.failures < TELLS_IN_DOUBT
 }
 
 /// Whether what a target serves has to be looked at before it is handed `held`: it may be newer.
@@ -202,7 +210,8 @@ mod tests {
             authority_key_identifier: None,
             is_ca: false,
         };
-        Held { generation: Some(Generation(2)), leaf, origin: None, directory: PathBuf::new() }
+        let (generation, directory) = (Some(Generation(2)), PathBuf::new());
+        Held { generation, leaf, needs_issuer: false, origin: None, directory }
     }
 
     fn served_at(seconds: i64) -> TargetState {
@@ -327,14 +336,29 @@ mod tests {
 
     #[test]
     fn a_server_that_never_served_the_name_is_not_told_for_ever() {
-        let unproven = endpoint(EndpointCondition::Unproven);
-        let mut state = TargetState { endpoints: vec![unproven], ..TargetState::default() };
+        let never = [EndpointCondition::Unproven, EndpointCondition::Failed].map(endpoint);
+        let mut state = TargetState { endpoints: never.into(), ..TargetState::default() };
         state.attempts.failures = 3;
-        assert!(is_told_again(&state));
+        assert!(is_told_again(&state, |_| false));
         state.attempts.failures = 4;
-        assert!(!is_told_again(&state));
-        state.endpoints.push(endpoint(EndpointCondition::Failed));
-        assert!(is_told_again(&state), "one of them once served it");
+        assert!(!is_told_again(&state, |_| false));
+        assert!(is_told_again(&state, |_| true), "the operator named it");
+        state.endpoints[1].ever_served = true;
+        assert!(is_told_again(&state, |_| false), "one of them once served it");
+        state.endpoints[1].state = EndpointCondition::Served;
+        assert!(!is_told_again(&state, |_| false), "that one serves it now");
+    }
+
+    #[test]
+    fn a_server_that_has_loaded_the_certificate_is_not_told_for_ever_to_load_it() {
+        let failed = EndpointState { ever_served: true, ..endpoint(EndpointCondition::Failed) };
+        let mut state = TargetState { endpoints: vec![failed], ..served_at(0) };
+        state.attempts.failures = 4;
+        assert!(is_told_again(&state, |_| true));
+        state.endpoints[0].served_sha256 = Some(Fingerprint::of(b"old"));
+        assert!(is_told_again(&state, |_| true));
+        state.endpoints[0].served_sha256 = state.reloaded;
+        assert!(!is_told_again(&state, |_| true));
     }
 
     #[test]

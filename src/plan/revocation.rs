@@ -75,7 +75,8 @@ mod tests {
             preferred_chain: None,
         };
         let directory = "/certs/site/0001".into();
-        Held { generation: Some(Generation(1)), leaf, origin: Some(origin), directory }
+        let (generation, origin) = (Some(Generation(1)), Some(origin));
+        Held { generation, leaf, needs_issuer: false, origin, directory }
     }
 
     fn checked(at: u64) -> RevocationCheck {

@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair,
+};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -14,13 +18,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::model::{KeyType, Leaf, PrivateKey};
 
-/// A self-signed certificate and its key.
+/// A certificate, self-signed or with its issuer's, and its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Certified {
     pub(crate) leaf: Leaf,
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: String,
-    der: CertificateDer<'static>,
+    /// What is shown, leaf first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     key_der: Vec<u8>,
 }
 
@@ -32,15 +37,46 @@ impl Certified {
 
     /// As [`Certified::new`], with a key of `key_type`.
     pub(crate) fn with_key(names: &[&str], key_type: KeyType) -> Self {
-        let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
         let key = PrivateKey::generate(key_type).unwrap();
+        let made = parameters(names).self_signed(&key.pair().unwrap()).unwrap();
+        Self::made(&made, &key, &[])
+    }
+
+    /// As [`Certified::new`], signed by an intermediate that is called `issuer`, and shown with it.
+    pub(crate) fn issued_by(issuer: &str, names: &[&str]) -> Self {
+        let authority = |name: &str| {
+            let mut parameters = parameters(&[]);
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            parameters.distinguished_name = DistinguishedName::new();
+            parameters.distinguished_name.push(DnType::CommonName, name);
+            parameters
+        };
+        let generate = || KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(authority("Root"), generate()).unwrap();
+        let of_issuer = generate();
+        let intermediate = authority(issuer).signed_by(&of_issuer, &root).unwrap();
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let signer = Issuer::new(authority(issuer), of_issuer);
+        let made = parameters(names).signed_by(&key.pair().unwrap(), &signer).unwrap();
+        Self::made(&made, &key, &[intermediate.der().clone()])
+    }
+
+    /// The same, shown without its issuer.
+    pub(crate) fn alone(&self) -> Self {
+        Self { chain: self.chain.iter().take(1).cloned().collect(), ..self.clone() }
+    }
+
+    fn made(
+        made: &rcgen::Certificate,
+        key: &PrivateKey,
+        issuers: &[CertificateDer<'static>],
+    ) -> Self {
         let pair = key.pair().unwrap();
-        let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&pair).unwrap();
         Self {
             leaf: Leaf::parse(made.der()).unwrap(),
             certificate_pem: made.pem().replace("\r\n", "\n"),
             key_pem: key.secret_pem().to_owned(),
-            der: made.der().clone(),
+            chain: [&[made.der().clone()], issuers].concat(),
             key_der: pair.serialize_der(),
         }
     }
@@ -48,6 +84,11 @@ impl Certified {
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
     }
+}
+
+fn parameters(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+    CertificateParams::new(names).unwrap()
 }
 
 /// How a server behaves, besides showing its certificate.
@@ -146,11 +187,11 @@ fn config(certified: &Certified, manners: Manners) -> ServerConfig {
     };
     let builder = if manners.demands_certificate {
         let mut roots = RootCertStore::empty();
-        roots.add(certified.der.clone()).unwrap();
+        roots.add(certified.chain[0].clone()).unwrap();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         builder.with_client_cert_verifier(verifier.build().unwrap())
     } else {
         builder.with_no_client_auth()
     };
-    builder.with_single_cert(vec![certified.der.clone()], certified.key()).unwrap()
+    builder.with_single_cert(certified.chain.clone(), certified.key()).unwrap()
 }

@@ -198,6 +198,7 @@ pub(super) enum RenderError {
 /// What a generation's folder says, once all of it was found to fit together.
 pub(super) struct Whole {
     pub(super) leaf: Leaf,
+    pub(super) needs_issuer: bool,
     pub(super) meta: Option<Meta>,
 }
 
@@ -220,7 +221,7 @@ pub(super) fn read(directory: &Path) -> Result<Whole, HeldError> {
         Some(Meta { sha256, .. }) if *sha256 != chain.leaf.sha256 => {
             Err(HeldError::Replaced { directory: directory.to_owned(), expected: *sha256 })
         }
-        _ => Ok(Whole { leaf: chain.leaf, meta }),
+        _ => Ok(Whole { needs_issuer: chain.needs_issuer(), leaf: chain.leaf, meta }),
     }
 }
 

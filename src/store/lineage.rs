@@ -149,7 +149,8 @@ impl Lineage {
             _ => None,
         };
         let origin = whole.meta.and_then(|it| it.origin);
-        Held { generation, leaf: whole.leaf, origin, directory: self.directory(slot) }
+        let Whole { leaf, needs_issuer, .. } = whole;
+        Held { generation, leaf, needs_issuer, origin, directory: self.directory(slot) }
     }
 
     /// All generations that are whole, lowest label first.

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair};
 use renewd::deploy::{
     DeployError, DeployRequest, Deployer, DirectDeployer, InstallContent, InstallSettings,
-    Installed, ProgramSettings, ReloadSettings, TargetSettings, VerifySettings, Wanted, verify,
+    Installed, ProgramSettings, ReloadSettings, TargetSettings, VerifySettings, Wanted, look,
+    verify,
 };
 use renewd::model::{
     Chain, EndpointCondition, EndpointState, Generation, Identifier, Leaf, chain_text,
@@ -17,7 +19,9 @@ use renewd::probe::{self, Approach};
 use renewd::sys::clock::SystemClock;
 use tempfile::TempDir;
 
-use crate::support::{Nginx, NginxOptions, TlsServer, eventually, self_signed, served_serial};
+use crate::support::{
+    Nginx, NginxOptions, TlsServer, eventually, self_signed, served_serial, write, write_secret,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -86,7 +90,7 @@ impl World {
     async fn assert_serves(&self, generation: u32) -> Vec<EndpointState> {
         let (leaf, clock) = (self.leaf(generation), SystemClock::new());
         let names = vec!["site.example".parse().unwrap()];
-        let wanted = Wanted { leaf: &leaf, names, only: None };
+        let wanted = Wanted { leaf: &leaf, needs_issuer: false, names, only: None };
         let verified = verify(&self.settings, &wanted, &[], &clock).await;
         assert_eq!(verified.state, EndpointCondition::Served, "{verified:?}");
         // On a loaded machine a worker that was told to quit may accept once more.
@@ -100,6 +104,24 @@ impl World {
 
 fn generation_folder(folder: &Path, generation: u32) -> PathBuf {
     folder.join("certs/site").join(Generation(generation).to_string())
+}
+
+/// A leaf for `name` and the intermediate that signed it; its key in the file `privkey`.
+fn issued(name: &str, privkey: &Path) -> Chain {
+    let authority = |name: &str| {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters
+    };
+    let [of_root, of_issuer, key] = [(); 3].map(|()| KeyPair::generate().unwrap());
+    let root = CertifiedIssuer::self_signed(authority("Root"), of_root).unwrap();
+    let intermediate = authority("Intermediate").signed_by(&of_issuer, &root).unwrap();
+    let issuer = Issuer::new(authority("Intermediate"), of_issuer);
+    let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = parameters.signed_by(&key, &issuer).unwrap();
+    write_secret(privkey, key.serialize_pem(), 0o600);
+    Chain::from_der(vec![leaf.der().clone(), intermediate.der().clone()]).unwrap()
 }
 
 fn settings(fullchain: &Path, privkey: &Path) -> TargetSettings {
@@ -192,6 +214,37 @@ async fn many_reloads_at_once_end_with_the_last_certificate_served() {
         reloaded.unwrap();
     }
     world.assert_serves(3).await;
+}
+
+/// A vhost that was set up with `cert.pem`: most clients refuse what it shows.
+#[tokio::test]
+async fn an_nginx_that_shows_the_leaf_alone_does_not_serve_it_though_nobody_named_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [fullchain, cert, privkey] =
+        ["fullchain.pem", "cert.pem", "privkey.pem"].map(|it| folder.path().join(it));
+    let chain = issued("site.example", &privkey);
+    write(&fullchain, chain.full_pem());
+    write(&cert, chain.leaf_pem());
+    let names = vec!["site.example".parse().unwrap()];
+    let needs_issuer = chain.needs_issuer();
+    let wanted = Wanted { leaf: &chain.leaf, needs_issuer, names, only: None };
+    for (file, state) in [(fullchain, EndpointCondition::Served), (cert, EndpointCondition::Failed)]
+    {
+        let privkey = privkey.clone();
+        let server = TlsServer {
+            names: vec!["site.example".into()],
+            fullchain: file.clone(),
+            privkey: privkey.clone(),
+            second: None,
+        };
+        let nginx =
+            Nginx::start(&NginxOptions { servers: vec![server], ..NginxOptions::default() });
+        let address = nginx.https().to_string();
+        let guess = VerifySettings { address, names: Vec::new(), starttls: None, required: false };
+        let settings = TargetSettings { verify: vec![guess], ..settings(&file, &privkey) };
+        let seen = look(&settings, &wanted, &[], &SystemClock::new()).await;
+        assert_eq!(seen.state, state, "{seen:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair};
 use renewd::local_ca::placeholder;
 use renewd::model::{
     CertificateName, Chain, Explain, Fingerprint, Generation, Held, IssuedCertificate, KeyType,
@@ -130,6 +131,34 @@ fn served(root: &Path) -> Fingerprint {
     let key = PrivateKey::from_pem(&fs::read(directory.join("privkey.pem")).unwrap()).unwrap();
     assert_eq!(chain.leaf.public_key, key.public_key().unwrap(), "key and certificate differ");
     chain.leaf.sha256
+}
+
+/// As [`issued`], signed by an intermediate that comes with it.
+fn issued_with_issuer(day: u64) -> IssuedCertificate {
+    let authority = |name: &str| {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters
+    };
+    let [of_root, of_issuer] = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let root = CertifiedIssuer::self_signed(authority("Root"), of_root).unwrap();
+    let intermediate = authority("Intermediate").signed_by(&of_issuer, &root).unwrap();
+    let issuer = Issuer::new(authority("Intermediate"), of_issuer);
+    let key = PrivateKey::generate(KeyType::P256).unwrap();
+    let parameters = CertificateParams::new(vec!["example.com".to_owned()]).unwrap();
+    let leaf = parameters.signed_by(&key.pair().unwrap(), &issuer).unwrap();
+    let certificates = vec![leaf.der().clone(), intermediate.der().clone()];
+    let chain = Chain::from_der(certificates).unwrap();
+    IssuedCertificate { chain, key: Some(key), ..issued(day) }
+}
+
+#[tokio::test]
+async fn what_is_held_says_whether_its_issuer_has_to_be_shown_with_it() {
+    let world = World::new().await;
+    assert!(!world.add(&issued(1)).await.needs_issuer);
+    assert!(world.add(&issued_with_issuer(2)).await.needs_issuer);
+    assert!(world.held().await.needs_issuer);
 }
 
 #[tokio::test]

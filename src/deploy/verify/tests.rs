@@ -74,7 +74,17 @@ async fn prove(
 }
 
 fn wanted<'a>(certified: &'a Certified, asked: &[&str]) -> Wanted<'a> {
-    Wanted { leaf: &certified.leaf, names: names(asked), only: None }
+    let needs_issuer = certified.chain.len() > 1;
+    Wanted { leaf: &certified.leaf, needs_issuer, names: names(asked), only: None }
+}
+
+fn held(certified: &Certified, needs_issuer: bool) -> Held {
+    let (leaf, directory) = (certified.leaf.clone(), std::path::PathBuf::new());
+    Held { generation: None, leaf, needs_issuer, origin: None, directory }
+}
+
+fn stranger() -> Certified {
+    Certified::new(&["other.example"])
 }
 
 fn certified() -> Certified {
@@ -113,7 +123,7 @@ async fn a_server_that_keeps_the_old_one_has_failed_and_the_old_one_is_named() {
 #[tokio::test]
 async fn a_certificate_for_other_names_says_so() {
     let new = certified();
-    let server = TestServer::start(&Certified::new(&["other.example"]));
+    let server = TestServer::start(&stranger());
     let verified = look(
         &target(vec![endpoint(server.address)]),
         &wanted(&new, &["example.com"]),
@@ -128,8 +138,8 @@ async fn a_certificate_for_other_names_says_so() {
 
 #[tokio::test]
 async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
-    let (old, new) = (certified(), certified());
-    let server = TestServer::start(&old);
+    let new = certified();
+    let server = TestServer::start(&stranger());
     let (unproven, _) = prove(vec![guess(server.address)], &new, &[]).await;
     assert_eq!(unproven.state, EndpointCondition::Unproven);
     assert_eq!(unproven.error.unwrap().code(), "deploy.unproven");
@@ -152,6 +162,54 @@ async fn who_never_served_and_need_not_is_unproven_and_who_did_has_failed() {
 }
 
 #[tokio::test]
+async fn who_shows_another_certificate_for_the_name_has_failed_though_nobody_named_it() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&old);
+    let (failed, waited) = prove(vec![guess(server.address)], &new, &[]).await;
+    assert_eq!(failed.state, EndpointCondition::Failed);
+    assert_eq!(waited, Duration::from_secs(30), "it may be slow to load it");
+    assert!(!failed.endpoints[0].ever_served);
+    let error = failed.error.unwrap();
+    assert_eq!(error.code(), "deploy.not_served");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("use the files that") && hint.contains("take the target out"), "{hint}");
+}
+
+/// One server of the target shows it, another keeps to files of its own: its clients are lost with
+/// them.
+#[tokio::test]
+async fn one_served_endpoint_does_not_make_up_for_a_stranger_at_another() {
+    let (foreign, new) = (certified(), certified());
+    let servers = [TestServer::start(&new), TestServer::start(&foreign)];
+    let both = servers.each_ref().map(|it| guess(it.address)).to_vec();
+    let (failed, waited) = prove(both, &new, &[]).await;
+    let states: Vec<_> = failed.endpoints.iter().map(|it| it.state).collect();
+    assert_eq!(states, [EndpointCondition::Served, EndpointCondition::Failed]);
+    assert_eq!(failed.state, EndpointCondition::Failed);
+    assert_eq!(waited, Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_out_the_issuer_or_keeps_an_old_one_has_failed() {
+    let new = Certified::issued_by("New", &["example.com"]);
+    let server = TestServer::start(&new);
+    let (served, _) = prove(vec![guess(server.address)], &new, &[]).await;
+    assert_eq!(served.state, EndpointCondition::Served);
+    let mut stale = new.alone();
+    stale.chain.extend(Certified::issued_by("Old", &["example.com"]).chain.pop());
+    for incomplete in [new.alone(), stale] {
+        server.show(&[&incomplete]);
+        let (failed, _) = prove(vec![guess(server.address)], &new, &[]).await;
+        assert_eq!(failed.state, EndpointCondition::Failed);
+        assert_eq!(failed.endpoints[0].served_sha256, Some(new.leaf.sha256));
+        let error = failed.error.unwrap();
+        let text = chain_text(&error);
+        assert!(text.contains("without the one that it was signed with (CN=New)"), "{text}");
+        assert!(error.hint().unwrap().contains("fullchain.pem"), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_served_is_told_with_its_validity_and_whether_it_has_all_names() {
     let wanted = Certified::new(&["example.com", "www.example.com"]);
     let (more, less) =
@@ -167,7 +225,7 @@ async fn what_is_served_is_told_with_its_validity_and_whether_it_has_all_names()
 
 #[tokio::test]
 async fn a_guess_is_not_waited_for_once_somebody_serves() {
-    let (old, new) = (certified(), certified());
+    let new = certified();
     let server = TestServer::start(&new);
     let nobody = silent_socket();
     let absent = vec![endpoint(server.address), guess(nobody.local_addr().unwrap())];
@@ -176,7 +234,7 @@ async fn a_guess_is_not_waited_for_once_somebody_serves() {
     assert!(waited < Duration::from_secs(1), "{waited:?}");
     assert_eq!(verified.endpoints[1].state, EndpointCondition::Unproven);
 
-    let stranger = TestServer::start(&old);
+    let stranger = TestServer::start(&stranger());
     let present = vec![guess(server.address), guess(stranger.address)];
     let (verified, waited) = prove(present, &new, &[]).await;
     assert_eq!(verified.state, EndpointCondition::Served);
@@ -267,6 +325,13 @@ fn an_endpoint_is_asked_for_its_own_names_that_the_certificate_covers() {
 }
 
 #[test]
+fn what_the_operator_named_is_required_and_what_its_kind_brings_is_not() {
+    let target = target(vec![endpoint(port(1)), guess(port(2))]);
+    let required = [1, 2, 3].map(|it| target.requires(&port(it).to_string()));
+    assert_eq!(required, [true, false, false]);
+}
+
+#[test]
 fn many_names_are_shared_out_evenly_among_the_endpoints() {
     let many: Vec<String> = (0..100).map(|number| format!("n{number}.example.com")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -322,13 +387,15 @@ fn only_the_certificate_of_a_pair_is_asked_for_by_a_client_that_takes_its_family
         placeholder: true,
         source: std::path::PathBuf::new(),
     };
-    let single = Wanted::of(&spec, &rsa.leaf);
+    let (complete, alone) = (held(&rsa, true), held(&rsa, false));
+    let single = Wanted::of(&spec, &complete);
+    assert!(single.needs_issuer && !Wanted::of(&spec, &alone).needs_issuer);
     assert_eq!((single.only, single.names), (None, names(&["example.com"])));
     let stated = CertificateSpec {
         paired_with: Some("site".parse().unwrap()),
         verify_names: names(&["www.example.com"]),
         ..spec
     };
-    let paired = Wanted::of(&stated, &rsa.leaf);
+    let paired = Wanted::of(&stated, &complete);
     assert_eq!((paired.only, paired.names), (Some(KeyFamily::Rsa), names(&["www.example.com"])));
 }

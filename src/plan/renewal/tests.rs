@@ -62,7 +62,8 @@ pub(in crate::plan) fn held_for(days: u64) -> Held {
         order_url: None,
         test: false,
     };
-    Held { generation: Some(Generation(1)), leaf, origin: Some(origin), directory: PathBuf::new() }
+    let (generation, origin, directory) = (Some(Generation(1)), Some(origin), PathBuf::new());
+    Held { generation, leaf, needs_issuer: false, origin, directory }
 }
 
 /// As [`held_for`], and it came on day `number`.

@@ -177,8 +177,13 @@ fn a_poll_that_a_wrong_clock_put_far_ahead_is_made_now() {
 
 #[test]
 fn nobody_is_asked_about_a_placeholder_or_what_has_expired_or_lives_for_minutes() {
-    let held =
-        |generation, leaf| Held { generation, leaf, origin: None, directory: PathBuf::new() };
+    let held = |generation, leaf| Held {
+        generation,
+        leaf,
+        needs_issuer: false,
+        origin: None,
+        directory: PathBuf::new(),
+    };
     let real = held(Some(Generation(1)), leaf());
     assert_eq!(asked_about(&real, day(1090)), Some(id()));
     assert_eq!(asked_about(&real, day(1091)), None);

@@ -325,6 +325,7 @@ fn template() -> (CertificateSpec, Vec<WantedCa>, Held) {
     let held = Held {
         generation: Some(Generation(1)),
         leaf,
+        needs_issuer: false,
         origin: Some(origin),
         directory: "/nowhere".into(),
     };
