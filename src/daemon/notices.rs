@@ -7,8 +7,11 @@ use crate::model::{Health, Notice, Timestamp};
 
 use super::entry::{Breakdown, Broken, Schedule};
 
-/// What to do about work that panicked or never ended.
+/// What to do about work that panicked.
 pub(super) const FAULT_HINT: &str = "report this with the log: it is a fault of renewd";
+/// What to do about work that did not end.
+pub(super) const OVERDUE_HINT: &str = "see whether a mount hangs, below the state directory or where files are installed, or a \
+     resolver; it is tried again. If nothing does, report this with the log: it is a fault of renewd";
 /// Faults of ours at so many certificates are shown singly.
 const MAX_FAULTS: usize = 20;
 
@@ -19,17 +22,20 @@ pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
             Some((name, entry.broken.as_ref().filter(|it| it.kind == kind)?))
         })
     };
-    let faults = [(Breakdown::Panic, "panicked"), (Breakdown::Overdue, "did not end")];
+    let faults = [
+        (Breakdown::Panic, "panicked", FAULT_HINT),
+        (Breakdown::Overdue, "did not end", OVERDUE_HINT),
+    ];
     let mut notices: Vec<Notice> = faults
         .into_iter()
-        .flat_map(|(kind, what)| broken(kind).map(move |(name, it)| (name, what, it)))
+        .flat_map(|(kind, what, hint)| broken(kind).map(move |it| (it, what, hint)))
         .take(MAX_FAULTS)
-        .map(|(name, what, it)| Notice {
+        .map(|((name, it), what, hint)| Notice {
             code: "agent.degraded".to_owned(),
             health: Health::Warning,
             message: format!("the work on {name} {what} {} times in a row", it.count),
             since: it.since,
-            hint: Some(FAULT_HINT.to_owned()),
+            hint: Some(hint.to_owned()),
         })
         .collect();
     // One cause, one notice: a full disk is a trouble of all certificates.
@@ -98,6 +104,9 @@ mod tests {
                 "2 certificates stand still: no room for b",
             ]
         );
+        let is_our_fault = |it: &Notice| it.hint.as_deref() == Some(FAULT_HINT);
+        let ours: Vec<_> = of(&schedule, Timestamp::EPOCH).iter().map(is_our_fault).collect();
+        assert_eq!(ours, [true, true, false, false], "what does not end may hang on a mount");
         for name in &names {
             schedule.get_mut(name).unwrap().broken = None;
         }

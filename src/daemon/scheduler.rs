@@ -64,28 +64,13 @@ pub(super) async fn run(
     mut signals: Signals,
 ) {
     let clock = daemon.base.clock.clone();
-    let mut ticks = match tick::start().await {
-        Ok(ticks) => ticks,
-        Err(error) => {
-            // Nothing that must be right hangs on it: the loop wakes every half minute anyway.
-            let failure = Failure {
-                at: daemon.base.clock.now(),
-                code: "agent.degraded".to_owned(),
-                message: chain_text(&error),
-                hint: None,
-            };
-            daemon.base.observer.observe(&Event::Degraded { failure });
-            tick::silent()
-        }
-    };
+    let mut ticks = ticks(&daemon.base).await;
     let herald = herald::start(&daemon.base, &daemon.agent, status.subscribe());
     let mut watch = Watch::start(&daemon.base, &daemon.agent.config);
     let mut scheduler = Scheduler::new(daemon, status, herald);
-    // What the last process may have left half done.
-    scheduler.daemon.agent.lifecycle.repair_targets().await;
-    scheduler.sweep();
-    scheduler.publish();
-    scheduler.say(Word::Ready);
+    if scheduler.start(&mut signals).await == Some(Signal::End) {
+        return scheduler.stop().await;
+    }
 
     loop {
         scheduler.attend_the_clock();
@@ -99,9 +84,7 @@ pub(super) async fn run(
             Some(done) = scheduler.work.join_next_with_id() => scheduler.end(done),
             Some(pass) = scheduler.passes.join_next() => scheduler.end_pass(pass),
             Some(tended) = scheduler.tended.join_next() => {
-                if let Ok(Some(ca)) = tended {
-                    scheduler.schedule.account_mended(&ca);
-                }
+                tended.ok().flatten().iter().for_each(|ca| scheduler.schedule.account_mended(ca));
             }
             Some(()) = scheduler.supervision.pulsed() => scheduler.live(),
             Some(loaded) = scheduler.reloads.ended() => scheduler.end_reload(loaded, &watch),
@@ -118,8 +101,25 @@ pub(super) async fn run(
             },
         }
     }
-    scheduler.say(Word::Stopping);
-    scheduler.finish().await;
+    scheduler.stop().await;
+}
+
+/// The ticks, or none where they can't be had.
+async fn ticks(base: &Base) -> tick::Ticks {
+    match tick::start().await {
+        Ok(ticks) => ticks,
+        Err(error) => {
+            // Nothing that must be right hangs on it: the loop wakes every half minute anyway.
+            let failure = Failure {
+                at: base.clock.now(),
+                code: "agent.degraded".to_owned(),
+                message: chain_text(&error),
+                hint: None,
+            };
+            base.observer.observe(&Event::Degraded { failure });
+            tick::silent()
+        }
+    }
 }
 
 /// What came of the work on a certificate.
@@ -208,6 +208,36 @@ impl Scheduler {
 
     fn monotonic(&self) -> Duration {
         self.daemon.base.clock.monotonic()
+    }
+
+    /// Has repaired what the last process may have left half done at targets, and is ready then; the
+    /// signal that came meanwhile. It may be the end, which does not wait for that.
+    async fn start(&mut self, signals: &mut Signals) -> Option<Signal> {
+        let lifecycle = self.daemon.agent.lifecycle.clone();
+        let mut repairing = std::pin::pin!(lifecycle.repair_targets());
+        let mut came = None;
+        loop {
+            tokio::select! {
+                () = &mut repairing => break,
+                signal = signals.next() => came = Some(signal),
+            }
+            if came == Some(Signal::End) {
+                return came;
+            }
+        }
+        self.sweep();
+        self.publish();
+        self.say(Word::Ready);
+        if came == Some(Signal::Reload) {
+            self.reload(None);
+        }
+        came
+    }
+
+    /// Says that it ends, and ends.
+    async fn stop(mut self) {
+        self.say(Word::Stopping);
+        self.finish().await;
     }
 
     /// Tells the service manager `word`.
@@ -301,7 +331,7 @@ impl Scheduler {
                     at: self.now(),
                     code: "agent.overdue".to_owned(),
                     message: format!("the work on {name} did not end within {limit}: given up"),
-                    hint: Some(notices::FAULT_HINT.to_owned()),
+                    hint: Some(notices::OVERDUE_HINT.to_owned()),
                 };
                 let event = |failure| Event::Degraded { failure };
                 self.break_down(&name, Breakdown::Overdue, vec![failure], event);

@@ -75,6 +75,7 @@ fn told_to_end_while_a_mount_hangs_at_the_start_it_does_not_wait_for_it() {
     let user = rustix::process::geteuid().as_raw().to_string();
     let deployer = ["deployer", "--state-dir", "deployer-state", "--user", &user];
     ends(&deployer, "deployer-state/previous", "run/deployer.sock");
+    ends(&["run"], "state/private/previous", "run/control.sock");
 }
 
 /// P02: told to end while a program runs that will not end, it ends in time, leaves no process, and
