@@ -260,6 +260,12 @@ impl AcmeClient {
         Order::new(self.settings().name.clone(), &client, fetched, tap, Step::FetchOrder)
     }
 
+    /// Whether the CA answers at all: asks it for a nonce, where its directory says. What keeps us
+    /// from one order then is not that the CA is down.
+    pub async fn is_there(&self) -> bool {
+        self.wire.is_there().await
+    }
+
     async fn place(
         &self,
         account: &Account,

@@ -274,6 +274,21 @@ impl Wire {
         nonce.ok_or_else(|| answer.malformed("holds no nonce"))
     }
 
+    /// Whether the CA gives a nonce now. Where it does not, it may have moved: the next user of the
+    /// directory fetches it anew.
+    pub(super) async fn is_there(&self) -> bool {
+        match self.new_nonce().await {
+            Ok(nonce) => {
+                self.nonces.put(nonce);
+                true
+            }
+            Err(_) => {
+                self.forget_directory().await;
+                false
+            }
+        }
+    }
+
     /// What is at `url`, unsigned: the little that a CA tells anyone.
     pub(super) async fn get(&self, url: &str) -> Result<Answer, WireError> {
         let exchange = self.send(Method::GET, url, Bytes::new()).await?;

@@ -29,6 +29,8 @@ pub struct Purpose {
     pub by_hand: bool,
     /// How long a certificate for it lives, as far as known.
     pub lifetime: Option<Duration>,
+    /// When the certificate ends that is held, if one is.
+    pub held_until: Option<Timestamp>,
 }
 
 impl Purpose {

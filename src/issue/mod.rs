@@ -132,7 +132,7 @@ impl Issuer {
 
         if let Some(mut resumed) = self.resume(spec, client, journalled, purpose).await? {
             let issued = self.carry_out(spec, client, &mut resumed, purpose).await;
-            if !self.note_outcome(spec, &mut resumed, &issued).await? {
+            if !self.note_outcome(spec, &mut resumed, purpose, &issued).await? {
                 return issued;
             }
             // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
@@ -143,7 +143,7 @@ impl Issuer {
         }
         let mut placed = self.place(spec, client, purpose, reused).await?;
         let issued = self.carry_out(spec, client, &mut placed, purpose).await;
-        if self.note_outcome(spec, &mut placed, &issued).await? {
+        if self.note_outcome(spec, &mut placed, purpose, &issued).await? {
             self.note_end(&spec.name, &mut placed, purpose).await;
             self.close(spec).await?;
         }
@@ -359,6 +359,7 @@ impl Issuer {
         if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
                 Ok(order) if is_alive(&order, &record, self.clock.now()) => {
+                    record.expires_at = order.expires_at();
                     self.observer.observe(&Event::OrderResumed {
                         certificate: spec.name.clone(),
                         order_url,
@@ -372,14 +373,12 @@ impl Issuer {
                 // cost stays spent.
                 Ok(_) => {}
                 Err(error) if error.is_end_of_order() => {}
-                Err(error) if error.is_unexplained() => {
-                    if !self.note_stuck(&spec.name, &mut record, &error).await? {
-                        return Err(error.into());
-                    }
-                }
                 Err(error) => {
                     self.hear(&record.ca, spec, &error).await;
-                    return Err(error.into());
+                    let held_until = purpose.held_until;
+                    if !self.note_unseen(spec, client, &mut record, held_until, &error).await? {
+                        return Err(error.into());
+                    }
                 }
             }
         }
@@ -413,6 +412,7 @@ impl Issuer {
             key_type: spec.key_type,
             csr: spec.request().map(|it| it.sha256),
             placed_at: self.clock.now(),
+            expires_at: None,
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),
@@ -436,6 +436,7 @@ impl Issuer {
         let order = placed?;
         crash::point("issue.ordered");
         record.order_url = Some(order.url().to_owned());
+        record.expires_at = order.expires_at();
         self.journal.save_order(&spec.name, &record).await?;
         Ok(Work { order, record, key })
     }
@@ -482,7 +483,12 @@ fn is_alive(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
 /// Whether the time of `order` is over. A CA that never gets on with an order may never call it
 /// invalid either; but an end before the beginning says more about a clock.
 fn has_ended(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
-    order.expires_at().is_some_and(|end| record.placed_at < end && end <= now)
+    is_over_at(order.expires_at(), record, now)
+}
+
+/// The same of an order that ends so.
+fn is_over_at(expires_at: Option<Timestamp>, record: &OrderRecord, now: Timestamp) -> bool {
+    expires_at.is_some_and(|end| record.placed_at < end && end <= now)
 }
 
 /// Whether `order` has given no certificate, and gives none any more.

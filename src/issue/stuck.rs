@@ -1,17 +1,22 @@
 //! Orders that the CA keeps us from getting on with, and says nothing of it that concerns the order.
 //!
-//! A page of a proxy in between, or a certificate that is not where the CA says, are no reason to
-//! give up an order that may be filled; nor may it wait for them for ever. So it is noted in the
-//! journal since when that is so, and after [`PATIENCE`] the next order is placed: no more than one
-//! in that time. The same holds of a certificate that is not valid for more than a week yet by our
-//! clock, which may be the one that is wrong; one that will be sooner is waited for.
+//! A page of a proxy in between, an order or a certificate that is not where the CA says, or trouble
+//! at that URL alone, are no reason to give up an order that may be filled; nor may it wait for them
+//! for ever. So it is noted in the journal since when that is so, and after [`PATIENCE`] the next order
+//! is placed: no more than one in that time. Where what is held ends soon, or the order is over by its
+//! own word, it is sooner ([`patience`]). The same holds of a certificate that is not valid by our
+//! clock, which may be the one that is wrong, for more than a week yet, or for half the life that is
+//! left; one that will be sooner is waited for.
+//!
+//! A CA that is down as a whole says nothing of any order: what waits for it is kept, and counted from
+//! anew when the CA is back.
 //!
 //! Not here: orders that the CA itself calls over ([`AcmeError::is_end_of_order`]).
 
 use std::time::Duration;
 
-use super::{CheckError, IssueError, Issuer, Work, is_over};
-use crate::acme::{AcmeError, Order, OrderStatus};
+use super::{CheckError, IssueError, Issuer, Purpose, Work, is_over, is_over_at};
+use crate::acme::{AcmeClient, AcmeError, OrderStatus};
 use crate::model::{
     CertificateName, CertificateSpec, IssuedCertificate, OrderRecord, StorageError, Timestamp,
     chain_text,
@@ -19,6 +24,8 @@ use crate::model::{
 
 /// For so long an order is tried again.
 const PATIENCE: Duration = Duration::from_hours(24);
+/// For so long it is tried again however soon what is held ends.
+const LEAST_PATIENCE: Duration = Duration::from_hours(1);
 /// A certificate that will be valid in so long is waited for.
 const WORTH_WAITING_FOR: Duration = Duration::from_hours(7 * 24);
 
@@ -29,37 +36,69 @@ impl Issuer {
         &self,
         spec: &CertificateSpec,
         work: &mut Work,
+        purpose: &Purpose,
         issued: &Result<IssuedCertificate, IssueError>,
     ) -> Result<bool, StorageError> {
+        let now = self.clock.now();
+        let held_until = purpose.held_until;
+        let patience = patience(&work.record, held_until, now);
         let error = match issued {
             Err(IssueError::Acme(error)) => error,
             Err(IssueError::NotAsOrdered(error @ CheckError::NotYetValid { .. })) => {
                 // It is waited for, unless that is for long: the next one may be right.
-                let will_come = error.will_do_in().is_some_and(|it| it <= WORTH_WAITING_FOR);
+                let longest = held_until.map_or(WORTH_WAITING_FOR, |it| it.since(now) / 2);
+                let longest = longest.min(WORTH_WAITING_FOR);
+                let will_come = error.will_do_in().is_some_and(|it| it <= longest);
                 let record = &mut work.record;
-                return Ok(!will_come && self.note_stuck(&spec.name, record, error).await?);
+                return Ok(
+                    !will_come && self.note_stuck(&spec.name, record, patience, error).await?
+                );
             }
             issued => return Ok(is_over(issued, &work.order)),
         };
         if is_over(issued, &work.order) {
             return Ok(true);
         }
-        if !error.is_unexplained() && !is_withheld(&work.order, error, self.clock.now()) {
+        if !error.is_unexplained() && !is_withheld(work, error, held_until, now) {
             // Where the CA spoke of the order itself, nothing stands between us any more.
             if !error.is_transient() && work.record.stuck_since.take().is_some() {
                 self.journal.save_order(&spec.name, &work.record).await?;
             }
             return Ok(false);
         }
-        self.note_stuck(&spec.name, &mut work.record, error).await
+        self.note_stuck(&spec.name, &mut work.record, patience, error).await
+    }
+
+    /// Notes that the order of `record` could not be looked at, and says whether that has been so for
+    /// too long although its CA is there.
+    pub(super) async fn note_unseen(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        record: &mut OrderRecord,
+        held_until: Option<Timestamp>,
+        error: &AcmeError,
+    ) -> Result<bool, StorageError> {
+        if !error.is_unexplained() && !passes(error) {
+            return Ok(false);
+        }
+        if !client.is_there().await {
+            if record.stuck_since.take().is_some() {
+                self.journal.save_order(&spec.name, record).await?;
+            }
+            return Ok(false);
+        }
+        let patience = patience(record, held_until, self.clock.now());
+        self.note_stuck(&spec.name, record, patience, error).await
     }
 
     /// Notes that the order of `record` was held up by `error`, and says whether that has been so
-    /// for too long.
-    pub(super) async fn note_stuck(
+    /// for longer than `patience`.
+    async fn note_stuck(
         &self,
         name: &CertificateName,
         record: &mut OrderRecord,
+        patience: Duration,
         error: &(dyn std::error::Error + Sync),
     ) -> Result<bool, StorageError> {
         let now = self.clock.now();
@@ -69,7 +108,7 @@ impl Issuer {
             self.journal.save_order(name, record).await?;
             return Ok(false);
         };
-        if now.since(since) < PATIENCE {
+        if now.since(since) < patience {
             return Ok(false);
         }
         let (certificate, ca, order_url) = (name, &record.ca, &record.order_url);
@@ -79,9 +118,36 @@ impl Issuer {
     }
 }
 
-/// Whether the CA has filled `order`, and `error` is not only that it can't be reached just now.
-fn is_withheld(order: &Order, error: &AcmeError, now: Timestamp) -> bool {
-    let passes = error.is_transient() || matches!(error, AcmeError::RateLimited { .. });
-    let has_ended = order.expires_at().is_some_and(|it| it <= now);
-    order.status() == OrderStatus::Valid && (!passes || has_ended)
+/// For how long the order of `record` is tried in vain: a tenth of what is left of the certificate
+/// that is held until then, within bounds; and not for long when its own time is over.
+fn patience(record: &OrderRecord, held_until: Option<Timestamp>, now: Timestamp) -> Duration {
+    if is_over_at(record.expires_at, record, now) {
+        return LEAST_PATIENCE;
+    }
+    held_until.map_or(PATIENCE, |it| (it.since(now) / 10).clamp(LEAST_PATIENCE, PATIENCE))
+}
+
+/// Whether the CA has filled the order of `work`, and `error` is not only that it can't be reached
+/// just now. That is waited for until the order ends, unless what is held ends before.
+fn is_withheld(
+    work: &Work,
+    error: &AcmeError,
+    held_until: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    if work.order.status() != OrderStatus::Valid {
+        return false;
+    }
+    let end = work.order.expires_at();
+    let is_worth_it = end.is_some_and(|it| now < it)
+        && held_until.is_none_or(|held| end.is_some_and(|end| end < held));
+    match error {
+        AcmeError::RateLimited { .. } => end.is_some_and(|it| it <= now),
+        error => !passes(error) || !is_worth_it,
+    }
+}
+
+/// Whether `error` is trouble that may be over in a moment.
+const fn passes(error: &AcmeError) -> bool {
+    error.is_transient() && !matches!(error, AcmeError::RateLimited { .. })
 }

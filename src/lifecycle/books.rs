@@ -298,6 +298,7 @@ impl Lifecycle {
             replaces: held.and_then(|it| self.replaced(spec, it, ca)),
             renews: held.filter(is_theirs).is_some_and(renews),
             by_hand: asked != Asked::ByTime,
+            held_until: held.map(|it| it.leaf.validity.not_after),
             lifetime: held
                 .map(|it| it.leaf.validity.lifetime())
                 .or_else(|| self.books.known_lifetime(ca, &spec.identifiers)),

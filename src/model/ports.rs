@@ -127,7 +127,10 @@ pub struct OrderRecord {
     pub csr: Option<Fingerprint>,
     /// When it was placed.
     pub placed_at: Timestamp,
-    /// Since when it is held up by answers that do not say why.
+    /// When the CA will forget it, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is held up by answers that do not say why, or by none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck_since: Option<Timestamp>,
     /// How the ledger counted it, if it did.

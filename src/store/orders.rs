@@ -238,6 +238,7 @@ mod tests {
             key_type: KeyType::P256,
             csr: None,
             placed_at: Timestamp::EPOCH,
+            expires_at: None,
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),

@@ -1,12 +1,13 @@
 //! Orders that do not go the straight way (A12 to A17).
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use renewd::model::{Event, Timestamp};
 use renewd::plan::Asked;
 use serde_json::json;
 
-use crate::ca::{CaOptions, Fault, How, Step, Times};
+use crate::ca::{CaOptions, Fault, Forgery, How, Reply, Step, Times};
 use crate::support::write;
 use crate::world::{DAY, HOUR, Setting, World};
 
@@ -405,4 +406,97 @@ async fn a_page_today_and_another_tomorrow_end_no_order() {
     world.live(3 * DAY).await;
     assert!(world.held().is_some(), "{:#?}", world.told.all());
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// In place of each look at the first order that is looked at from now on, `reply` comes.
+fn first_order(reply: impl Fn() -> Reply + Send + Sync + 'static) -> How {
+    let first = OnceLock::new();
+    How::change(move |it| {
+        let order: serde_json::Value = serde_json::from_slice(&it.body).unwrap();
+        let finalize = order["finalize"].as_str().unwrap().to_owned();
+        if *first.get_or_init(|| finalize.clone()) == finalize {
+            *it = reply();
+        }
+    })
+}
+
+/// A world whose certificate ends in twelve hours.
+async fn about_to_end() -> World {
+    let setting = Setting { certificate: "profile = \"short\"\n".into(), ..Setting::default() };
+    let world = World::with(setting).await;
+    world.renewed().await;
+    world.clock.advance(6 * DAY - 13 * HOUR);
+    world
+}
+
+/// How many orders there are; one that was refused for what it replaces is none.
+fn placed(world: &World) -> usize {
+    world.ca.with(|it| it.orders.len())
+}
+
+/// A34: the URL of one order is in trouble for good, while the CA is well. After a day the next one is
+/// placed.
+#[tokio::test]
+async fn an_order_whose_url_is_in_trouble_for_good_is_given_up_after_a_day() {
+    let world = World::start().await;
+    world.ca.fault(Step::Order, first_order(|| Reply::empty(500)), Times::Always);
+    world.live(23 * HOUR).await;
+    assert_eq!((world.held(), world.orders()), (None, 1));
+    world.live(2 * DAY).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (2, 1));
+}
+
+/// A33, A34: a CA that is down as a whole says nothing of an order, nor do the days before it was.
+#[tokio::test]
+async fn an_order_is_kept_while_the_ca_is_down_as_a_whole() {
+    let world = World::start().await;
+    world.ca.fault(Step::Certificate, How::Closed, Times::Always);
+    world.failed().await;
+    world.ca.mend();
+    world.ca.fault(Step::Order, How::status(500), Times::Count(1));
+    world.clock.advance(HOUR);
+    world.failed().await;
+    for how in [How::status(503), How::Closed, How::page(404, "<html>")] {
+        let (from, until) = (world.now(), world.now().saturating_add(2 * DAY));
+        world.ca.fault_everywhere(how, Times::Between(from, until));
+        world.live(2 * DAY).await;
+    }
+    assert_eq!(world.orders(), 1);
+    world.ca.mend();
+    world.ca.fault(Step::Order, How::status(500), Times::Count(1));
+    world.live(2 * DAY).await;
+    assert!(world.held().is_some(), "{:#?}", world.told.all());
+    assert_eq!((world.orders(), world.ca.issued()), (1, 1));
+}
+
+/// A34: what is held ends in hours. No order is waited for as if it had weeks.
+#[tokio::test]
+async fn no_order_that_is_stuck_is_waited_for_until_what_is_held_ends() {
+    for reply in [|| Reply::text(404, "text/html", "<html>"), || Reply::empty(500)] {
+        let world = about_to_end().await;
+        let held = world.held();
+        world.ca.fault(Step::Order, first_order(reply), Times::Always);
+        world.live(6 * HOUR).await;
+        assert_ne!(world.held(), held, "{:#?}", world.told.all());
+        assert_eq!((placed(&world), world.ca.issued()), (3, 2));
+    }
+    // It is filled, and where it would be fetched there is only trouble.
+    let world = about_to_end().await;
+    let held = world.held();
+    world.ca.fault(Step::Certificate, How::status(503), Times::Always);
+    world.live(4 * HOUR).await;
+    assert!((3..=5).contains(&placed(&world)), "{}", placed(&world));
+    world.ca.mend();
+    world.live(3 * HOUR).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    // It will be valid when what is held is not any more.
+    let world = about_to_end().await;
+    let held = world.held();
+    world.ca.with(|it| it.forgery = Some(Forgery::Tomorrow));
+    world.failed().await;
+    world.ca.with(|it| it.forgery = None);
+    world.live(6 * HOUR).await;
+    assert_ne!(world.held(), held, "{:#?}", world.told.all());
+    assert_eq!((placed(&world), world.ca.issued()), (3, 3));
 }

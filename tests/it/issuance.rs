@@ -128,6 +128,7 @@ fn reopen_order(site: &Site) {
         key_type: origin.key_type,
         csr: None,
         placed_at: origin.issued_at,
+        expires_at: None,
         stuck_since: None,
         counted: None,
         unsettled: Vec::new(),

@@ -174,6 +174,7 @@ proptest! {
             key_type: KeyType::P384,
             csr: None,
             placed_at: at.unwrap_or(Timestamp::MAX),
+            expires_at: None,
             stuck_since: None,
             counted: None,
             unsettled: Vec::new(),
