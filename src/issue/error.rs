@@ -29,6 +29,14 @@ pub enum IssueError {
     /// The configuration names no such CA; it would not have been let pass.
     #[error("there is no CA named {0}")]
     UnknownCa(CaName),
+    /// The CA that a certificate came from is not in the configuration any more.
+    #[error("the certificate came from {directory}, and there is no CA {ca} with that directory")]
+    OriginUnknown {
+        /// Its name then.
+        ca: CaName,
+        /// Its directory.
+        directory: String,
+    },
     /// The built-in CA keeps no list of what it revoked.
     #[error("the built-in CA {0} can't revoke")]
     NoRevocation(CaName),
@@ -146,6 +154,7 @@ impl IssueError {
             | Self::Local(_)
             | Self::NoCa
             | Self::UnknownCa(_)
+            | Self::OriginUnknown { .. }
             | Self::NoRevocation(_)
             | Self::UnknownSolver(_)
             | Self::NoSolver(_)
@@ -177,6 +186,7 @@ impl IssueError {
             | Self::Csr(_)
             | Self::NoCa
             | Self::UnknownCa(_)
+            | Self::OriginUnknown { .. }
             | Self::Local(LocalCaError::Storage(_)) => Fault::Ours,
             // Another one may offer the challenge.
             Self::NoChallenge { .. } | Self::NoRevocation(_) => Fault::Refusal,
@@ -212,6 +222,7 @@ impl Explain for IssueError {
             Self::TargetNotReady { .. } => "deploy.not_ready",
             Self::NoChallenge { .. } => "issue.no_challenge",
             Self::NoRevocation(_) => "issue.no_revocation",
+            Self::OriginUnknown { .. } => "revoke.unknown_ca",
             Self::HeldBack(refusal) => refusal.code(),
             Self::Acme(source) => source.code(),
             Self::Local(source) => source.code(),
@@ -261,6 +272,10 @@ impl Explain for IssueError {
                  the certificate ends"
                     .to_owned(),
             ),
+            Self::OriginUnknown { ca, .. } => Some(format!(
+                "put [ca.{ca}] with that directory back until it is revoked, or have the CA revoke it \
+                 by its own means; with the table there it is asked within five minutes"
+            )),
             Self::NoChallenge { .. } => Some(
                 "configure a solver of a kind that the CA offers for this name, or another CA"
                     .into(),

@@ -23,7 +23,10 @@ impl Issuer {
         }
         let client = self.clients.get(ca);
         let client = client.filter(|it| it.settings().directory == origin.directory);
-        let client = client.ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
+        let client = client.ok_or_else(|| IssueError::OriginUnknown {
+            ca: ca.clone(),
+            directory: origin.directory.clone(),
+        })?;
         let Some(leaf) = chain.certificates().first() else { return Ok(()) };
         let signer = match request.key {
             RevocationKey::Account => None,

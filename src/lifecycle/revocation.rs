@@ -13,7 +13,8 @@
 //! - Any other reason, with another certificate wanted: that comes first, and the old one is revoked
 //!   when every target serves the new one. Until then it is due.
 //! - With no other wanted, the certificate stays where it is, revoked, and is renewed in turn.
-//! - A CA that can't be reached is asked again by its ladder.
+//! - A CA that can't be reached is asked again by its ladder. One that is not in the configuration has
+//!   refused nothing: it is asked when it is there again, and what to do is told once.
 //!
 //! Not here: the request to the CA ([`crate::issue`]).
 
@@ -302,6 +303,9 @@ impl Lifecycle {
         error: &IssueError,
     ) -> Result<Failure, StorageError> {
         let failure = error.failure(self.clock.now());
+        let last = pending.attempts.last.as_ref();
+        let is_news =
+            error.side() == Side::Ca || last.is_none_or(|it| it.message != failure.message);
         if gives_up(error) {
             pending.refused = Some(failure.clone());
         } else {
@@ -316,7 +320,9 @@ impl Lifecycle {
         self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
         let retry_at = pending.attempts.next_attempt_at.filter(|_| pending.refused.is_none());
         facts.pending = Some(pending);
-        self.tell_of_failure(spec, &failure, retry_at).await;
+        if is_news {
+            self.tell_of_failure(spec, &failure, retry_at).await;
+        }
         Ok(failure)
     }
 

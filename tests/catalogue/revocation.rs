@@ -2,7 +2,7 @@
 
 use renewd::lifecycle::Outcome;
 use renewd::model::{
-    RevocationCondition, RevocationReason, RevocationRequest, STATUS_FORMAT, StatusDocument,
+    Event, RevocationCondition, RevocationReason, RevocationRequest, STATUS_FORMAT, StatusDocument,
 };
 use renewd::plan::Asked;
 
@@ -121,6 +121,27 @@ async fn what_the_ca_did_not_say_itself_does_not_end_a_revocation() {
         assert!(is_revoked, "{outcome:#?} {:#?}", world.told.all());
         assert_eq!(world.work().await.status.revocation, None);
     }
+}
+
+/// A35: the CA is not in the configuration for a while. It has refused nothing: it is asked when it is
+/// there again.
+#[tokio::test]
+async fn a_revocation_outlives_that_its_ca_is_out_of_the_configuration() {
+    let world = world().await.reconfigured(|it| it.replace("lab", "attic")).await;
+    ask(&world, RevocationReason::KeyCompromise).await;
+    let outcome = world.work().await;
+    assert_eq!(outcome.failures[0].code, "revoke.unknown_ca", "{outcome:#?}");
+    let revocation = outcome.status.revocation.unwrap();
+    assert_eq!(revocation.state, RevocationCondition::Pending, "{revocation:?}");
+    assert!(revocation.hint.unwrap().contains("[ca.lab]"));
+    world.live(DAY).await;
+    let told = world.told.all();
+    let failed = told.iter().filter(|it| matches!(it, Event::RevocationFailed { .. }));
+    assert_eq!((failed.count(), world.ca.count(Step::Revoke)), (1, 0));
+    let world = world.reconfigured(|it| it.replace("attic", "lab")).await;
+    world.live(HOUR).await;
+    assert!(world.ca.with(|it| it.certificates.values().any(|it| it.revoked)));
+    assert_eq!(world.work().await.status.revocation, None);
 }
 
 /// D11: what was asked for can't be read any more. A human is told until he has looked.
