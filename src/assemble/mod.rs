@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
 use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
-use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request};
+use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request, Twins};
 use crate::lifecycle::{Books, Lifecycle, Silences, Timekeeper, digest};
 use crate::local_ca::LocalCa;
 use crate::model::{
@@ -185,7 +185,10 @@ pub fn build(
     let deployed_by = deployed_by(&config);
     let books = Arc::new(books(&config, base, previous));
     let clients = clients(&config, base, previous)?;
+    let known_twins = previous.map(|it| &it.lifecycle.issuer.twins);
+    let cas = clients.keys().cloned().collect();
     let issuer = Issuer {
+        twins: Twins::among(&config.certificates, &cas, known_twins),
         registering: clients.keys().map(|it| (it.clone(), tokio::sync::Mutex::default())).collect(),
         clients,
         local: local_cas(&config, base),

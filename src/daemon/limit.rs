@@ -15,7 +15,8 @@ use crate::solver::SolverMethod;
 
 /// For each CA that is asked: an account and an order (60 s a request, some of them repeated), until
 /// it is ready and again until it is issued (5 min each), the chain and eight others (60 s each),
-/// proofs of an earlier order and of this one taken away (2 min each).
+/// proofs of an earlier order and of this one taken away (2 min each), and before all that the order of
+/// another certificate for the same names waited for (10 min).
 const ORDER: Duration = Duration::from_hours(1);
 
 /// For each identifier: its authorization (60 s), where its record goes (60 s), its zone waited for

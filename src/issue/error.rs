@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::acme::AcmeError;
 use crate::local_ca::LocalCaError;
 use crate::model::{
-    CaName, ChainError, ChallengeType, Explain, Fault, Identifier, KeyError, Refusal, Retry,
-    SolverName, StorageError,
+    CaName, CertificateName, ChainError, ChallengeType, Explain, Fault, Identifier, KeyError,
+    Refusal, Retry, SolverName, StorageError,
 };
 use crate::solver::SolverError;
 
@@ -16,6 +16,9 @@ use super::csr::CsrError;
 
 /// What is to come by time alone is not asked for more often.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// That another one's order is in the way is over when that one is done with it.
+const TWIN_PAUSE: Duration = Duration::from_hours(1);
 
 /// An order did not end in a certificate.
 ///
@@ -91,6 +94,24 @@ pub enum IssueError {
         /// What the CA offers.
         offered: Vec<String>,
     },
+    /// Another certificate for the same identifiers is being ordered for longer than it should take.
+    #[error("{ca}: another certificate for the same names is being ordered, and takes its time")]
+    TwinAtWork {
+        /// Where.
+        ca: CaName,
+    },
+    /// The CA has an open order for the same identifiers, which is for another key.
+    #[error(
+        "{ca}: the CA gives no new order beside {url}, which is that of the certificate {twin}"
+    )]
+    OrderOfTwin {
+        /// Where.
+        ca: CaName,
+        /// Whose order it is.
+        twin: CertificateName,
+        /// Which order.
+        url: String,
+    },
     /// The CA would refuse it, or it is more than we ask of any CA; nothing was asked.
     #[error(transparent)]
     HeldBack(Box<Refusal>),
@@ -144,6 +165,7 @@ impl IssueError {
             | Self::StoreNotReady(_)
             | Self::TargetNotReady { .. }
             | Self::NotPresented { .. }
+            | Self::TwinAtWork { .. }
             | Self::HeldBack(_)
             | Self::Storage(_)
             | Self::Key(_)
@@ -161,9 +183,11 @@ impl IssueError {
             | Self::Acme(AcmeError::Storage { .. } | AcmeError::KeyGeneration { .. }) => {
                 Side::Local
             }
-            Self::NoChallenge { .. } | Self::Acme(_) | Self::Chain(_) | Self::NotAsOrdered(_) => {
-                Side::Ca
-            }
+            Self::NoChallenge { .. }
+            | Self::OrderOfTwin { .. }
+            | Self::Acme(_)
+            | Self::Chain(_)
+            | Self::NotAsOrdered(_) => Side::Ca,
         }
     }
 
@@ -177,6 +201,7 @@ impl IssueError {
             | Self::NoSolver(_) => Fault::Solver,
             Self::StoreNotReady(_)
             | Self::TargetNotReady { .. }
+            | Self::TwinAtWork { .. }
             | Self::HeldBack(_)
             | Self::Storage(_)
             | Self::Key(_)
@@ -191,7 +216,9 @@ impl IssueError {
             // Another one may offer the challenge.
             Self::NoChallenge { .. } | Self::NoRevocation(_) => Fault::Refusal,
             Self::Local(error) if error.retry() == Retry::AfterChange => Fault::Refusal,
-            Self::Local(_) | Self::Chain(_) | Self::NotAsOrdered(_) => Fault::Outage,
+            Self::Local(_) | Self::OrderOfTwin { .. } | Self::Chain(_) | Self::NotAsOrdered(_) => {
+                Fault::Outage
+            }
             Self::Acme(error) => error.fault(),
         }
     }
@@ -204,6 +231,7 @@ impl IssueError {
     pub fn longest_pause(&self) -> Option<Duration> {
         match self {
             Self::NotAsOrdered(error) => Some(error.will_do_in()?.max(SHORTEST_PAUSE)),
+            Self::OrderOfTwin { .. } => Some(TWIN_PAUSE),
             _ => None,
         }
     }
@@ -221,6 +249,7 @@ impl Explain for IssueError {
             Self::StoreNotReady(_) => "store.not_ready",
             Self::TargetNotReady { .. } => "deploy.not_ready",
             Self::NoChallenge { .. } => "issue.no_challenge",
+            Self::TwinAtWork { .. } | Self::OrderOfTwin { .. } => "issue.twin",
             Self::NoRevocation(_) => "issue.no_revocation",
             Self::OriginUnknown { .. } => "revoke.unknown_ca",
             Self::HeldBack(refusal) => refusal.code(),
@@ -276,6 +305,9 @@ impl Explain for IssueError {
                 "put [ca.{ca}] with that directory back until it is revoked, or have the CA revoke it \
                  by its own means; with the table there it is asked within five minutes"
             )),
+            Self::OrderOfTwin { twin, .. } => Some(format!(
+                "`renewd show {twin}` says what keeps that one; this one is ordered after it"
+            )),
             Self::NoChallenge { .. } => Some(
                 "configure a solver of a kind that the CA offers for this name, or another CA"
                     .into(),
@@ -293,7 +325,7 @@ impl Explain for IssueError {
             Self::NoCa | Self::UnknownCa(_) | Self::UnknownSolver(_) | Self::NoSolver(_) => {
                 Some("run `renewd check`".into())
             }
-            Self::Key(_) | Self::Csr(_) | Self::Chain(_) => None,
+            Self::TwinAtWork { .. } | Self::Key(_) | Self::Csr(_) | Self::Chain(_) => None,
         }
     }
 }

@@ -26,6 +26,7 @@ mod revoke;
 mod standing;
 mod stuck;
 mod subject_key;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,12 +41,14 @@ pub use csr::CsrError;
 pub use error::{IssueError, Side};
 pub use fitness::Unfit;
 pub use placeholder::placeholder;
+pub use twins::Twins;
 
 use crate::acme::{AcmeClient, AcmeError, Order, OrderRequest, OrderStatus};
 use crate::local_ca::LocalCa;
 use crate::model::{
     CaName, CertificateName, CertificateSpec, Chain, Event, Identifier, IssuedCertificate, Journal,
-    Observer, OrderRecord, Origin, PrivateKey, SolverName, StorageError, Timestamp,
+    Observer, OrderEnd, OrderRecord, OrderWish, Origin, PrivateKey, SolverName, StorageError,
+    Timestamp,
 };
 use crate::solver::Solver;
 use crate::sys::clock::Clock;
@@ -74,6 +77,8 @@ pub struct Issuer {
     pub books: Arc<dyn Bookkeeper>,
     /// Of each CA: held while an account may be made, on purpose: all that start together make one.
     pub registering: BTreeMap<CaName, tokio::sync::Mutex<()>>,
+    /// Of each certificate that others have the identifiers of: those, and it.
+    pub twins: BTreeMap<CertificateName, Arc<Twins>>,
     /// For what is journalled.
     pub clock: Arc<dyn Clock>,
     /// Hears of resumed orders.
@@ -122,7 +127,19 @@ impl Issuer {
             return self.issue_locally(spec, local, reused).await;
         }
         let client = self.clients.get(ca).ok_or_else(|| IssueError::UnknownCa(ca.clone()))?;
-        self.make_way(spec, ca).await?;
+        let _turn = self.turn(spec, ca).await?;
+        self.order(spec, client, purpose, reused).await
+    }
+
+    /// The same at the CA of `client`, while no other certificate for these names is at it.
+    async fn order(
+        &self,
+        spec: &CertificateSpec,
+        client: &AcmeClient,
+        purpose: &Purpose,
+        reused: Option<&PrivateKey>,
+    ) -> Result<IssuedCertificate, IssueError> {
+        self.make_way(spec, &client.settings().name).await?;
         let journalled = self.journal.load_order(&spec.name).await?;
         if journalled.is_none() {
             self.check_solvers(spec).await?;
@@ -355,7 +372,12 @@ impl Issuer {
         purpose: &Purpose,
     ) -> Result<Option<Work>, IssueError> {
         let Some((mut record, key)) = journalled else { return Ok(None) };
-        let order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
+        let mut order_url = record.order_url.clone().filter(|_| is_for(&record, spec, client));
+        if let Some(url) = &order_url
+            && self.twin_at(spec, &record.ca, url).await?.is_some()
+        {
+            order_url = None;
+        }
         if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
                 Ok(order) if is_alive(&order, &record, self.clock.now()) => {
@@ -434,6 +456,13 @@ impl Issuer {
             self.hear(&settings.name, spec, error).await;
         }
         let order = placed?;
+        if let Some(twin) = self.twin_at(spec, &settings.name, order.url()).await? {
+            let spent = OrderWish { kind: counted, ..wish };
+            let entry = Entry::NoCertificate(&spent, OrderEnd::NotPlaced, record.placed_at);
+            self.books.note(&settings.name, entry).await;
+            let url = order.url().to_owned();
+            return Err(IssueError::OrderOfTwin { ca: settings.name.clone(), twin, url });
+        }
         crash::point("issue.ordered");
         record.order_url = Some(order.url().to_owned());
         record.expires_at = order.expires_at();

@@ -72,7 +72,10 @@ impl Issuer {
         crash::point("issue.proven");
         self.take_away(shown, &work.record).await;
         if proven.is_err() && work.order.status() == OrderStatus::Pending && !is_passing(&proven) {
-            work.order.abandon().await;
+            // Another one's order may hang on the same authorizations.
+            if self.orders_of_twins(spec, &work.record.ca).await.is_ok_and(|it| it.is_empty()) {
+                work.order.abandon().await;
+            }
         }
         if proven.is_ok() && !tasks.is_empty() {
             self.observer.observe(&Event::Proven {

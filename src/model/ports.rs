@@ -201,6 +201,13 @@ pub trait Journal: Send + Sync {
         ca: &CaName,
     ) -> Result<(), StorageError>;
 
+    /// The orders of `certificate` at `ca`: the one on its way, and the one that is set aside.
+    async fn orders_at(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<Vec<OrderRecord>, StorageError>;
+
     /// Forgets every order of `certificate` that was set aside: nobody waits for them any more.
     async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError>;
 

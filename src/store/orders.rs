@@ -138,6 +138,19 @@ impl Journal for Store {
         self.remove(&place(KEY_SET_ASIDE)).await
     }
 
+    async fn orders_at(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<Vec<OrderRecord>, StorageError> {
+        let mut orders = Vec::new();
+        for place in [Key::certificate(certificate, ORDER), Key::set_aside(certificate, ca, ORDER)]
+        {
+            orders.extend(self.load_json::<OrderRecord>(&place).await?.filter(|it| it.ca == *ca));
+        }
+        Ok(orders)
+    }
+
     async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
         let prefix = Key::all_set_aside(certificate);
         let listed = self.engine.list(&prefix).await.map_err(|source| StorageError {

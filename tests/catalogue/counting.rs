@@ -242,6 +242,14 @@ impl Journal for Unforgetting {
         self.store.take_up_order(certificate, ca).await
     }
 
+    async fn orders_at(
+        &self,
+        certificate: &CertificateName,
+        ca: &CaName,
+    ) -> Result<Vec<OrderRecord>, StorageError> {
+        self.store.orders_at(certificate, ca).await
+    }
+
     async fn forget_set_aside(&self, certificate: &CertificateName) -> Result<(), StorageError> {
         self.store.forget_set_aside(certificate).await
     }

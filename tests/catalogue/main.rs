@@ -34,4 +34,5 @@ mod seasons;
 mod soak;
 mod solvers;
 mod times;
+mod twins;
 mod world;
