@@ -465,7 +465,8 @@ async fn an_order_is_kept_while_the_ca_is_down_as_a_whole() {
     assert_eq!(world.orders(), 1);
     world.ca.mend();
     world.ca.fault(Step::Order, How::status(500), Times::Count(1));
-    world.live(2 * DAY).await;
+    // Two pauses of the ladder, each of a day and a fifth at most.
+    world.live(3 * DAY).await;
     assert!(world.held().is_some(), "{:#?}", world.told.all());
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
