@@ -141,27 +141,26 @@ impl Lifecycle {
             return Ok(Some(Err(error)));
         }
         if let (First::Look, Some(seen)) = (first, seen) {
-            match self.still_installed(spec, held, target).await {
-                Ok(true) => match seen {
-                    Ok(_) if was_fine => return Ok(None),
-                    Err(error) if !is_told_again(state, |it| target.requires(&it.address)) => {
-                        return Ok(Some(Err(error)));
-                    }
-                    Ok(event) => return Ok(Some(Ok(event))),
-                    Err(_) => {}
-                },
-                Ok(false) => {
-                    // A kill before the reload must not make it be forgotten.
+            let is_shown = verified(spec, target) != Proof::NotAtAll;
+            match (self.still_installed(spec, held, target).await, seen) {
+                (Ok(true), Ok(_)) if was_fine => return Ok(None),
+                (Ok(true), Err(error))
+                    if !is_told_again(state, |it| target.requires(&it.address)) =>
+                {
+                    return Ok(Some(Err(error)));
+                }
+                (Ok(true), Ok(event)) => return Ok(Some(Ok(event))),
+                (Ok(true), Err(_)) => {}
+                // Nobody can tell how the files are: what clients are shown is what counts.
+                (Err(error), Ok(event)) if is_shown && is_of_the_deployer(&error) => {
+                    return Ok(if was_fine { None } else { Some(Ok(event)) });
+                }
+                // What can't be put right is handed over next, which fails too, and is remembered
+                // and told with its reason. A kill before the reload must not make it be forgotten.
+                (Ok(false) | Err(_), _) => {
                     state.reloaded = None;
                     self.store.save_target_state(&target.name, &spec.name, state).await?;
                 }
-                // Nobody can tell how the files are: what clients are shown is what counts.
-                Err(error) => match seen {
-                    Ok(event) if verified(spec, target) != Proof::NotAtAll => {
-                        return Ok(if was_fine { None } else { Some(Ok(event)) });
-                    }
-                    _ => return Ok(Some(Err(error))),
-                },
             }
         }
         self.hand_over(spec, held, target, state).await.map(Some)
@@ -311,6 +310,13 @@ pub(super) fn request(
 ) -> Option<DeployRequest> {
     let generation = held.generation?;
     Some(DeployRequest { certificate: spec.name.clone(), generation, target: target.clone() })
+}
+
+/// Whether `error` says nothing of the target: the deployer is away, broke off, or does nothing at
+/// all just now, such as while its configuration is refused.
+fn is_of_the_deployer(error: &DeployError) -> bool {
+    let codes = ["deploy.deployer_unreachable", "deploy.deployer_failed", "deploy.refused"];
+    matches!(error, DeployError::Remote(_)) && codes.contains(&error.code())
 }
 
 /// With what the work on a target begins.
