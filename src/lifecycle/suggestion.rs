@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use crate::acme::AcmeError;
 use crate::model::{
     CaName, CertificateId, CertificateSpec, Event, Explain, Failure, Held, Leaf, RenewalInfo,
     Retry, StorageError, Timestamp,
@@ -56,9 +55,12 @@ impl Lifecycle {
         let is_silent = self.silences.has(&whom, self.clock.monotonic());
         let asked = tokio::time::timeout(ANSWER_LIMIT, client.renewal_info(&question.id));
         let answer = if is_silent { None } else { asked.await.ok() };
-        let unreachable =
-            |it: &Result<_, AcmeError>| matches!(it, Err(AcmeError::Unreachable { .. }));
-        if !is_silent && answer.as_ref().is_none_or(unreachable) {
+        let is_unheard = match &answer {
+            Some(Err(error)) => error.code() == "acme.unreachable",
+            Some(Ok(_)) => false,
+            None => true,
+        };
+        if !is_silent && is_unheard {
             self.silences.note(&whom, self.clock.monotonic(), SILENCE);
         }
         let now = self.clock.now();
