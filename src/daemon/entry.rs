@@ -157,9 +157,13 @@ impl Schedule {
         turn::next(due.collect(), Slots { all: limit, free, failed }, now)
     }
 
-    /// Has all looked at at once.
-    pub(super) fn wake_all(&mut self) {
-        self.entries.values_mut().for_each(Entry::wake);
+    /// Has all looked at at once. What is remembered of pauses was of the old time: of one that was
+    /// far ahead it would keep those from their turn who had none since.
+    pub(super) fn clock_was_set(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.wake();
+            entry.pause_ends_at = None;
+        }
     }
 
     /// How many certificates wait at `now` for longer than [`LONGEST_WAIT`] after they became due,
@@ -497,6 +501,24 @@ mod tests {
             begun.extend(due);
         }
         assert_eq!(begun.iter().cloned().collect::<BTreeSet<_>>(), all, "{begun:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_nobody_behind_those_who_had_a_turn_since() {
+        let mut schedule = schedule(&["a", "b"]);
+        for of in ["a", "b"] {
+            let life = Duration::from_secs(1000);
+            let entry = schedule.get_mut(&name(of)).unwrap();
+            entry.status = Some(failing(served(of, Duration::ZERO, life), life, "dns.busy"));
+            entry.begin();
+            tell(entry.end(at(1_000_000)), of);
+        }
+        schedule.clock_was_set();
+        assert_eq!(schedule.due(at(0), 2, 1), [name("a")]);
+        let entry = schedule.get_mut(&name("a")).unwrap();
+        entry.begin();
+        tell(entry.end(at(300)), "a");
+        assert_eq!(schedule.due(at(300), 2, 1), [name("b")]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::Severity;
 use crate::lifecycle::Outcome;
 use crate::model::{
     CaName, CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
-    Timestamp, chain_text, escaped,
+    Timestamp, escaped,
 };
 use crate::plan::Asked;
 use crate::plan::backoff::{Jitter, after_local_failure};
@@ -34,7 +34,8 @@ const BETWEEN_PASSES: Duration = Duration::from_mins(5);
 /// A clock that moved by more than this against the monotonic one was set, and what it was to wake
 /// for may be far away.
 const CLOCK_STEP: Duration = Duration::from_secs(30);
-/// What was shown, but for this short time, need not be shown again before who waits is answered.
+/// What takes no longer to show is shown before whoever waits is answered; else these wait until it
+/// is shown next, or ten thousand answers would show ten thousand certificates each.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// How many new certificates are put in order at once. It is work for the disk alone, and has
 /// slots of its own: servers that wait for a placeholder need not wait for a CA.
@@ -64,7 +65,7 @@ pub(super) async fn run(
     mut signals: Signals,
 ) {
     let clock = daemon.base.clock.clone();
-    let mut ticks = ticks(&daemon.base).await;
+    let mut ticks = tick::start(&daemon.base).await;
     let herald = herald::start(&daemon.base, &daemon.agent, status.subscribe());
     let mut watch = Watch::start(&daemon.base, &daemon.agent.config);
     let mut scheduler = Scheduler::new(daemon, status, herald);
@@ -102,24 +103,6 @@ pub(super) async fn run(
         }
     }
     scheduler.stop().await;
-}
-
-/// The ticks, or none where they can't be had.
-async fn ticks(base: &Base) -> tick::Ticks {
-    match tick::start().await {
-        Ok(ticks) => ticks,
-        Err(error) => {
-            // Nothing that must be right hangs on it: the loop wakes every half minute anyway.
-            let failure = Failure {
-                at: base.clock.now(),
-                code: "agent.degraded".to_owned(),
-                message: chain_text(&error),
-                hint: None,
-            };
-            base.observer.observe(&Event::Degraded { failure });
-            tick::silent()
-        }
-    }
 }
 
 /// What came of the work on a certificate.
@@ -447,7 +430,7 @@ impl Scheduler {
         self.clocks = (wall, passed);
         let is_set = wall.since(expected).max(expected.since(wall)) > CLOCK_STEP;
         if is_set {
-            self.schedule.wake_all();
+            self.schedule.clock_was_set();
         }
         // Before the first round is done there is nothing to look at afresh.
         let is_over = |at: Duration| passed.saturating_sub(at) >= BETWEEN_PASSES;

@@ -7,6 +7,9 @@
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use crate::assemble::Base;
+use crate::model::{Event, Failure, chain_text};
+
 /// At the start of every minute, in UTC.
 const EVERY_MINUTE: &str = "0 * * * * *";
 
@@ -26,8 +29,24 @@ impl Ticks {
     }
 }
 
-/// Starts the tick.
-pub(super) async fn start() -> Result<Ticks, JobSchedulerError> {
+/// Starts the tick. Where it can't be had that is told, and none ever comes.
+pub(super) async fn start(base: &Base) -> Ticks {
+    match scheduled().await {
+        Ok(ticks) => ticks,
+        Err(error) => {
+            let failure = Failure {
+                at: base.clock.now(),
+                code: "agent.degraded".to_owned(),
+                message: chain_text(&error),
+                hint: None,
+            };
+            base.observer.observe(&Event::Degraded { failure });
+            silent()
+        }
+    }
+}
+
+async fn scheduled() -> Result<Ticks, JobSchedulerError> {
     let (sender, received) = mpsc::channel(1);
     let scheduler = JobScheduler::new().await?;
     let poke = sender.clone();
@@ -44,7 +63,7 @@ pub(super) async fn start() -> Result<Ticks, JobSchedulerError> {
 }
 
 /// A tick that never comes.
-pub(super) fn silent() -> Ticks {
+fn silent() -> Ticks {
     let (sender, received) = mpsc::channel(1);
     Ticks { received, _scheduler: None, _sender: sender }
 }
