@@ -18,6 +18,8 @@
 //!   (dns-persist-01) is not right: the next renewal will fail, and only a human can set it.
 //! - `deploy.failed`: a target failing for 15 minutes, or a tenth of life where life is below a day
 //!   and that is less.
+//! - What began in the future was written by a clock that has been put back since: it counts by how
+//!   far off it is, and so is told in twice its time at most.
 //! - `ca.unavailable` stands for the failed renewals of all certificates of one CA: one cause, one
 //!   trouble; by the same thresholds, and at once where nothing is held. `account.action_required`
 //!   likewise, at once.
@@ -237,7 +239,7 @@ impl<'a> Facts<'a> {
             Some(lifetime) if lifetime < SHORT_LIFE => PATIENCE.min(lifetime / 10),
             _ => PATIENCE,
         };
-        if since.is_some_and(|it| self.now.since(it) < patience) {
+        if since.is_some_and(|it| !self.has_lasted(it, patience)) {
             return None;
         }
         let kind = AlertType::DeployFailed;
@@ -326,8 +328,13 @@ impl<'a> Facts<'a> {
     /// Whether the certificate that is not there should be by now. A CA that is down is told of as
     /// such first.
     fn is_missed(&self) -> bool {
-        let waited = self.status.since.is_some_and(|it| self.now.since(it) >= PATIENCE);
+        let waited = self.status.since.is_some_and(|it| self.has_lasted(it, PATIENCE));
         waited || (self.is_failing() && self.shared_cause().is_none() && !self.waits_a_little())
+    }
+
+    /// Whether what began at `since` has gone on for `span`.
+    fn has_lasted(&self, since: Timestamp, span: Duration) -> bool {
+        self.now.since(since).max(since.since(self.now)) >= span
     }
 
     /// Whether it only waits for what its CA allows, or for a right clock (of which a notice tells):
@@ -372,7 +379,7 @@ impl<'a> Facts<'a> {
         let limit = self.settings.failing_for.of(validity.lifetime());
         let since = self.status.since;
         let for_long = match since {
-            Some(since) => self.now.since(since) >= limit,
+            Some(since) => self.has_lasted(since, limit),
             None => !self.waits_for_the_ca(),
         };
         let pressing = self.is_blocked()

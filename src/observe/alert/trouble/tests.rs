@@ -307,3 +307,20 @@ fn waiting_for_what_the_ca_allows_is_no_failure_and_our_own_cap_is_told_at_once(
     assert_eq!(kinds(missing(Duration::from_secs(60))), []);
     assert_eq!(kinds(missing(DAY)), [AlertType::CertificateMissing]);
 }
+
+/// A clock that was put back.
+#[test]
+fn what_began_in_the_future_is_told_all_the_same() {
+    let ahead = start().saturating_add(400 * DAY);
+    let target = TargetStatus { since: Some(ahead), ..failing_target("nginx", DAY) };
+    let unserved = CertificateStatus { targets: vec![target], ..served("api", DAY, 90 * DAY) };
+    assert_eq!(found(vec![unserved]), [(AlertType::DeployFailed, Health::Warning)]);
+    let absent = CertificateStatus { since: Some(ahead), ..missing("api") };
+    assert_eq!(found(vec![absent]), [(AlertType::CertificateMissing, Health::Warning)]);
+    let failed = failing(served("api", DAY, 90 * DAY), DAY, "acme.refused");
+    let failed = CertificateStatus { since: Some(ahead), ..failed };
+    assert_eq!(found(vec![failed]), [(AlertType::RenewalFailed, Health::Warning)]);
+    // A clock that is put right by a moment makes nothing older.
+    let soon = start().saturating_add(MINUTE);
+    assert_eq!(found(vec![CertificateStatus { since: Some(soon), ..missing("api") }]), []);
+}
