@@ -208,6 +208,7 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     };
     document.note_unfit_stand_ins();
     document.note_revocations();
+    agent.alerts.note_undelivered(&mut document).await;
     agent.alerts.pass(&document).await;
     drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
 }

@@ -64,6 +64,7 @@ pub(super) async fn document(context: Context, probe: bool) -> Result<StatusDocu
             };
             document.note_unfit_stand_ins();
             document.note_revocations();
+            agent.alerts.note_undelivered(&mut document).await;
             Ok(document)
         }
         Err(error) => from_file(&config, &error, now),

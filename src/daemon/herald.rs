@@ -73,9 +73,15 @@ struct Teller {
 
 impl Teller {
     async fn run(self, mut status: channel::Receiver<Shown>, mut passes: mpsc::Receiver<()>) {
+        let mut undelivered = self.alerts.notices();
         self.tell(&mut status).await;
         loop {
             tokio::select! {
+                // That a receiver is dead is told to the others.
+                Ok(()) = undelivered.changed() => {
+                    self.clock.sleep(QUIET).await;
+                    self.tell(&mut status).await;
+                }
                 Ok(()) = status.changed() => {
                     self.clock.sleep(QUIET).await;
                     self.tell(&mut status).await;
@@ -95,7 +101,8 @@ impl Teller {
 
     /// Writes the status file and decides about alerts; whether the file could be written.
     async fn tell(&self, status: &mut channel::Receiver<Shown>) -> bool {
-        let shown = status.borrow_and_update().clone();
+        let mut shown = status.borrow_and_update().clone();
+        self.alerts.note_undelivered(&mut shown.document).await;
         let (file, document) = (self.file.clone(), shown.document.clone());
         let writing = tokio::task::spawn_blocking(move || status_file::write(&file, &document));
         let written = match writing.await {

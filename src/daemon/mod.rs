@@ -146,7 +146,9 @@ impl Handle {
     /// How everything stands, as last found out.
     #[must_use]
     pub fn status(&self) -> StatusDocument {
-        self.status.borrow().document.clone()
+        let mut document = self.status.borrow().document.clone();
+        document.notices.extend(self.alerts.notices().borrow().iter().cloned());
+        document
     }
 
     /// What would be done now for `names`, or for all.

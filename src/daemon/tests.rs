@@ -16,6 +16,7 @@ use crate::model::{
     CertificateName, ChallengeType, Event, Identifier, Observer, Proof, StatusDocument, Timestamp,
     Token,
 };
+use crate::observe::alert::ALERTS_UNDELIVERED;
 use crate::solver::{HandedSockets, Presented, Solver, SolverError};
 use crate::store::Store;
 use crate::sys::atomic::{self, Access};
@@ -392,4 +393,23 @@ async fn a_loop_that_turns_shows_life_and_one_that_stands_still_does_not() {
     next("READY=1\n").await;
     next("WATCHDOG=1").await;
     assert_eq!(reload.await.unwrap(), in_force(1));
+}
+
+/// W05: a receiver that is dead.
+#[tokio::test]
+async fn that_a_receiver_is_dead_is_shown_and_told_to_the_others() {
+    let world = World::start(&["a"]).await;
+    let file = world.folder.path().join("renewd.toml");
+    let alert = "[[alert]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n";
+    let text = format!("{}{alert}", configuration(&["a"]));
+    atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+    assert_eq!(world.handle.reload().await, in_force(1));
+    let is_told = |it: &StatusDocument| it.notices.iter().any(|it| it.code == ALERTS_UNDELIVERED);
+    world.until_by(Duration::from_secs(10), is_told).await;
+    let holds_it = |file: &str| {
+        let text = std::fs::read_to_string(world.folder.path().join(file)).unwrap_or_default();
+        text.contains(ALERTS_UNDELIVERED)
+    };
+    world.until(|_| holds_it("run/status.json")).await;
+    world.until(|_| holds_it("state/private/alerts/outbox.json")).await;
 }

@@ -83,7 +83,7 @@ impl StatusDocument {
 /// Something that is wrong with the agent itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// A stable word: `config.rejected`, `agent.degraded`, `agent.silent`.
+    /// A stable word, such as `config.rejected`, `agent.degraded`, `agent.alerts_undelivered`.
     pub code: String,
     /// How bad it is.
     pub health: Health,

@@ -1,6 +1,8 @@
 //! What the configuration says of alerts.
 
-use crate::model::{Health, Secret, Share};
+use std::collections::BTreeSet;
+
+use crate::model::{CertificateName, Health, Secret, Share};
 
 /// Who is told of trouble, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub struct AlertSettings {
     pub heartbeat_url: Option<Secret>,
     /// Who is told.
     pub receivers: Vec<ReceiverSettings>,
+    /// All certificates that the configuration names, refused entries too: what is not known of one
+    /// of them is not over.
+    pub wanted: BTreeSet<CertificateName>,
 }
 
 impl Default for AlertSettings {
@@ -25,6 +30,7 @@ impl Default for AlertSettings {
             failing_for: Share::new(1, 12),
             heartbeat_url: None,
             receivers: Vec::new(),
+            wanted: BTreeSet::new(),
         }
     }
 }

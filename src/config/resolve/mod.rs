@@ -137,11 +137,13 @@ pub(super) fn resolve(
     let needs_terms = certificates.len() < wanted_count
         || certificates.iter().any(|it| it.cas.iter().any(is_acme));
     check_terms(&settings, needs_terms, &mut world);
-    let alerts = alert::resolve(
+    let mut alerts = alert::resolve(
         documents.main.alerts.take().map(|it| it.value),
         all(&mut documents, |it| it.alert.take().map(|it| it.value.0)),
         &mut world,
     );
+    let names = certificates.iter().map(|it| it.name.clone());
+    alerts.wanted = names.chain(rejected.iter().cloned()).collect();
 
     let findings = sorted(world.findings);
     if findings.iter().any(|it| it.severity == Severity::Error) {

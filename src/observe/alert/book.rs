@@ -6,13 +6,16 @@
 //! - A receiver that could not be reached waits as a whole: 5 s, 30 s, 2 min, 10 min, then an hour.
 //! - A message that its receiver refused for its content waits alone by the same ladder; others go
 //!   on.
-//! - A queue holds at most [`MAX_QUEUE`] messages; the oldest of the least severe makes room.
+//! - The worst is delivered first, then the oldest; but messages about one trouble never overtake each
+//!   other, or its end would come before its beginning.
+//! - A queue holds at most [`MAX_QUEUE`] messages; the oldest of the least severe makes room, news of
+//!   an end last. A trouble that made room counts as missed by its receiver ([`super::retell()`]).
 //!
 //! # Not here
 //!
 //! What is told ([`super::reconcile()`]), and the network ([`super::deliver`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +92,18 @@ pub struct Queue {
     /// When an Alertmanager was last told all that is open.
     #[serde(default)]
     pub repeated_at: Option<Timestamp>,
+    /// When what is failing now failed first.
+    #[serde(default)]
+    pub failing_since: Option<Timestamp>,
+    /// Why it failed last, in words that hold no secret.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// How many messages had to make room since the receiver took one.
+    #[serde(default)]
+    pub dropped: u64,
+    /// The keys of troubles that it was not told of, since their messages had to make room.
+    #[serde(default)]
+    pub missed: BTreeSet<String>,
 }
 
 /// One message that waits.
@@ -135,20 +150,18 @@ impl AlertBook {
         &mut self,
         messages: &[Message],
         receivers: &[ReceiverSettings],
+        now: Timestamp,
     ) -> BTreeMap<String, usize> {
         self.queues.retain(|name, _| receivers.iter().any(|it| it.name == *name));
         let mut dropped = BTreeMap::new();
         for receiver in receivers {
             let queue = self.queues.entry(receiver.name.clone()).or_default();
-            let wanted = messages.iter().filter(|it| wants(receiver, it));
-            queue.messages.extend(wanted.map(|message| Queued {
-                message: message.clone(),
-                attempts: 0,
-                next_attempt_at: None,
-            }));
+            for message in messages.iter().filter(|it| wants(receiver, it)) {
+                queue.push(message.clone());
+            }
             let excess = queue.messages.len().saturating_sub(MAX_QUEUE);
             for _ in 0..excess {
-                queue.drop_least();
+                queue.drop_least(now);
             }
             if excess > 0 {
                 dropped.insert(receiver.name.clone(), excess);
@@ -157,12 +170,24 @@ impl AlertBook {
         dropped
     }
 
-    /// The message that `receiver` is to be told next, if one is due at `now`.
+    /// The message that `receiver` is to be told next, if one is due at `now`: the worst, then the
+    /// oldest, or what waits longer about the same trouble.
     #[must_use]
     pub fn due(&self, receiver: &str, now: Timestamp) -> Option<&Message> {
         let queue = self.queues.get(receiver).filter(|it| it.may_be_tried(now))?;
-        let due = queue.messages.iter().find(|it| has_come(it.next_attempt_at, now))?;
-        Some(&due.message)
+        let due = queue.messages.iter().filter(|it| has_come(it.next_attempt_at, now));
+        let due: Vec<&Message> = due.map(|it| &it.message).collect();
+        let worst = due.iter().map(|it| it.worst()).max()?;
+        let mut next = due.iter().position(|it| it.worst() == worst)?;
+        while let Some(message) = due.get(next) {
+            let about: BTreeSet<&str> = message.keys().collect();
+            let is_same = |it: &&Message| it.keys().any(|key| about.contains(key));
+            match due.iter().take(next).position(is_same) {
+                Some(earlier) => next = earlier,
+                None => break,
+            }
+        }
+        due.get(next).copied()
     }
 
     /// Notes that `receiver` has the messages with `ids`.
@@ -171,19 +196,27 @@ impl AlertBook {
             queue.messages.retain(|it| !ids.contains(&it.message.id));
             queue.failures = 0;
             queue.next_attempt_at = None;
+            queue.dropped = 0;
+            if queue.messages.iter().all(|it| it.attempts == 0) {
+                queue.failing_since = None;
+                queue.last_error = None;
+            }
         }
     }
 
-    /// Notes that `receiver` could not be told the messages with `ids`; returns when it is tried
-    /// again.
+    /// Notes that `receiver` could not be told the messages with `ids`, and `why`; returns when it is
+    /// tried again.
     pub fn failed(
         &mut self,
         receiver: &str,
         ids: &[String],
         whose: Fault,
+        why: &str,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let queue = self.queues.get_mut(receiver)?;
+        queue.failing_since.get_or_insert(now);
+        queue.last_error = Some(why.to_owned());
         let mut next = None;
         for queued in queue.messages.iter_mut().filter(|it| ids.contains(&it.message.id)) {
             queued.attempts = queued.attempts.saturating_add(1);
@@ -231,16 +264,32 @@ impl Queue {
         has_come(self.next_attempt_at, now)
     }
 
-    fn drop_least(&mut self) {
-        let least = self.messages.iter().map(|it| it.message.worst()).min();
-        let position = self.messages.iter().position(|it| Some(it.message.worst()) == least);
-        if let Some(position) = position {
-            self.messages.remove(position);
+    /// Lets `message` wait, which says all that was missed of its troubles.
+    pub(super) fn push(&mut self, message: Message) {
+        for key in message.keys() {
+            self.missed.remove(key);
+        }
+        self.messages.push_back(Queued { message, attempts: 0, next_attempt_at: None });
+    }
+
+    fn drop_least(&mut self, now: Timestamp) {
+        let rank = |it: &Queued| (it.message.worst(), it.message.resolves.is_some());
+        let least = self.messages.iter().map(rank).min();
+        let position = self.messages.iter().position(|it| Some(rank(it)) == least);
+        let Some(dropped) = position.and_then(|it| self.messages.remove(it)) else { return };
+        self.dropped = self.dropped.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        if dropped.message.opens() {
+            let told: BTreeSet<&str> =
+                self.messages.iter().flat_map(|it| it.message.keys()).collect();
+            let missed = dropped.message.keys().filter(|it| !told.contains(it));
+            let missed: Vec<String> = missed.map(str::to_owned).collect();
+            self.missed.extend(missed);
         }
     }
 }
 
-fn wants(receiver: &ReceiverSettings, message: &Message) -> bool {
+pub(super) fn wants(receiver: &ReceiverSettings, message: &Message) -> bool {
     match message.kind {
         AlertType::CertificateRenewed => receiver.tell_renewed,
         AlertType::AlertTest => true,
@@ -287,8 +336,8 @@ mod tests {
         let all = receivers(&["a"]);
         let mut messages = vec![message(0, Health::Critical), message(1, Health::Warning)];
         messages.extend((2..MAX_QUEUE).map(|it| message(it, Health::Warning)));
-        assert!(book.enqueue(&messages, &all).is_empty());
-        let dropped = book.enqueue(&[message(MAX_QUEUE, Health::Critical)], &all);
+        assert!(book.enqueue(&messages, &all, Timestamp::EPOCH).is_empty());
+        let dropped = book.enqueue(&[message(MAX_QUEUE, Health::Critical)], &all, Timestamp::EPOCH);
         assert_eq!(dropped.get("a"), Some(&1));
         let queue = &book.queues["a"].messages;
         let titles: Vec<&str> = queue.iter().map(|it| it.message.title.as_str()).collect();
@@ -297,13 +346,59 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_trouble_makes_room_after_its_beginning_and_both_are_not_missed() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a"]);
+        let keyed = |number: usize| Message {
+            dedup_key: format!("web1/{number}"),
+            ..message(number, Health::Warning)
+        };
+        let ended = keyed(0).resolved(Timestamp::EPOCH);
+        let mut messages = vec![ended.clone(), keyed(1), keyed(2)];
+        messages.extend((3..MAX_QUEUE).map(&keyed));
+        messages.push(Message { title: "1 is worse".into(), ..keyed(1) });
+        messages.push(keyed(MAX_QUEUE));
+        assert_eq!(book.enqueue(&messages, &all, Timestamp::EPOCH).get("a"), Some(&2));
+        let queue = &book.queues["a"];
+        assert_eq!(queue.messages[0].message, ended);
+        // Of 1 the newer message tells.
+        assert_eq!(queue.missed.iter().collect::<Vec<_>>(), ["web1/2"]);
+    }
+
+    #[test]
+    fn the_worst_is_due_first_and_no_trouble_ends_before_it_begins() {
+        let mut book = AlertBook::default();
+        let keyed = |key: &str, number, severity| Message {
+            dedup_key: key.to_owned(),
+            ..message(number, severity)
+        };
+        let [warning, critical] = [Health::Warning, Health::Critical];
+        let grown = keyed("x", 2, critical);
+        let messages = [
+            keyed("w", 0, warning),
+            keyed("x", 1, warning),
+            grown.clone(),
+            grown.resolved(Timestamp::EPOCH),
+            keyed("y", 4, critical),
+        ];
+        book.enqueue(&messages, &receivers(&["a"]), Timestamp::EPOCH);
+        let mut order = Vec::new();
+        while let Some(message) = book.due("a", Timestamp::EPOCH).cloned() {
+            order.push(message.title.clone());
+            book.delivered("a", &[message.id]);
+        }
+        let expected = ["number 1", "number 2", "resolved: number 2", "number 4", "number 0"];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
     fn the_pauses_grow_to_an_hour_and_stay_there() {
         let mut book = AlertBook::default();
-        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]));
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]), Timestamp::EPOCH);
         let now = Timestamp::from_unix_seconds(1_000_000);
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            let next = book.failed("a", &[], Fault::Receiver, now).unwrap();
+            let next = book.failed("a", &[], Fault::Receiver, "no answer", now).unwrap();
             pauses.push(next.since(now).as_secs());
         }
         assert_eq!(pauses, [5, 30, 120, 600, 3600, 3600]);
@@ -313,9 +408,9 @@ mod tests {
     #[test]
     fn a_pause_that_a_wrong_clock_wrote_holds_nothing_up() {
         let mut book = AlertBook::default();
-        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]));
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]), Timestamp::EPOCH);
         let wrong = Timestamp::from_unix_seconds(9_000_000);
-        book.failed("a", &[], Fault::Receiver, wrong);
+        book.failed("a", &[], Fault::Receiver, "no answer", wrong);
         assert!(book.due("a", wrong).is_none());
         assert!(book.due("a", Timestamp::from_unix_seconds(1_000_000)).is_some());
         assert_eq!(book.wait("a", Timestamp::EPOCH), Some(Duration::ZERO));
@@ -324,8 +419,8 @@ mod tests {
     #[test]
     fn the_queue_of_a_receiver_that_is_no_more_is_forgotten() {
         let mut book = AlertBook::default();
-        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a", "b"]));
-        book.enqueue(&[], &receivers(&["b"]));
+        book.enqueue(&[message(0, Health::Warning)], &receivers(&["a", "b"]), Timestamp::EPOCH);
+        book.enqueue(&[], &receivers(&["b"]), Timestamp::EPOCH);
         assert_eq!(book.queues.keys().collect::<Vec<_>>(), ["b"]);
     }
 

@@ -20,8 +20,8 @@ use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::model::{
-    Event, Explain, Failure, Health, Observer, Outbox, StatusDocument, StorageError, Timestamp,
-    chain_text,
+    Event, Explain, Failure, Health, Notice, Observer, Outbox, StatusDocument, StorageError,
+    Timestamp, chain_text,
 };
 use crate::observe::{AlertSettings, Channel, ReceiverSettings};
 use crate::sys::clock::Clock;
@@ -30,7 +30,7 @@ use crate::sys::crash;
 use super::alertmanager;
 use super::book::{AlertBook, Fault, OpenAlert};
 use super::message::{AlertType, Message};
-use super::reconcile::{reconcile, renewals};
+use super::reconcile::{reconcile, renewals, retell, unseen};
 use super::trouble::{troubles, unit_failed};
 
 mod channel;
@@ -58,6 +58,8 @@ pub struct Alerts {
     state: AsyncMutex<Option<State>>,
     /// Counts the changes of the queues, to wake the loop.
     changes: watch::Sender<u64>,
+    /// Whom messages do not reach, as last known.
+    notices: watch::Sender<Vec<Notice>>,
     /// The receivers that are being told something right now.
     in_flight: Mutex<BTreeSet<String>>,
 }
@@ -89,6 +91,7 @@ impl Alerts {
             exchange_timeout: EXCHANGE_TIMEOUT,
             state: AsyncMutex::new(None),
             changes: watch::Sender::new(0),
+            notices: watch::Sender::new(Vec::new()),
             in_flight: Mutex::new(BTreeSet::new()),
         }
     }
@@ -110,9 +113,11 @@ impl Alerts {
         // The lock is held while the book is saved: two saves must not overtake each other.
         let mut guard = self.state.lock().await;
         let state = self.loaded(&mut guard).await;
-        let mut messages = reconcile(&mut state.book, &troubles, now);
+        let unseen = unseen(&settings.wanted, status);
+        let mut messages = reconcile(&mut state.book, &troubles, &unseen, now);
         messages.extend(renewals(&mut state.book, status, now));
-        let dropped = state.book.enqueue(&messages, &settings.receivers);
+        let dropped = state.book.enqueue(&messages, &settings.receivers, now);
+        retell(&mut state.book, &settings.receivers, now);
         for (receiver, count) in dropped {
             let message = format!("{count} undelivered alerts made room for newer ones");
             self.undelivered(
@@ -121,7 +126,10 @@ impl Alerts {
                     at: now,
                     code: "alerts.dropped".to_owned(),
                     message,
-                    hint: Some("put the receiver right: renewd alert test".to_owned()),
+                    hint: Some(
+                        "put the receiver right: renewd alert test; it is told what it missed then"
+                            .to_owned(),
+                    ),
                 },
                 None,
             );
@@ -129,6 +137,19 @@ impl Alerts {
         self.save(state).await;
         drop(guard);
         self.changes.send_modify(|it| *it = it.wrapping_add(1));
+    }
+
+    /// Whom messages do not reach, as last known: for the status, and to wait for a change of it.
+    #[must_use]
+    pub fn notices(&self) -> watch::Receiver<Vec<Notice>> {
+        self.notices.subscribe()
+    }
+
+    /// Says in `status` whom messages do not reach.
+    pub async fn note_undelivered(&self, status: &mut StatusDocument) {
+        let mut guard = self.state.lock().await;
+        let book = &self.loaded(&mut guard).await.book;
+        status.notices.extend(book.undelivered(&self.settings().receivers));
     }
 
     /// Tells every receiver what is due for it, all of them at once; returns when each is told or
@@ -316,7 +337,9 @@ impl Alerts {
         let whose = if is_alertmanager(receiver) { Fault::Receiver } else { error.fault() };
         let mut guard = self.state.lock().await;
         let state = self.loaded(&mut guard).await;
-        let retry_at = state.book.failed(&receiver.name, ids, whose, now);
+        // Not its causes: a program's output is among them.
+        let why = error.to_string();
+        let retry_at = state.book.failed(&receiver.name, ids, whose, &why, now);
         self.save(state).await;
         drop(guard);
         self.undelivered(&receiver.name, error.failure(now), retry_at);
@@ -325,7 +348,9 @@ impl Alerts {
 
     async fn loaded<'a>(&self, guard: &'a mut Option<State>) -> &'a mut State {
         if guard.is_none() {
-            *guard = Some(self.load().await);
+            let state = self.load().await;
+            self.show(&state.book);
+            *guard = Some(state);
         }
         guard.get_or_insert_default()
     }
@@ -351,8 +376,19 @@ impl Alerts {
         }
     }
 
+    /// Shows whom messages do not reach, and wakes who waits for a change of that.
+    fn show(&self, book: &AlertBook) {
+        let notices = book.undelivered(&self.settings().receivers);
+        self.notices.send_if_modified(|shown| {
+            let is_changed = *shown != notices;
+            *shown = notices;
+            is_changed
+        });
+    }
+
     /// Keeps the book, if it is not what is kept already.
     async fn save(&self, state: &mut State) {
+        self.show(&state.book);
         let document = match state.book.to_bytes() {
             Ok(document) => document,
             Err(error) => return self.degraded("alerts.not_kept", &error),

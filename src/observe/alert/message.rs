@@ -12,6 +12,11 @@ use crate::model::{CaName, CertificateName, Health, TargetName, Timestamp};
 
 use super::trouble::Trouble;
 
+/// How many alerts, and how many certificates, a body lists at most, and in how many bytes: a
+/// receiver may refuse what is larger than 64 KiB, and would refuse it for ever.
+const MAX_LISTED: usize = 100;
+const MAX_LISTED_BYTES: usize = 28 * 1024;
+
 /// What a message is about; the `type` of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlertType {
@@ -256,9 +261,10 @@ impl Message {
     /// With the id that follows from what it says and when.
     pub(super) fn with_id(mut self) -> Self {
         let facts = (&self.dedup_key, self.kind.as_str(), self.at, severity_text(self.severity));
+        let parts: String = self.alerts.iter().map(|it| it.dedup_key.as_str()).collect();
         let digest = aws_lc_rs::digest::digest(
             &aws_lc_rs::digest::SHA256,
-            format!("{facts:?}{}", self.title).as_bytes(),
+            format!("{facts:?}{}{parts}", self.title).as_bytes(),
         );
         let hex: String = digest.as_ref().iter().take(16).map(|it| format!("{it:02x}")).collect();
         self.id = format!("msg_{hex}");
@@ -269,6 +275,20 @@ impl Message {
     #[must_use]
     pub fn worst(&self) -> Health {
         self.resolves.map_or(self.severity, |it| it.severity)
+    }
+
+    /// Whether it says that something is wrong now.
+    pub(super) fn opens(&self) -> bool {
+        !matches!(
+            self.kind,
+            AlertType::AlertResolved | AlertType::CertificateRenewed | AlertType::AlertTest
+        )
+    }
+
+    /// The keys of all troubles that it tells of.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let own = std::iter::once(self.dedup_key.as_str());
+        own.chain(self.alerts.iter().map(|it| it.dedup_key.as_str()))
     }
 
     /// This message as it stands in a summary.
@@ -286,7 +306,8 @@ impl Message {
 
     /// The body, as every receiver but Alertmanager gets it: `type`, `timestamp` and `data`. A
     /// field of `data` that does not apply is null; `resolves`, `explanation_url`, `certificates` (of
-    /// more than one) and `alerts` (of a summary) are there only where they say something.
+    /// more than one) and `alerts` (of a summary) are there only where they say something. Where there
+    /// are too many of those, `more_certificates` and `more_alerts` count the rest.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut data = json!({
@@ -313,13 +334,29 @@ impl Message {
                 fields.insert("explanation_url".into(), json!(url));
             }
             if self.certificate.is_none() && !self.certificates.is_empty() {
-                fields.insert("certificates".into(), json!(self.certificates));
+                list(fields, "certificates", &self.certificates);
             }
             if !self.alerts.is_empty() {
-                fields.insert("alerts".into(), json!(self.alerts));
+                list(fields, "alerts", &self.alerts);
             }
         }
         json!({ "type": self.kind, "timestamp": self.at, "data": data })
+    }
+}
+
+/// Puts as many of `items` as may be under `name` into `fields`, and the count of the rest.
+fn list<T: Serialize>(fields: &mut serde_json::Map<String, Value>, name: &str, items: &[T]) {
+    let mut room = MAX_LISTED_BYTES;
+    let mut listed = Vec::new();
+    for value in items.iter().take(MAX_LISTED).map(|it| json!(it)) {
+        let Some(left) = room.checked_sub(value.to_string().len()) else { break };
+        room = left;
+        listed.push(value);
+    }
+    let rest = items.len().saturating_sub(listed.len());
+    fields.insert(name.to_owned(), Value::Array(listed));
+    if rest > 0 {
+        fields.insert(format!("more_{name}"), json!(rest));
     }
 }
 

@@ -13,13 +13,15 @@ mod message;
 mod reconcile;
 mod signature;
 mod trouble;
+mod undelivered;
 mod wording;
 
 pub use book::{AlertBook, BookError, Fault, MAX_QUEUE, OpenAlert, Queue, Queued};
 pub use deliver::{Alerts, DeliveryError};
 pub use message::{Affected, AlertType, Message, Resolved};
-pub use reconcile::{MAX_SINGLE_MESSAGES, reconcile, renewals};
+pub use reconcile::{MAX_SINGLE_MESSAGES, reconcile, renewals, retell};
 pub use trouble::{ACCOUNT_CODES, CA_CODES, Trouble, troubles};
+pub use undelivered::ALERTS_UNDELIVERED;
 
 #[cfg(test)]
 pub(crate) mod testing;

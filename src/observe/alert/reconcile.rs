@@ -5,6 +5,8 @@
 //! - A trouble that is new is told; one that is told already only when its severity rises.
 //! - A trouble that is gone is told as resolved, unless it went on as a worse one or found its
 //!   cause (expiring, then expired): then both are resolved together.
+//! - Of a certificate that is wanted and could not be looked at nothing is known: what is open stays.
+//! - What a receiver missed, since its queue was full, waits for it anew as soon as there is room.
 //! - More than [`MAX_SINGLE_MESSAGES`] at once: the worst singly, the rest as one summary for each
 //!   kind and severity.
 //!
@@ -12,22 +14,37 @@
 //!
 //! Who gets which message: [`AlertBook::enqueue`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{CertificateName, Condition, Fingerprint, Health, StatusDocument, Timestamp};
+use crate::observe::ReceiverSettings;
 
-use super::book::{AlertBook, OpenAlert};
+use super::book::{AlertBook, MAX_QUEUE, OpenAlert, wants};
 use super::message::{AlertType, Message, Resolved};
 use super::trouble::Trouble;
 
 /// How many messages one pass makes singly.
 pub const MAX_SINGLE_MESSAGES: usize = 20;
 
-/// What is to be told at `now`, with `troubles` being all that is wrong; afterwards `book` says
-/// that it was told.
+/// The certificates in `wanted` that `status` says nothing of, since they could not be looked at.
+pub(super) fn unseen(
+    wanted: &BTreeSet<CertificateName>,
+    status: &StatusDocument,
+) -> BTreeSet<CertificateName> {
+    let seen: BTreeSet<_> = status.certificates.iter().map(|it| &it.name).collect();
+    wanted.iter().filter(|it| !seen.contains(it)).cloned().collect()
+}
+
+/// What is to be told at `now`, with `troubles` being all that is wrong, but for `unseen`
+/// certificates, of which that is not known; afterwards `book` says that it was told.
 #[must_use = "what is in the book counts as told"]
-pub fn reconcile(book: &mut AlertBook, troubles: &[Trouble], now: Timestamp) -> Vec<Message> {
-    let mut messages = over(book, troubles, now);
+pub fn reconcile(
+    book: &mut AlertBook,
+    troubles: &[Trouble],
+    unseen: &BTreeSet<CertificateName>,
+    now: Timestamp,
+) -> Vec<Message> {
+    let mut messages = over(book, troubles, unseen, now);
     for trouble in troubles {
         messages.extend(news(book, trouble, now));
     }
@@ -55,12 +72,19 @@ fn news(book: &mut AlertBook, trouble: &Trouble, now: Timestamp) -> Option<Messa
 }
 
 /// Takes out of the book what is over, and says so.
-fn over(book: &mut AlertBook, troubles: &[Trouble], now: Timestamp) -> Vec<Message> {
+fn over(
+    book: &mut AlertBook,
+    troubles: &[Trouble],
+    unseen: &BTreeSet<CertificateName>,
+    now: Timestamp,
+) -> Vec<Message> {
     let is_there = |key: &str| troubles.iter().any(|it| it.key == key);
+    let may_be_there =
+        |open: &OpenAlert| open.message.certificates.iter().any(|it| unseen.contains(it));
     let ended: Vec<String> = book
         .open
         .iter()
-        .filter(|(key, open)| !is_there(key) && !goes_on(open, troubles))
+        .filter(|(key, open)| !is_there(key) && !may_be_there(open) && !goes_on(open, troubles))
         .map(|(key, _)| key.clone())
         .collect();
     let ended = ended.iter().filter_map(|key| book.open.remove(key));
@@ -72,6 +96,25 @@ fn goes_on(open: &OpenAlert, troubles: &[Trouble]) -> bool {
     troubles
         .iter()
         .any(|it| open.message.kind.continues_as(it.kind) && it.affected.contains(certificate))
+}
+
+/// Lets wait anew for each of `receivers` what it missed and is not over, where there is room now.
+pub fn retell(book: &mut AlertBook, receivers: &[ReceiverSettings], now: Timestamp) {
+    /// For the single messages, and as many summaries as there can be.
+    const ROOM: usize = 2 * MAX_SINGLE_MESSAGES;
+
+    for receiver in receivers {
+        let Some(queue) = book.queues.get_mut(&receiver.name) else { continue };
+        if queue.missed.is_empty() || queue.messages.len().saturating_add(ROOM) > MAX_QUEUE {
+            continue;
+        }
+        let keys = std::mem::take(&mut queue.missed);
+        let open = book.open.values().map(|it| &it.message);
+        let missed = open.filter(|it| keys.contains(&it.dedup_key) && wants(receiver, it));
+        let mut missed: Vec<Message> = missed.cloned().collect();
+        missed.sort_by_key(|it| std::cmp::Reverse(it.worst()));
+        grouped(missed, now).into_iter().for_each(|it| queue.push(it));
+    }
 }
 
 /// `messages`, with what is beyond the limit made into summaries.
@@ -107,7 +150,7 @@ fn summary(members: Vec<Message>, now: Timestamp) -> Option<Message> {
         ..Message::plain(
             what,
             &first.host,
-            format!("{} more alerts of the type {what}: {}", members.len(), names(&members)),
+            format!("{} more alerts of the type {what}{}", members.len(), names(&members)),
             now,
         )
     };
@@ -122,18 +165,19 @@ fn summary(members: Vec<Message>, now: Timestamp) -> Option<Message> {
     Some(message.with_id())
 }
 
-/// The first few names of those in `members`.
+/// The first few names of those in `members`, and how many more there are.
 fn names(members: &[Message]) -> String {
     const SHOWN: usize = 5;
-    let mut shown: Vec<&str> = members
+    let shown: Vec<&str> = members
         .iter()
         .filter_map(|it| it.certificate.as_ref().map(CertificateName::as_str))
         .take(SHOWN)
         .collect();
-    if members.len() > SHOWN {
-        shown.push("…");
+    match members.len().saturating_sub(shown.len()) {
+        _ if shown.is_empty() => String::new(),
+        0 => format!(": {}", shown.join(", ")),
+        rest => format!(": {} and {rest} more", shown.join(", ")),
     }
-    shown.join(", ")
 }
 
 /// The certificates renewed since `book` last saw them; afterwards it knows the new ones.

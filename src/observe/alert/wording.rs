@@ -9,6 +9,7 @@ use crate::model::{
 };
 
 use super::message::AlertType;
+use super::undelivered::{ALERTS_UNDELIVERED, subject};
 
 /// The longest cause that is quoted, in characters.
 const MAX_CAUSE: usize = 300;
@@ -86,9 +87,12 @@ pub(super) fn of_notice(notice: &Notice) -> String {
 }
 
 /// A short word for the cause that a notice names, which is the same while only numbers in its
-/// message change.
+/// message change. A receiver's name may end in one.
 pub(super) fn cause_of(notice: &Notice) -> String {
-    let words: String = notice.message.chars().filter(|it| !it.is_ascii_digit()).collect();
+    let words: String = match notice.code.as_str() {
+        ALERTS_UNDELIVERED => subject(&notice.message).to_owned(),
+        _ => notice.message.chars().filter(|it| !it.is_ascii_digit()).collect(),
+    };
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, words.as_bytes());
     let short: String = digest.as_ref().iter().take(4).map(|it| format!("{it:02x}")).collect();
     format!("{}-{short}", notice.code)

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::model::{CertificateStatus, RenewalCondition, Secret};
+use crate::observe::alert::ALERTS_UNDELIVERED;
 use crate::observe::alert::testing::{DAY, failing, served, start, status};
 use crate::sys::clock::ManualClock;
 
@@ -269,6 +270,56 @@ async fn a_receiver_that_limits_us_is_left_alone_for_a_while() {
         world.alerts.deliver().await;
         assert_eq!(hook.received().len(), expected, "after {pause} s more");
     }
+}
+
+/// W05: a webhook that was revoked.
+#[tokio::test]
+async fn whom_no_alert_reaches_the_status_names_until_one_does() {
+    let [gone, picky] =
+        [Receiver::answering(&[404; 3]).await, Receiver::answering(&[400; 3]).await];
+    let well = Receiver::answering(&[]).await;
+    let receivers = [("hook1", &gone), ("hook2", &picky), ("well", &well)];
+    let receivers = receivers.map(|(name, it)| receiver(name, it.webhook()));
+    let outbox = Arc::new(Memory::default());
+    let first = world(receivers.to_vec(), Arc::clone(&outbox));
+    first.alerts.pass(&in_trouble(&["api"])).await;
+    let noted = async |alerts: &Alerts| {
+        let mut status = in_trouble(&["api"]);
+        alerts.note_undelivered(&mut status).await;
+        assert_eq!(*alerts.notices().borrow(), status.notices);
+        alerts.pass(&status).await;
+        status.notices.into_iter().map(|it| (it.code, it.message)).collect::<Vec<_>>()
+    };
+    for pause in [5, 30] {
+        first.alerts.deliver().await;
+        assert_eq!(noted(&first.alerts).await, []);
+        first.clock.advance(Duration::from_secs(pause));
+    }
+    first.alerts.deliver().await;
+    let said = |name, why| {
+        let rest = "since 2026-11-23T10:00:00Z, 1 wait";
+        let message =
+            format!("alerts for {name} do not arrive: the receiver answered {why}; {rest}");
+        (ALERTS_UNDELIVERED.to_owned(), message)
+    };
+    let expected = [said("hook1", "404 Not Found"), said("hook2", "400 Bad Request")];
+    assert_eq!(noted(&first.alerts).await, expected);
+
+    // The next process knows it too, and tells the others: each such receiver is its own trouble.
+    let next = world(receivers.to_vec(), outbox);
+    next.clock.advance(Duration::from_secs(35));
+    assert_eq!(noted(&next.alerts).await.len(), 2);
+    next.alerts.deliver().await;
+    let kinds = |it: &Receiver| -> Vec<_> {
+        it.received().iter().map(|it| it.json()["data"]["error_code"].clone()).collect()
+    };
+    assert_eq!(kinds(&well), ["acme.caa", ALERTS_UNDELIVERED, ALERTS_UNDELIVERED]);
+
+    next.clock.advance(Duration::from_secs(120));
+    next.alerts.deliver().await;
+    assert_eq!(noted(&next.alerts).await, []);
+    next.alerts.deliver().await;
+    assert_eq!(kinds(&well).len(), 5, "both are over");
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{CertificateStatus, RenewalCondition};
-use crate::observe::AlertSettings;
+use crate::model::{CertificateStatus, RenewalCondition, Secret};
 use crate::observe::alert::testing::{DAY, failing, missing, served, start, status};
 use crate::observe::alert::trouble::troubles;
+use crate::observe::{AlertSettings, Channel};
 
 /// What is told when `certificates` stand so at `now`: type and, if resolved, of what.
 fn told(
@@ -16,7 +16,7 @@ fn told(
 ) -> Vec<(AlertType, Health, Option<AlertType>)> {
     let status = status(certificates.to_vec());
     let found = troubles(&status, &AlertSettings::default(), now);
-    let messages = reconcile(book, &found, now);
+    let messages = reconcile(book, &found, &BTreeSet::new(), now);
     messages.iter().map(|it| (it.kind, it.worst(), it.resolves.map(|it| it.kind))).collect()
 }
 
@@ -77,11 +77,12 @@ fn both_ends_of_a_trouble_carry_the_same_key_also_if_the_machine_is_renamed() {
     let mut book = AlertBook::default();
     let mut document = status(vec![blocked("api")]);
     let settings = AlertSettings::default();
-    let first = reconcile(&mut book, &troubles(&document, &settings, start()), start());
+    let known = BTreeSet::new();
+    let first = reconcile(&mut book, &troubles(&document, &settings, start()), &known, start());
     document.host = "other".into();
-    let again = reconcile(&mut book, &troubles(&document, &settings, start()), start());
+    let again = reconcile(&mut book, &troubles(&document, &settings, start()), &known, start());
     assert_eq!(again, []);
-    let over = reconcile(&mut book, &[], start());
+    let over = reconcile(&mut book, &[], &BTreeSet::new(), start());
     assert_eq!(over[0].dedup_key, first[0].dedup_key);
     assert_eq!(first[0].dedup_key, "web1/renewal.failed/api");
     assert_ne!(over[0].id, first[0].id);
@@ -93,23 +94,22 @@ fn many_at_once_are_twenty_and_a_summary_of_the_rest() {
     let mut book = AlertBook::default();
     let many: Vec<_> = (0..500).map(|it| blocked(&format!("c{it:03}"))).collect();
     let found = troubles(&status(many), &AlertSettings::default(), start());
-    let messages = reconcile(&mut book, &found, start());
+    let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
     assert_eq!(messages.len(), 21);
     let summary = messages.last().unwrap();
     assert_eq!(summary.kind, AlertType::RenewalFailed);
     assert_eq!((summary.alerts.len(), summary.certificates.len()), (480, 480));
     assert_eq!(
         summary.title,
-        "480 more alerts of the type renewal.failed: c020, c021, c022, c023, c024, …"
+        "480 more alerts of the type renewal.failed: c020, c021, c022, c023, c024 and 475 more"
     );
-    assert_eq!(reconcile(&mut book, &found, start()), [], "told twice");
+    assert_eq!(reconcile(&mut book, &found, &BTreeSet::new(), start()), [], "told twice");
 
-    let over = reconcile(&mut book, &[], start());
+    let over = reconcile(&mut book, &[], &BTreeSet::new(), start());
     assert_eq!(over.len(), 21);
     assert_eq!(over.last().unwrap().alerts.len(), 480);
     assert_eq!(over.last().unwrap().worst(), Health::Warning);
-    let keys: std::collections::BTreeSet<&str> =
-        messages.iter().chain(&over).map(|it| it.id.as_str()).collect();
+    let keys: BTreeSet<&str> = messages.iter().chain(&over).map(|it| it.id.as_str()).collect();
     assert_eq!(keys.len(), 42, "every message has its own id");
 }
 
@@ -119,7 +119,7 @@ fn the_worst_are_told_singly() {
     let mut many: Vec<_> = (0..30).map(|it| blocked(&format!("c{it:03}"))).collect();
     many.push(served("worst", 91 * DAY, 90 * DAY));
     let found = troubles(&status(many), &AlertSettings::default(), start());
-    let messages = reconcile(&mut book, &found, start());
+    let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
     assert_eq!(messages[0].kind, AlertType::CertificateExpired);
     assert_eq!(messages[0].body()["data"]["certificate"], "worst");
 }
@@ -151,4 +151,97 @@ fn a_renewal_is_told_once_and_not_of_a_certificate_seen_for_the_first_time() {
     // The first certificate ever is one, too.
     assert_eq!(tell(missing("new")), 0);
     assert_eq!(tell(served("new", DAY, 90 * DAY)), 1);
+}
+
+/// W04: more alerts than a receiver's queue holds, some with long causes.
+#[test]
+fn no_message_is_larger_than_a_receiver_takes_and_each_says_how_many_it_leaves_out() {
+    let long = |number: u32| CertificateStatus {
+        last_error: Some(format!("{number} {}", "ü".repeat(1000))),
+        ..blocked(&format!("{number:04}{}", "n".repeat(50)))
+    };
+    for (kind, code) in
+        [(AlertType::RenewalFailed, "acme.caa"), (AlertType::CaUnavailable, "ca.unavailable")]
+    {
+        let many =
+            (0..3000).map(|it| CertificateStatus { error_code: Some(code.into()), ..long(it) });
+        let found = troubles(&status(many.collect()), &AlertSettings::default(), start());
+        let messages = reconcile(&mut AlertBook::default(), &found, &BTreeSet::new(), start());
+        let last = messages.last().unwrap();
+        assert_eq!(last.kind, kind);
+        for message in &messages {
+            let size = message.body().to_string().len();
+            assert!(size < 64 * 1024, "{size} bytes");
+        }
+        let data = last.body()["data"].clone();
+        let (listed, rest) = ("certificates", "more_certificates");
+        assert_eq!(data[listed].as_array().unwrap().len(), 100);
+        assert_eq!(data[rest], last.certificates.len() - 100);
+        if !last.alerts.is_empty() {
+            let listed = data["alerts"].as_array().unwrap().len();
+            assert!(listed > 10, "{listed}");
+            assert_eq!(data["more_alerts"], last.alerts.len() - listed);
+        }
+    }
+}
+
+/// W04: what had to make room is told when there is room, once, and only if it is not over.
+#[test]
+fn what_a_receiver_missed_is_told_as_soon_as_there_is_room() {
+    let receiver = ReceiverSettings {
+        name: "a".into(),
+        channel: Channel::Webhook { url: Secret::new("https://a/".into()), secret: None },
+        min_severity: Health::Warning,
+        tell_renewed: false,
+    };
+    let receivers = [receiver];
+    let mut book = AlertBook::default();
+    let names: Vec<String> = (0..MAX_QUEUE + 30).map(|it| format!("c{it:04}")).collect();
+    // One after another, so that each has its own message.
+    for count in (20..=names.len()).step_by(20).chain([names.len()]) {
+        let found: Vec<_> = names.iter().take(count).map(|it| blocked(it)).collect();
+        let found = troubles(&status(found), &AlertSettings::default(), start());
+        let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
+        drop(book.enqueue(&messages, &receivers, start()));
+        retell(&mut book, &receivers, start());
+    }
+    let queue = &book.queues["a"];
+    assert_eq!((queue.messages.len(), queue.missed.len(), queue.dropped), (MAX_QUEUE, 30, 30));
+
+    // The first of those that were missed is over meanwhile.
+    let rest: Vec<_> = names.iter().skip(1).map(|it| blocked(it)).collect();
+    let found = troubles(&status(rest), &AlertSettings::default(), start());
+    let mut told = BTreeSet::new();
+    for _ in 0..2 {
+        while let Some(message) = book.due("a", start()).cloned() {
+            assert!(told.insert(message.id.clone()), "{} twice", message.title);
+            if message.opens() {
+                told.extend(message.keys().map(str::to_owned));
+            }
+            book.delivered("a", &[message.id]);
+        }
+        let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
+        drop(book.enqueue(&messages, &receivers, start()));
+        retell(&mut book, &receivers, start());
+    }
+    let key = |name: &str| format!("web1/renewal.failed/{name}");
+    let untold: Vec<_> = names.iter().filter(|it| !told.contains(&key(it))).collect();
+    assert_eq!(untold, [&names[0]], "its end is told, not its beginning");
+}
+
+/// A first look that failed is no end of anything.
+#[test]
+fn of_a_certificate_that_could_not_be_looked_at_nothing_is_over() {
+    let mut book = AlertBook::default();
+    let expired = served("api", 91 * DAY, 90 * DAY);
+    let failing = failing(served("www", 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
+    assert_eq!(told(&mut book, &[expired, failing], start()).len(), 2);
+    let wanted: BTreeSet<CertificateName> =
+        ["api", "www", "new"].map(|it| it.parse().unwrap()).into();
+    let seen = status(vec![served("new", DAY, 90 * DAY)]);
+    let hidden = unseen(&wanted, &seen);
+    assert_eq!(hidden.iter().map(CertificateName::as_str).collect::<Vec<_>>(), ["api", "www"]);
+    assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
+    // Taken out of the configuration, it is.
+    assert_eq!(reconcile(&mut book, &[], &unseen(&BTreeSet::new(), &seen), start()).len(), 2);
 }
