@@ -142,9 +142,13 @@ fn a_refused_entry_refuses_both_of_its_pair() {
         "a.toml",
         "[[certificate]]\ndomains = [\"a.example\"]\nkey = [\"p256\", \"rsa2048\"]\nca = \"x\"\n",
     );
-    let rejected = workspace.load().rejected;
-    let rejected: Vec<_> = rejected.iter().map(ToString::to_string).collect();
+    let config = workspace.load();
+    let rejected: Vec<_> = config.rejected.iter().map(ToString::to_string).collect();
     assert_eq!(rejected, ["a.example", "a.example.rsa"]);
+    // What was told of them is not over.
+    let wanted: Vec<_> = config.certificates.iter().map(|it| &it.name).collect();
+    let wanted = wanted.into_iter().chain(&config.rejected);
+    assert!(wanted.eq(&config.alerts.wanted), "{:?}", config.alerts.wanted);
 }
 
 #[test]

@@ -323,6 +323,23 @@ async fn whom_no_alert_reaches_the_status_names_until_one_does() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_and_could_not_be_looked_at_is_not_over() {
+    let hook = Receiver::answering(&[]).await;
+    let plain = settings(vec![receiver("hook", hook.webhook())]);
+    let world = world(Vec::new(), Arc::default());
+    let wanted = ["api".parse().unwrap()].into();
+    world.alerts.reconfigure(AlertSettings { wanted, ..plain.clone() });
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.alerts.pass(&in_trouble(&[])).await;
+    world.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 1);
+    world.alerts.reconfigure(plain);
+    world.alerts.pass(&in_trouble(&[])).await;
+    world.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 2);
+}
+
+#[tokio::test]
 async fn a_restart_neither_forgets_nor_repeats() {
     let hook = Receiver::answering(&[500]).await;
     let outbox = Arc::new(Memory::default());

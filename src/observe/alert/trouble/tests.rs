@@ -324,3 +324,20 @@ fn what_began_in_the_future_is_told_all_the_same() {
     let soon = start().saturating_add(MINUTE);
     assert_eq!(found(vec![CertificateStatus { since: Some(soon), ..missing("api") }]), []);
 }
+
+/// W05: two receivers, one word apart.
+#[test]
+fn each_receiver_that_is_not_reached_is_a_trouble_of_its_own_whatever_the_reason() {
+    let key = |name: &str, why: &str| {
+        let notice = Notice {
+            code: crate::observe::alert::ALERTS_UNDELIVERED.to_owned(),
+            health: Health::Warning,
+            message: format!("alerts for {name} do not arrive: {why}"),
+            since: start(),
+            hint: None,
+        };
+        of_notice(&notice, "web1").unwrap().key
+    };
+    assert_ne!(key("hook1", "no answer"), key("hook2", "no answer"));
+    assert_eq!(key("hook1", "no answer"), key("hook1", "the receiver answered 404 Not Found"));
+}
