@@ -417,10 +417,18 @@ fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<N
     let files = config.rejected_files.iter().map(|it| it.display().to_string());
     let refused: Vec<String> = entries.chain(files).collect();
     if !refused.is_empty() {
+        let rest = if config.certificates.iter().any(|it| config.has_rejected(it)) {
+            "until the next start what was in force of them stays"
+        } else {
+            "what they ask for is neither renewed nor watched"
+        };
         notices.push(Notice {
             code: "config.rejected".to_owned(),
             health: Health::Warning,
-            message: format!("parts of included files were refused: {}", refused.join(", ")),
+            message: format!(
+                "parts of included files were refused: {}; {rest}",
+                refused.join(", ")
+            ),
             since,
             hint: Some("run `renewd check`".to_owned()),
         });

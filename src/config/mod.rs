@@ -100,6 +100,15 @@ impl Config {
         named.map(|it| it.value.trim_matches('"').to_owned()).collect()
     }
 
+    /// Whether what `spec` was read from is refused by now, its entry or its whole file.
+    #[must_use]
+    pub fn has_rejected(&self, spec: &CertificateSpec) -> bool {
+        // Of an entry whose `key` can't be read nobody knows that it stood for a pair.
+        let named = [Some(&spec.name), spec.paired_with.as_ref()];
+        named.into_iter().flatten().any(|name| self.rejected.contains(name))
+            || self.rejected_files.contains(&spec.source)
+    }
+
     /// The CAs that some certificate may be ordered from, that are known without a table, and that
     /// are not for tests: those whose limits a needless order counts against.
     #[must_use]

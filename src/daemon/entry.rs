@@ -196,11 +196,13 @@ impl Entry {
 
     /// It as one of those whose work is to begin, if it is at `now`.
     fn due<'a>(&self, name: &'a CertificateName, now: Timestamp) -> Option<Due<'a>> {
-        let is_asked = !self.wishes.is_empty();
+        let is_wished = !self.wishes.is_empty();
         let is_awake = self.wake_at.is_some_and(|it| it <= now);
-        if self.stage != Stage::Idle || !is_asked && !is_awake {
+        if self.stage != Stage::Idle || !is_wished && !is_awake {
             return None;
         }
+        // For a wish that is nobody's (an account was mended) a human does not wait.
+        let is_asked = self.wishes.iter().any(|it| !it.waiting.is_empty());
         let not_after = self.status.as_ref().and_then(|it| it.not_after);
         let has_failed = self.has_failed();
         // A reload wakes all: those that just had their turn would have it again.
@@ -396,6 +398,10 @@ mod tests {
         assert_eq!(schedule.due(at(0), 9, 9), []);
         schedule.account_mended(&lab);
         assert_eq!(schedule.due(at(0), 9, 9), [name("a")]);
+        // And no sooner than what a human asked for.
+        let (reply, _answer) = oneshot::channel();
+        schedule.get_mut(&name("b")).unwrap().ask(Asked::ByName, reply);
+        assert_eq!(schedule.due(at(0), 9, 1), [name("b")]);
         assert_eq!(schedule.get_mut(&name("a")).unwrap().begin(), Asked::ByName);
     }
 

@@ -105,12 +105,7 @@ fn told(error: &PassingState) -> String {
 /// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the
 /// targets, solvers and CAs that it needs and `config` has lost with it.
 fn keep_rejected(config: &mut Config, old: &Config) {
-    let is_rejected = |it: &&CertificateSpec| {
-        // Of an entry whose `key` can't be read nobody knows that it stood for a pair.
-        let named = [Some(&it.name), it.paired_with.as_ref()];
-        named.into_iter().flatten().any(|name| config.rejected.contains(name))
-            || config.rejected_files.contains(&it.source)
-    };
+    let is_rejected = |it: &&CertificateSpec| config.has_rejected(it);
     // One that another file brings by now needs no older version.
     let is_there =
         |it: &CertificateSpec| config.certificates.iter().any(|other| other.name == it.name);

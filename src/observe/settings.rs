@@ -20,6 +20,8 @@ pub struct AlertSettings {
     /// All certificates that the configuration names, refused entries too: what is not known of one
     /// of them is not over.
     pub wanted: BTreeSet<CertificateName>,
+    /// Whether it may name more than those: an included file could not be read.
+    pub wants_more: bool,
 }
 
 impl Default for AlertSettings {
@@ -31,6 +33,7 @@ impl Default for AlertSettings {
             heartbeat_url: None,
             receivers: Vec::new(),
             wanted: BTreeSet::new(),
+            wants_more: false,
         }
     }
 }

@@ -18,12 +18,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::trust::{self, DistrustError};
@@ -41,9 +42,11 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// From the polite request to end until the group is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Our own children, whose end somebody here waits for. Locked while one is started, so that none is
-/// taken for somebody else's.
+/// Our own children, whose end somebody here waits for.
 static AWAITED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Read while one is started, so that none is taken for somebody else's before it is among those.
+static STARTING: RwLock<()> = RwLock::new(());
 
 /// A program to be run.
 #[derive(Clone, Debug)]
@@ -176,9 +179,12 @@ pub fn find_trusted(name: &str) -> Result<PathBuf, ProcessError> {
 /// If it could not be started, was killed at the limit, or did not exit with 0.
 pub async fn run(program: &Program) -> Result<Finished, ProcessError> {
     let name = program.arguments.first().ok_or(ProcessError::Nothing)?.clone();
-    let mut child =
-        start(program).map_err(|source| ProcessError::Start { program: name.clone(), source })?;
-    let group = Group::of(&child);
+    let limit = program.timeout;
+    let Ok(started) = timeout(limit, start(program)).await else {
+        return Err(ProcessError::TimedOut { program: name, limit, output: String::new() });
+    };
+    let failed = |source| ProcessError::Start { program: name.clone(), source };
+    let (mut child, group) = started.map_err(failed)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let input = child.stdin.take();
     let content = program.input.clone();
@@ -209,7 +215,6 @@ pub async fn run(program: &Program) -> Result<Finished, ProcessError> {
     };
     group.end(&mut child).await;
     let output = text_of(&kept.0, &kept.1);
-    let limit = program.timeout;
     let Ok(status) = ended else {
         return Err(ProcessError::TimedOut { program: name, limit, output });
     };
@@ -272,7 +277,9 @@ impl Companion {
     }
 }
 
-fn start(program: &Program) -> std::io::Result<Child> {
+/// Starts `program` on a thread of its own: where the file system that it is on hangs, that does not
+/// come back.
+async fn start(program: &Program) -> std::io::Result<(Child, Group)> {
     let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::NotFound)?;
     let mut command = Command::new(name);
     command
@@ -287,13 +294,19 @@ fn start(program: &Program) -> std::io::Result<Child> {
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    spawn(&mut command)
+    // The group is made there: whoever waits here may give up meanwhile.
+    let started = spawn_blocking(move || {
+        let child = spawn(&mut command)?;
+        let group = Group::of(&child);
+        Ok((child, group))
+    });
+    started.await?
 }
 
 fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    let mut awaited = awaited();
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     let child = command.spawn()?;
-    awaited.extend(child.id());
+    awaited().extend(child.id());
     Ok(child)
 }
 
@@ -308,6 +321,7 @@ pub fn reap_orphans() {
     if std::process::id() != 1 {
         return;
     }
+    let Ok(_starting) = STARTING.try_write() else { return };
     let awaited = awaited();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let number = entry.file_name().to_str().and_then(|it| it.parse::<u32>().ok());

@@ -125,6 +125,7 @@ fn a_tenants_broken_file_leaves_the_others_working_and_its_last_good_version_in_
         let warned = site.renewd(&["status", "--fail-on", "warning"]);
         assert_eq!(warned.code, 1, "{warned}");
         assert!(warned.stdout.contains("parts of included files were refused"), "{warned}");
+        assert!(warned.stdout.contains("what was in force of them stays"), "{warned}");
     }
     assert_ne!(status("tenant").0["serial"], held["serial"]);
     let refused = site.renewd(&["show", "tenant"]);

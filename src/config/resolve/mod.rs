@@ -144,6 +144,7 @@ pub(super) fn resolve(
     );
     let names = certificates.iter().map(|it| it.name.clone());
     alerts.wanted = names.chain(rejected.iter().cloned()).collect();
+    alerts.wants_more = !documents.unreadable.is_empty();
 
     let findings = sorted(world.findings);
     if findings.iter().any(|it| it.severity == Severity::Error) {

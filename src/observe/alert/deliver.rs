@@ -113,7 +113,7 @@ impl Alerts {
         // The lock is held while the book is saved: two saves must not overtake each other.
         let mut guard = self.state.lock().await;
         let state = self.loaded(&mut guard).await;
-        let unseen = unseen(&settings.wanted, status);
+        let unseen = unseen(&settings, &state.book, status);
         let mut messages = reconcile(&mut state.book, &troubles, &unseen, now);
         messages.extend(renewals(&mut state.book, status, now));
         let dropped = state.book.enqueue(&messages, &settings.receivers, now);

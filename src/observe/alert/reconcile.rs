@@ -6,6 +6,7 @@
 //! - A trouble that is gone is told as resolved, unless it went on as a worse one or found its
 //!   cause (expiring, then expired): then both are resolved together.
 //! - Of a certificate that is wanted and could not be looked at nothing is known: what is open stays.
+//!   While a file of the configuration can't be read, any that was told of may be wanted.
 //! - What a receiver missed, since its queue was full, waits for it anew as soon as there is room.
 //! - More than [`MAX_SINGLE_MESSAGES`] at once: the worst singly, the rest as one summary for each
 //!   kind and severity.
@@ -17,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{CertificateName, Condition, Fingerprint, Health, StatusDocument, Timestamp};
-use crate::observe::ReceiverSettings;
+use crate::observe::{AlertSettings, ReceiverSettings};
 
 use super::book::{AlertBook, MAX_QUEUE, OpenAlert, wants};
 use super::message::{AlertType, Message, Resolved};
@@ -26,13 +27,17 @@ use super::trouble::Trouble;
 /// How many messages one pass makes singly.
 pub const MAX_SINGLE_MESSAGES: usize = 20;
 
-/// The certificates in `wanted` that `status` says nothing of, since they could not be looked at.
+/// The certificates that `settings` want, or may want, and that `status` says nothing of, since they
+/// could not be looked at.
 pub(super) fn unseen(
-    wanted: &BTreeSet<CertificateName>,
+    settings: &AlertSettings,
+    book: &AlertBook,
     status: &StatusDocument,
 ) -> BTreeSet<CertificateName> {
     let seen: BTreeSet<_> = status.certificates.iter().map(|it| &it.name).collect();
-    wanted.iter().filter(|it| !seen.contains(it)).cloned().collect()
+    let told = book.open.values().filter(|_| settings.wants_more);
+    let wanted = settings.wanted.iter().chain(told.flat_map(|it| &it.message.certificates));
+    wanted.filter(|it| !seen.contains(it)).cloned().collect()
 }
 
 /// What is to be told at `now`, with `troubles` being all that is wrong, but for `unseen`

@@ -236,12 +236,17 @@ fn of_a_certificate_that_could_not_be_looked_at_nothing_is_over() {
     let expired = served("api", 91 * DAY, 90 * DAY);
     let failing = failing(served("www", 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
     assert_eq!(told(&mut book, &[expired, failing], start()).len(), 2);
-    let wanted: BTreeSet<CertificateName> =
-        ["api", "www", "new"].map(|it| it.parse().unwrap()).into();
+    let wanted = ["api", "www", "new"].map(|it| it.parse().unwrap()).into();
+    let settings = AlertSettings { wanted, ..AlertSettings::default() };
     let seen = status(vec![served("new", DAY, 90 * DAY)]);
-    let hidden = unseen(&wanted, &seen);
+    let hidden = unseen(&settings, &book, &seen);
     assert_eq!(hidden.iter().map(CertificateName::as_str).collect::<Vec<_>>(), ["api", "www"]);
     assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
+    // What names them may be in a file that can't be read.
+    let settings = AlertSettings { wants_more: true, ..AlertSettings::default() };
+    let hidden = unseen(&settings, &book, &seen);
+    assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
     // Taken out of the configuration, it is.
-    assert_eq!(reconcile(&mut book, &[], &unseen(&BTreeSet::new(), &seen), start()).len(), 2);
+    let hidden = unseen(&AlertSettings::default(), &book, &seen);
+    assert_eq!(reconcile(&mut book, &[], &hidden, start()).len(), 2);
 }
