@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
-use crate::config::{Ca, Config, DeployerChoice, Severity};
+use crate::config::{Ca, Config, DeployerChoice};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request, Twins};
 use crate::lifecycle::{Books, Lifecycle, Silences, Timekeeper, digest};
@@ -211,7 +211,7 @@ pub fn build(
         targets: config.targets.clone(),
         cas: wanted_cas(&config),
         digests: digests(&config),
-        knows_all_wanted: config.warnings.iter().all(|it| it.severity != Severity::Rejection),
+        knows_all_wanted: !config.alerts.is_partial,
         warning: config.alerts.warning,
         critical: config.alerts.critical,
         clock: base.clock.clone(),

@@ -208,9 +208,19 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     };
     document.note_unfit_stand_ins();
     document.note_revocations();
-    agent.alerts.note_undelivered(&mut document).await;
-    agent.alerts.pass(&document).await;
-    drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
+    // Twice, where the first time shows who is dead: that is for the others, and there is no later.
+    let mut known = agent.alerts.notices();
+    let notices = document.notices.clone();
+    for _ in 0..2 {
+        document.notices.clone_from(&notices);
+        agent.alerts.note_undelivered(&mut document).await;
+        known.mark_unchanged();
+        agent.alerts.pass(&document).await;
+        drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
+        if !known.has_changed().unwrap_or_default() {
+            return;
+        }
+    }
 }
 
 pub(super) fn show(report: &WorkReport) {

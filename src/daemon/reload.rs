@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::assemble::{self, Agent, Base, PassingState};
 use crate::config::{self, Config, Environment};
 use crate::model::{CertificateSpec, Explain, chain_text};
+use crate::observe::ReceiverSettings;
 
 use super::{Daemon, Reloaded};
 
@@ -103,7 +104,8 @@ fn told(error: &PassingState) -> String {
 }
 
 /// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the
-/// targets, solvers and CAs that it needs and `config` has lost with it.
+/// targets, solvers and CAs that it needs and `config` has lost with it; and so each receiver of
+/// alerts.
 fn keep_rejected(config: &mut Config, old: &Config) {
     let is_rejected = |it: &&CertificateSpec| config.has_rejected(it);
     // One that another file brings by now needs no older version.
@@ -129,6 +131,15 @@ fn keep_rejected(config: &mut Config, old: &Config) {
         }
         config.certificates.push(spec);
     }
+    // Of a refused entry not even the name is certain.
+    let is_refused = |it: &&ReceiverSettings| {
+        [&config.alerts.refused_in, &config.rejected_files].iter().any(|of| of.contains(&it.source))
+    };
+    let is_there =
+        |it: &&ReceiverSettings| config.alerts.receivers.iter().any(|of| of.name == it.name);
+    let kept = old.alerts.receivers.iter().filter(is_refused).filter(|it| !is_there(it)).cloned();
+    let kept: Vec<ReceiverSettings> = kept.collect();
+    config.alerts.receivers.extend(kept);
 }
 
 #[cfg(test)]
@@ -142,7 +153,9 @@ mod tests {
                           [ca.own]\ndirectory = \"https://ca.example/\"\n\
                           [target.own]\ntype = \"command\"\nreload = { command = [\"tell\"] }\n\
                           [[certificate]]\ndomains = [\"tenant.example\"]\nsolver = \"own\"\n\
-                          ca = \"own\"\ntargets = [\"own\"]\n";
+                          ca = \"own\"\ntargets = [\"own\"]\n\
+                          [[alert]]\nname = \"tenant\"\ntype = \"command\"\n\
+                          command = [\"tell\"]\n";
 
     fn load(folder: &Path, tenant: &str) -> Config {
         for (file, text) in [("renewd.toml", MAIN), ("conf.d/tenant.toml", tenant)] {
@@ -161,7 +174,8 @@ mod tests {
     fn what_an_included_file_brought_stays_while_the_file_or_the_entry_is_broken() {
         let folder = tempfile::tempdir().unwrap();
         let good = load(folder.path(), TENANT);
-        for broken in ["[[certificate]\n".to_owned(), TENANT.replace("ca = ", "cas = ")] {
+        let misspelt = TENANT.replace("ca = ", "cas = ").replace("name = ", "nam = ");
+        for broken in ["[[certificate]\n".to_owned(), misspelt] {
             let mut old = good.clone();
             // Each time, what was kept is the old one of the next reload.
             for _ in 0..2 {
@@ -169,6 +183,8 @@ mod tests {
                 assert_eq!(names(&config), ["main.example"], "{broken}");
                 keep_rejected(&mut config, &old);
                 assert_eq!(names(&config), ["main.example", "tenant.example"], "{broken}");
+                let receivers = config.alerts.receivers.iter().map(|it| it.name.as_str());
+                assert_eq!(receivers.collect::<Vec<_>>(), ["tenant"], "{broken}");
                 let kept = config.certificates.last().unwrap();
                 assert!(kept.targets.iter().all(|it| config.targets.contains_key(it)));
                 assert!(kept.solvers.values().all(|it| config.solvers.contains_key(it)));

@@ -1,6 +1,7 @@
 //! What the configuration says of alerts.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::model::{CertificateName, Health, Secret, Share};
 
@@ -20,8 +21,11 @@ pub struct AlertSettings {
     /// All certificates that the configuration names, refused entries too: what is not known of one
     /// of them is not over.
     pub wanted: BTreeSet<CertificateName>,
-    /// Whether it may name more than those: an included file could not be read.
-    pub wants_more: bool,
+    /// Whether a part of the configuration was refused: it may name more certificates, and more
+    /// receivers.
+    pub is_partial: bool,
+    /// The files in which the entry of a receiver was refused.
+    pub refused_in: BTreeSet<PathBuf>,
 }
 
 impl Default for AlertSettings {
@@ -33,7 +37,8 @@ impl Default for AlertSettings {
             heartbeat_url: None,
             receivers: Vec::new(),
             wanted: BTreeSet::new(),
-            wants_more: false,
+            is_partial: false,
+            refused_in: BTreeSet::new(),
         }
     }
 }
@@ -49,6 +54,8 @@ pub struct ReceiverSettings {
     pub min_severity: Health,
     /// Whether it also hears of every renewal that went well.
     pub tell_renewed: bool,
+    /// The file of the configuration that it stands in.
+    pub source: PathBuf,
 }
 
 /// How a receiver is reached.

@@ -74,7 +74,7 @@ fn a_tenants_broken_entries_leave_the_others_working() {
     let rejected: Vec<_> = config.rejected.iter().map(ToString::to_string).collect();
     assert_eq!(rejected, ["b1.example"]);
     assert_eq!(config.rejected_files, [workspace.path("conf.d/c.toml")].into());
-    assert!(config.alerts.wants_more, "nobody knows what that file names");
+    assert!(config.alerts.is_partial, "nobody knows what that file names");
     assert!(config.warnings.iter().all(|it| it.severity == Severity::Rejection));
     assert_eq!(
         workspace.warnings(),

@@ -149,7 +149,7 @@ fn a_refused_entry_refuses_both_of_its_pair() {
     let wanted: Vec<_> = config.certificates.iter().map(|it| &it.name).collect();
     let wanted = wanted.into_iter().chain(&config.rejected);
     assert!(wanted.eq(&config.alerts.wanted), "{:?}", config.alerts.wanted);
-    assert!(!config.alerts.wants_more);
+    assert!(config.alerts.is_partial);
 }
 
 #[test]

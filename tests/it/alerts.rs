@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ fn settings(url: String) -> AlertSettings {
         channel: Channel::Alertmanager { url: Secret::new(url) },
         min_severity: Health::Warning,
         tell_renewed: false,
+        source: PathBuf::new(),
     };
     AlertSettings { receivers: vec![receiver], ..AlertSettings::default() }
 }

@@ -525,7 +525,7 @@ fn with_nobody_to_tell_the_exit_code_still_says_that_it_is_critical() {
     assert_eq!(test.code, 1, "{test}");
 
     // What the ladder comes to after half a minute.
-    let book = r#"{"format":1,"queues":{"webhook-1":{"failures":3,"failing_since":"2026-11-23T10:00:00Z"}}}"#;
+    let book = r#"{"format":1,"queues":{"webhook-1":{"failures":3,"is_noted":true,"failing_since":"2026-11-23T10:00:00Z"}}}"#;
     workspace.write_secret("state/private/alerts/outbox.json", book, 0o600);
     let shown = workspace.renewd(&["status"]);
     assert!(shown.stdout.contains("alerts for webhook-1 do not arrive"), "{shown}");

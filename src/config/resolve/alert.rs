@@ -51,10 +51,13 @@ pub(super) fn resolve(
         let name = name_of(&mut item, &mut numbers, &mut names);
         world.show(Topic::Alert(name.clone()), &item.shape);
         let receiver = receiver(name, &mut item, world);
+        let file = item.place.file().to_owned();
         if world.settle(item.faults)
             && let Some(receiver) = receiver
         {
             settings.receivers.push(receiver);
+        } else {
+            settings.refused_in.insert(file);
         }
     }
     let is_nobody = settings.receivers.is_empty() && settings.heartbeat_url.is_none();
@@ -158,6 +161,7 @@ fn receiver(
         channel,
         min_severity: item.shape.min_severity.as_ref().map_or(Health::Warning, |it| it.value),
         tell_renewed: item.shape.tell_renewed.as_ref().is_some_and(|it| it.value),
+        source: item.place.file().to_owned(),
     })
 }
 

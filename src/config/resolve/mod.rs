@@ -144,9 +144,9 @@ pub(super) fn resolve(
     );
     let names = certificates.iter().map(|it| it.name.clone());
     alerts.wanted = names.chain(rejected.iter().cloned()).collect();
-    alerts.wants_more = !documents.unreadable.is_empty();
 
     let findings = sorted(world.findings);
+    alerts.is_partial = findings.iter().any(|it| it.severity == Severity::Rejection);
     if findings.iter().any(|it| it.severity == Severity::Error) {
         // A rejection in the main file only follows from another fault, which is told.
         let is_cause = |it: &Fault| match it.severity {

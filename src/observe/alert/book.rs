@@ -7,9 +7,13 @@
 //! - A message that its receiver refused for its content waits alone by the same ladder; others go
 //!   on.
 //! - The worst is delivered first, then the oldest; but messages about one trouble never overtake each
-//!   other, or its end would come before its beginning.
-//! - A queue holds at most [`MAX_QUEUE`] messages; the oldest of the least severe makes room, news of
-//!   an end last. A trouble that made room counts as missed by its receiver ([`super::retell()`]).
+//!   other, or its end would come before its beginning. What was refused goes when there is newer
+//!   news of the same trouble: accepted after that, it would be told for ever.
+//! - A queue holds at most [`MAX_QUEUE`] messages. What has newer news of the same trouble behind it
+//!   makes room, then the oldest of the least severe, news of an end last. A trouble that made room
+//!   counts as missed by its receiver ([`super::retell()`]).
+//! - Nobody is told that messages do not reach himself: what he can't take would grow by it.
+//! - While a part of the configuration is refused, the queues of receivers that may stand there stay.
 //!
 //! # Not here
 //!
@@ -21,9 +25,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CertificateName, Fingerprint, Health, Timestamp};
-use crate::observe::ReceiverSettings;
+use crate::observe::{AlertSettings, ReceiverSettings};
 
 use super::message::{AlertType, Message};
+use super::undelivered;
 
 /// How many messages wait for one receiver at most.
 pub const MAX_QUEUE: usize = 1000;
@@ -92,13 +97,16 @@ pub struct Queue {
     /// When an Alertmanager was last told all that is open.
     #[serde(default)]
     pub repeated_at: Option<Timestamp>,
+    /// Whether it is told of that messages do not reach the receiver: until all that waits is taken.
+    #[serde(default)]
+    pub is_noted: bool,
     /// When what is failing now failed first.
     #[serde(default)]
     pub failing_since: Option<Timestamp>,
     /// Why it failed last, in words that hold no secret.
     #[serde(default)]
     pub last_error: Option<String>,
-    /// How many messages had to make room since the receiver took one.
+    /// How many messages had to make room since what is failing now failed first.
     #[serde(default)]
     pub dropped: u64,
     /// The keys of troubles that it was not told of, since their messages had to make room.
@@ -111,9 +119,9 @@ pub struct Queue {
 pub struct Queued {
     /// What is to be told.
     pub message: Message,
-    /// How often that was tried.
+    /// How often the receiver refused it.
     #[serde(default)]
-    pub attempts: u32,
+    pub refusals: u32,
     /// When it is tried again.
     #[serde(default)]
     pub next_attempt_at: Option<Timestamp>,
@@ -143,18 +151,19 @@ impl AlertBook {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Lets `messages` wait for those of `receivers` who want to hear of them, and forgets the
-    /// queues of receivers that are no more. Returns how many older messages had to make room, by
-    /// receiver.
+    /// Lets `messages` wait for those receivers in `settings` who want to hear of them, and forgets
+    /// the queues of receivers that are no more. Returns how many older messages had to make room,
+    /// by receiver.
     pub fn enqueue(
         &mut self,
         messages: &[Message],
-        receivers: &[ReceiverSettings],
+        settings: &AlertSettings,
         now: Timestamp,
     ) -> BTreeMap<String, usize> {
-        self.queues.retain(|name, _| receivers.iter().any(|it| it.name == *name));
+        let is_there = |name: &str| settings.receivers.iter().any(|it| it.name == name);
+        self.queues.retain(|name, _| settings.is_partial || is_there(name));
         let mut dropped = BTreeMap::new();
-        for receiver in receivers {
+        for receiver in &settings.receivers {
             let queue = self.queues.entry(receiver.name.clone()).or_default();
             for message in messages.iter().filter(|it| wants(receiver, it)) {
                 queue.push(message.clone());
@@ -192,15 +201,16 @@ impl AlertBook {
 
     /// Notes that `receiver` has the messages with `ids`.
     pub fn delivered(&mut self, receiver: &str, ids: &[String]) {
-        if let Some(queue) = self.queues.get_mut(receiver) {
-            queue.messages.retain(|it| !ids.contains(&it.message.id));
-            queue.failures = 0;
-            queue.next_attempt_at = None;
+        let Some(queue) = self.queues.get_mut(receiver) else { return };
+        queue.messages.retain(|it| !ids.contains(&it.message.id));
+        queue.failures = 0;
+        queue.next_attempt_at = None;
+        let is_well = !queue.is_noted && queue.messages.iter().all(|it| it.refusals == 0);
+        if is_well || queue.messages.is_empty() {
+            queue.is_noted = false;
+            queue.failing_since = None;
+            queue.last_error = None;
             queue.dropped = 0;
-            if queue.messages.iter().all(|it| it.attempts == 0) {
-                queue.failing_since = None;
-                queue.last_error = None;
-            }
         }
     }
 
@@ -219,9 +229,9 @@ impl AlertBook {
         queue.last_error = Some(why.to_owned());
         let mut next = None;
         for queued in queue.messages.iter_mut().filter(|it| ids.contains(&it.message.id)) {
-            queued.attempts = queued.attempts.saturating_add(1);
             if whose == Fault::Message {
-                queued.next_attempt_at = Some(now.saturating_add(pause(queued.attempts)));
+                queued.refusals = queued.refusals.saturating_add(1);
+                queued.next_attempt_at = Some(now.saturating_add(pause(queued.refusals)));
                 next = queued.next_attempt_at;
             }
         }
@@ -230,6 +240,7 @@ impl AlertBook {
             queue.next_attempt_at = Some(now.saturating_add(pause(queue.failures)));
             next = queue.next_attempt_at;
         }
+        queue.is_noted |= undelivered::is_failing(queue, now);
         next
     }
 
@@ -269,27 +280,49 @@ impl Queue {
         for key in message.keys() {
             self.missed.remove(key);
         }
-        self.messages.push_back(Queued { message, attempts: 0, next_attempt_at: None });
+        self.messages.retain(|it| it.refusals == 0 || !message.covers(&it.message));
+        self.messages.push_back(Queued { message, refusals: 0, next_attempt_at: None });
     }
 
+    /// Lets go of what is the least loss.
     fn drop_least(&mut self, now: Timestamp) {
-        let rank = |it: &Queued| (it.message.worst(), it.message.resolves.is_some());
-        let least = self.messages.iter().map(rank).min();
-        let position = self.messages.iter().position(|it| Some(rank(it)) == least);
-        let Some(dropped) = position.and_then(|it| self.messages.remove(it)) else { return };
+        let least = self.ranks().into_iter().enumerate().min_by_key(|(_, rank)| *rank);
+        let Some((position, (is_news, ..))) = least else { return };
+        let Some(dropped) = self.messages.remove(position) else { return };
+        if !is_news {
+            return;
+        }
         self.dropped = self.dropped.saturating_add(1);
         self.failing_since.get_or_insert(now);
+        self.is_noted = true;
         if dropped.message.opens() {
-            let told: BTreeSet<&str> =
-                self.messages.iter().flat_map(|it| it.message.keys()).collect();
-            let missed = dropped.message.keys().filter(|it| !told.contains(it));
+            let behind = self.messages.iter().skip(position);
+            let told: BTreeSet<&str> = behind.flat_map(|it| it.message.keys()).collect();
+            let missed = dropped.message.troubles().filter(|it| !told.contains(it));
             let missed: Vec<String> = missed.map(str::to_owned).collect();
             self.missed.extend(missed);
         }
     }
+
+    /// What each message is worth: whether nothing newer of the same trouble waits, how bad it is,
+    /// and whether it is about an end.
+    fn ranks(&self) -> Vec<(bool, Health, bool)> {
+        let mut newer = BTreeSet::new();
+        let rank = |it: &Queued| {
+            let is_news = !it.message.troubles().all(|key| newer.contains(key));
+            newer.extend(it.message.troubles().map(str::to_owned));
+            (is_news, it.message.worst(), it.message.resolves.is_some())
+        };
+        let mut ranks: Vec<_> = self.messages.iter().rev().map(rank).collect();
+        ranks.reverse();
+        ranks
+    }
 }
 
 pub(super) fn wants(receiver: &ReceiverSettings, message: &Message) -> bool {
+    if undelivered::is_about(&receiver.name, &message.dedup_key) {
+        return false;
+    }
     match message.kind {
         AlertType::CertificateRenewed => receiver.tell_renewed,
         AlertType::AlertTest => true,
@@ -310,18 +343,24 @@ fn pause(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::model::Secret;
     use crate::observe::Channel;
 
-    fn receivers(names: &[&str]) -> Vec<ReceiverSettings> {
+    fn receivers(names: &[&str]) -> AlertSettings {
         let receiver = |name: &&str| ReceiverSettings {
             name: (*name).to_owned(),
             channel: Channel::Webhook { url: Secret::new("https://a/".into()), secret: None },
             min_severity: Health::Warning,
             tell_renewed: false,
+            source: PathBuf::new(),
         };
-        names.iter().map(receiver).collect()
+        AlertSettings {
+            receivers: names.iter().map(receiver).collect(),
+            ..AlertSettings::default()
+        }
     }
 
     fn message(number: usize, severity: Health) -> Message {
@@ -414,6 +453,83 @@ mod tests {
         assert!(book.due("a", wrong).is_none());
         assert!(book.due("a", Timestamp::from_unix_seconds(1_000_000)).is_some());
         assert_eq!(book.wait("a", Timestamp::EPOCH), Some(Duration::ZERO));
+    }
+
+    fn keyed(key: &str, number: usize, severity: Health) -> Message {
+        Message { dedup_key: key.to_owned(), ..message(number, severity) }.with_id()
+    }
+
+    #[test]
+    fn what_was_refused_goes_when_there_is_newer_news_of_it() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a"]);
+        let first = keyed("x", 0, Health::Warning);
+        let other = keyed("y", 1, Health::Warning);
+        drop(book.enqueue(&[first.clone(), other.clone()], &all, Timestamp::EPOCH));
+        let refused = [first.id.clone(), other.id.clone()];
+        book.failed("a", &refused, Fault::Message, "no", Timestamp::EPOCH);
+        let end = first.resolved(Timestamp::EPOCH);
+        drop(book.enqueue(std::slice::from_ref(&end), &all, Timestamp::EPOCH));
+        let left = book.queues["a"].messages.iter().map(|it| it.message.id.clone());
+        assert_eq!(left.collect::<Vec<_>>(), [other.id, end.id]);
+    }
+
+    #[test]
+    fn a_beginning_that_makes_room_is_missed_though_an_older_end_of_it_waits() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a"]);
+        let again = keyed("x", 1, Health::Warning);
+        let mut messages = vec![keyed("x", 0, Health::Warning).resolved(Timestamp::EPOCH)];
+        let rest = (1..MAX_QUEUE).map(|it| keyed(&format!("c{it}"), it, Health::Critical));
+        messages.extend(rest);
+        messages.push(again);
+        drop(book.enqueue(&messages, &all, Timestamp::EPOCH));
+        assert!(book.queues["a"].missed.is_empty(), "the older one of both makes room");
+        drop(book.enqueue(&[keyed("z", 0, Health::Critical)], &all, Timestamp::EPOCH));
+        assert_eq!(book.queues["a"].missed.iter().collect::<Vec<_>>(), ["x"]);
+    }
+
+    /// Else who takes a message now and then is told that he does not, and so for ever.
+    #[test]
+    fn who_does_not_take_messages_is_told_of_until_all_is_taken_and_never_to_himself() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a", "b"]);
+        let messages = [0, 1].map(|it| keyed(&format!("{it}"), it, Health::Warning));
+        drop(book.enqueue(&messages, &all, Timestamp::EPOCH));
+        for _ in 0..3 {
+            assert_eq!(book.undelivered(&all.receivers), []);
+            book.failed("a", &[], Fault::Receiver, "no answer", Timestamp::EPOCH);
+        }
+        let [notice] = <[_; 1]>::try_from(book.undelivered(&all.receivers)).unwrap();
+        book.delivered("a", &[messages[0].id.clone()]);
+        assert_eq!(book.undelivered(&all.receivers).len(), 1);
+        let key = format!("web1/agent.degraded/{}", undelivered::subject(&notice.message));
+        drop(book.enqueue(&[keyed(&key, 2, Health::Warning)], &all, Timestamp::EPOCH));
+        assert_eq!(book.queues["a"].messages.len(), 1);
+        assert_eq!(book.queues["b"].messages.len(), 3);
+        book.delivered("a", &[messages[1].id.clone()]);
+        assert_eq!(book.undelivered(&all.receivers), []);
+    }
+
+    #[test]
+    fn who_is_tried_seldom_is_told_of_after_an_hour() {
+        let mut book = AlertBook::default();
+        let all = receivers(&["a"]);
+        drop(book.enqueue(&[message(0, Health::Warning)], &all, Timestamp::EPOCH));
+        for (second, count) in [(0, 0), (3600, 1)] {
+            let now = Timestamp::from_unix_seconds(second);
+            book.failed("a", &[], Fault::Receiver, "no answer", now);
+            assert_eq!(book.undelivered(&all.receivers).len(), count);
+        }
+    }
+
+    #[test]
+    fn while_a_part_of_the_configuration_is_refused_no_queue_is_forgotten() {
+        let mut book = AlertBook::default();
+        drop(book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]), Timestamp::EPOCH));
+        let partial = AlertSettings { is_partial: true, ..AlertSettings::default() };
+        drop(book.enqueue(&[], &partial, Timestamp::EPOCH));
+        assert_eq!(book.queues["a"].messages.len(), 1);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::sys::crash;
 use super::alertmanager;
 use super::book::{AlertBook, Fault, OpenAlert};
 use super::message::{AlertType, Message};
-use super::reconcile::{reconcile, renewals, retell, unseen};
+use super::reconcile::{Unsettled, reconcile, renewals, retell};
 use super::trouble::{troubles, unit_failed};
 
 mod channel;
@@ -113,10 +113,10 @@ impl Alerts {
         // The lock is held while the book is saved: two saves must not overtake each other.
         let mut guard = self.state.lock().await;
         let state = self.loaded(&mut guard).await;
-        let unseen = unseen(&settings, &state.book, status);
-        let mut messages = reconcile(&mut state.book, &troubles, &unseen, now);
+        let unsettled = Unsettled::of(status, &settings, &state.book, now);
+        let mut messages = reconcile(&mut state.book, &troubles, &unsettled, now);
         messages.extend(renewals(&mut state.book, status, now));
-        let dropped = state.book.enqueue(&messages, &settings.receivers, now);
+        let dropped = state.book.enqueue(&messages, &settings, now);
         retell(&mut state.book, &settings.receivers, now);
         for (receiver, count) in dropped {
             let message = format!("{count} undelivered alerts made room for newer ones");

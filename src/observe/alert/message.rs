@@ -285,7 +285,18 @@ impl Message {
         )
     }
 
-    /// The keys of all troubles that it tells of.
+    /// The keys of the troubles that it tells of.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = &str> {
+        let own = self.alerts.is_empty().then_some(self.dedup_key.as_str());
+        own.into_iter().chain(self.alerts.iter().map(|it| it.dedup_key.as_str()))
+    }
+
+    /// Whether it tells of all that `older` tells of.
+    pub(super) fn covers(&self, older: &Self) -> bool {
+        older.troubles().all(|key| self.troubles().any(|it| it == key))
+    }
+
+    /// The keys of all troubles that it tells of, and its own.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         let own = std::iter::once(self.dedup_key.as_str());
         own.chain(self.alerts.iter().map(|it| it.dedup_key.as_str()))

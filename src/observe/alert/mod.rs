@@ -19,7 +19,7 @@ mod wording;
 pub use book::{AlertBook, BookError, Fault, MAX_QUEUE, OpenAlert, Queue, Queued};
 pub use deliver::{Alerts, DeliveryError};
 pub use message::{Affected, AlertType, Message, Resolved};
-pub use reconcile::{MAX_SINGLE_MESSAGES, reconcile, renewals, retell};
+pub use reconcile::{MAX_SINGLE_MESSAGES, Unsettled, reconcile, renewals, retell};
 pub use trouble::{ACCOUNT_CODES, CA_CODES, Trouble, troubles};
 pub use undelivered::ALERTS_UNDELIVERED;
 

@@ -5,8 +5,9 @@
 //! - A trouble that is new is told; one that is told already only when its severity rises.
 //! - A trouble that is gone is told as resolved, unless it went on as a worse one or found its
 //!   cause (expiring, then expired): then both are resolved together.
+//! - What is there and is not told yet, or no longer (a clock was set), does not end what was told.
 //! - Of a certificate that is wanted and could not be looked at nothing is known: what is open stays.
-//!   While a file of the configuration can't be read, any that was told of may be wanted.
+//!   While a part of the configuration is refused, any that was told of may be wanted.
 //! - What a receiver missed, since its queue was full, waits for it anew as soon as there is room.
 //! - More than [`MAX_SINGLE_MESSAGES`] at once: the worst singly, the rest as one summary for each
 //!   kind and severity.
@@ -21,35 +22,50 @@ use crate::model::{CertificateName, Condition, Fingerprint, Health, StatusDocume
 use crate::observe::{AlertSettings, ReceiverSettings};
 
 use super::book::{AlertBook, MAX_QUEUE, OpenAlert, wants};
-use super::message::{AlertType, Message, Resolved};
-use super::trouble::Trouble;
+use super::message::{AlertType, Message, Resolved, severity_text};
+use super::trouble::{Trouble, present};
 
 /// How many messages one pass makes singly.
 pub const MAX_SINGLE_MESSAGES: usize = 20;
 
-/// The certificates that `settings` want, or may want, and that `status` says nothing of, since they
-/// could not be looked at.
-pub(super) fn unseen(
-    settings: &AlertSettings,
-    book: &AlertBook,
-    status: &StatusDocument,
-) -> BTreeSet<CertificateName> {
-    let seen: BTreeSet<_> = status.certificates.iter().map(|it| &it.name).collect();
-    let told = book.open.values().filter(|_| settings.wants_more);
-    let wanted = settings.wanted.iter().chain(told.flat_map(|it| &it.message.certificates));
-    wanted.filter(|it| !seen.contains(it)).cloned().collect()
+/// What is neither to be told nor over.
+#[derive(Debug, Default)]
+pub struct Unsettled {
+    /// The keys of all that is wrong, however short a time.
+    present: BTreeSet<String>,
+    /// The certificates that are wanted, or may be, and could not be looked at.
+    unseen: BTreeSet<CertificateName>,
 }
 
-/// What is to be told at `now`, with `troubles` being all that is wrong, but for `unseen`
-/// certificates, of which that is not known; afterwards `book` says that it was told.
+impl Unsettled {
+    /// What it is at `now`, with what was told in `book`.
+    #[must_use]
+    pub fn of(
+        status: &StatusDocument,
+        settings: &AlertSettings,
+        book: &AlertBook,
+        now: Timestamp,
+    ) -> Self {
+        let seen: BTreeSet<_> = status.certificates.iter().map(|it| &it.name).collect();
+        let told = book.open.values().filter(|_| settings.is_partial);
+        let wanted = settings.wanted.iter().chain(told.flat_map(|it| &it.message.certificates));
+        Self {
+            present: present(status, settings, now),
+            unseen: wanted.filter(|it| !seen.contains(it)).cloned().collect(),
+        }
+    }
+}
+
+/// What is to be told at `now`, with `troubles` being all that is wrong for long enough, and
+/// `unsettled` what else may be; afterwards `book` says that it was told.
 #[must_use = "what is in the book counts as told"]
 pub fn reconcile(
     book: &mut AlertBook,
     troubles: &[Trouble],
-    unseen: &BTreeSet<CertificateName>,
+    unsettled: &Unsettled,
     now: Timestamp,
 ) -> Vec<Message> {
-    let mut messages = over(book, troubles, unseen, now);
+    let mut messages = over(book, troubles, unsettled, now);
     for trouble in troubles {
         messages.extend(news(book, trouble, now));
     }
@@ -80,12 +96,15 @@ fn news(book: &mut AlertBook, trouble: &Trouble, now: Timestamp) -> Option<Messa
 fn over(
     book: &mut AlertBook,
     troubles: &[Trouble],
-    unseen: &BTreeSet<CertificateName>,
+    unsettled: &Unsettled,
     now: Timestamp,
 ) -> Vec<Message> {
-    let is_there = |key: &str| troubles.iter().any(|it| it.key == key);
-    let may_be_there =
-        |open: &OpenAlert| open.message.certificates.iter().any(|it| unseen.contains(it));
+    let is_told = |key: &str| troubles.iter().any(|it| it.key == key);
+    let is_there = |key: &str| is_told(key) || unsettled.present.contains(key);
+    let may_be_there = |open: &OpenAlert| {
+        let of = &open.message.certificates;
+        !of.is_empty() && of.iter().all(|it| unsettled.unseen.contains(it))
+    };
     let ended: Vec<String> = book
         .open
         .iter()
@@ -151,7 +170,7 @@ fn summary(members: Vec<Message>, now: Timestamp) -> Option<Message> {
         not_after: members.iter().filter_map(|it| it.not_after).min(),
         next_attempt_at: members.iter().filter_map(|it| it.next_attempt_at).min(),
         resolves: first.resolves.map(|it| Resolved { severity: first.worst(), ..it }),
-        dedup_key: format!("{}/{what}/summary-{}", first.host, now.unix_seconds()),
+        dedup_key: format!("{}/{}/summary-{}", first.host, group(first), now.unix_seconds()),
         ..Message::plain(
             what,
             &first.host,
@@ -168,6 +187,12 @@ fn summary(members: Vec<Message>, now: Timestamp) -> Option<Message> {
     }
     message.alerts = members.iter().map(Message::as_affected).collect();
     Some(message.with_id())
+}
+
+/// What the members of one summary have in common, as a part of its key.
+fn group(first: &Message) -> String {
+    let ended = first.resolves.map(|it| format!("-of-{}", it.kind));
+    format!("{}{}-{}", first.kind, ended.unwrap_or_default(), severity_text(first.worst()))
 }
 
 /// The first few names of those in `members`, and how many more there are.

@@ -31,7 +31,7 @@
 //!
 //! What has been told of it already: [`super::reconcile()`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
@@ -143,6 +143,25 @@ pub(super) fn unit_failed(host: &str, unit: &str, how: &str) -> Trouble {
 /// troubles last.
 #[must_use]
 pub fn troubles(status: &StatusDocument, settings: &AlertSettings, now: Timestamp) -> Vec<Trouble> {
+    found(status, settings, now, true)
+}
+
+/// The keys of all that is wrong at `now` according to `status`, for however short a time.
+#[must_use]
+pub(super) fn present(
+    status: &StatusDocument,
+    settings: &AlertSettings,
+    now: Timestamp,
+) -> BTreeSet<String> {
+    found(status, settings, now, false).into_iter().map(|it| it.key).collect()
+}
+
+fn found(
+    status: &StatusDocument,
+    settings: &AlertSettings,
+    now: Timestamp,
+    is_patient: bool,
+) -> Vec<Trouble> {
     let mut found = Vec::new();
     let mut by_ca: BTreeMap<(AlertType, String), Vec<Facts<'_>>> = BTreeMap::new();
 
@@ -150,7 +169,7 @@ pub fn troubles(status: &StatusDocument, settings: &AlertSettings, now: Timestam
         if certificate.condition == Condition::Unmanaged {
             continue;
         }
-        let facts = Facts::of(certificate, settings, now);
+        let facts = Facts { is_patient, ..Facts::of(certificate, settings, now) };
         let mut kinds = facts.of_what_is_held();
         match facts.shared_cause() {
             Some(kind) => {
@@ -179,6 +198,8 @@ struct Facts<'a> {
     settings: &'a AlertSettings,
     validity: Option<Validity>,
     now: Timestamp,
+    /// Whether what has not lasted is no trouble yet.
+    is_patient: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -189,7 +210,7 @@ impl<'a> Facts<'a> {
             }
             _ => None,
         };
-        Self { status, settings, validity, now }
+        Self { status, settings, validity, now, is_patient: true }
     }
 
     /// What is wrong with the certificate that is held, whatever the renewal does.
@@ -334,7 +355,7 @@ impl<'a> Facts<'a> {
 
     /// Whether what began at `since` has gone on for `span`.
     fn has_lasted(&self, since: Timestamp, span: Duration) -> bool {
-        self.now.since(since).max(since.since(self.now)) >= span
+        !self.is_patient || self.now.since(since).max(since.since(self.now)) >= span
     }
 
     /// Whether it only waits for what its CA allows, or for a right clock (of which a notice tells):

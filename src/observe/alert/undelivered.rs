@@ -3,8 +3,9 @@
 //!
 //! # Rules
 //!
-//! - It is said of a receiver that failed [`PATIENCE`] times in a row, refused one message as often,
-//!   or did so badly that messages were dropped; until it takes one again.
+//! - It is said of a receiver that failed [`PATIENCE`] times in a row or for [`LONG`], refused one
+//!   message as often, or did so badly that messages were dropped; until it has taken all that waits.
+//!   With less than that, one which takes a message now and then would be told of again and again.
 //! - The words name the receiver and hold no URL, and nothing that a program printed.
 //! - Each receiver is a trouble of its own, whatever else the words come to say of it.
 //!
@@ -12,10 +13,13 @@
 //!
 //! When it is tried again ([`super::book`]).
 
-use crate::model::{Health, Notice};
+use std::time::Duration;
+
+use crate::model::{Health, Notice, Timestamp};
 use crate::observe::ReceiverSettings;
 
 use super::book::{AlertBook, Queue};
+use super::message::AlertType;
 
 /// The code of the notice that messages do not reach a receiver.
 pub const ALERTS_UNDELIVERED: &str = "agent.alerts_undelivered";
@@ -26,6 +30,12 @@ pub(super) const PATIENCE: u32 = 3;
 const HINT: &str = "see the log for more, put the receiver right, then try it: renewd alert test; \
     what waits is sent within an hour";
 
+/// For how long something may fail before that is worth telling, however seldom it was tried.
+const LONG: Duration = Duration::from_hours(1);
+
+/// Begins the part of the words that says who it is about.
+const SUBJECT_BEGINS: &str = "alerts for ";
+
 /// Ends the part of the words that says who it is about.
 const SUBJECT_ENDS: &str = " do not arrive";
 
@@ -34,12 +44,12 @@ impl AlertBook {
     #[must_use]
     pub fn undelivered(&self, receivers: &[ReceiverSettings]) -> Vec<Notice> {
         let of_one = |receiver: &ReceiverSettings| {
-            let queue = self.queues.get(&receiver.name).filter(|it| is_failing(it))?;
+            let queue = self.queues.get(&receiver.name).filter(|it| it.is_noted)?;
             let since = queue.failing_since?;
             let why = queue.last_error.as_deref().unwrap_or("too many at once");
             let mut message = format!(
-                "alerts for {}{SUBJECT_ENDS}: {why}; since {since}, {} wait",
-                receiver.name,
+                "{}{SUBJECT_ENDS}: {why}; since {since}, {} wait",
+                subject_of(&receiver.name),
                 queue.messages.len()
             );
             if queue.dropped > 0 {
@@ -57,10 +67,21 @@ impl AlertBook {
     }
 }
 
-fn is_failing(queue: &Queue) -> bool {
+/// Whether that messages do not reach the receiver of `queue` is worth telling at `now`.
+pub(super) fn is_failing(queue: &Queue, now: Timestamp) -> bool {
     queue.failures >= PATIENCE
         || queue.dropped > 0
-        || queue.messages.iter().any(|it| it.next_attempt_at.is_some() && it.attempts >= PATIENCE)
+        || queue.failing_since.is_some_and(|it| now.since(it) >= LONG)
+        || queue.messages.iter().any(|it| it.refusals >= PATIENCE)
+}
+
+/// Whether a trouble with `key` is that messages do not reach `receiver`.
+pub(super) fn is_about(receiver: &str, key: &str) -> bool {
+    key.ends_with(&format!("{}/{}", AlertType::AgentDegraded, subject_of(receiver)))
+}
+
+fn subject_of(receiver: &str) -> String {
+    format!("{SUBJECT_BEGINS}{receiver}")
 }
 
 /// Whom a notice with this message is about.

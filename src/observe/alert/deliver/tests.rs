@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt, Empty};
@@ -178,6 +179,7 @@ fn receiver(name: &str, channel: Channel) -> ReceiverSettings {
         channel,
         min_severity: Health::Warning,
         tell_renewed: false,
+        source: PathBuf::new(),
     }
 }
 

@@ -1,10 +1,13 @@
 //! What is told of a trouble from its beginning to its end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{CertificateStatus, RenewalCondition, Secret};
-use crate::observe::alert::testing::{DAY, failing, missing, served, start, status};
+use crate::model::{CertificateStatus, RenewalCondition, Secret, TargetStatus};
+use crate::observe::alert::testing::{
+    DAY, failing, failing_target, missing, served, start, status,
+};
 use crate::observe::alert::trouble::troubles;
 use crate::observe::{AlertSettings, Channel};
 
@@ -16,7 +19,7 @@ fn told(
 ) -> Vec<(AlertType, Health, Option<AlertType>)> {
     let status = status(certificates.to_vec());
     let found = troubles(&status, &AlertSettings::default(), now);
-    let messages = reconcile(book, &found, &BTreeSet::new(), now);
+    let messages = reconcile(book, &found, &Unsettled::default(), now);
     messages.iter().map(|it| (it.kind, it.worst(), it.resolves.map(|it| it.kind))).collect()
 }
 
@@ -77,12 +80,12 @@ fn both_ends_of_a_trouble_carry_the_same_key_also_if_the_machine_is_renamed() {
     let mut book = AlertBook::default();
     let mut document = status(vec![blocked("api")]);
     let settings = AlertSettings::default();
-    let known = BTreeSet::new();
+    let known = Unsettled::default();
     let first = reconcile(&mut book, &troubles(&document, &settings, start()), &known, start());
     document.host = "other".into();
     let again = reconcile(&mut book, &troubles(&document, &settings, start()), &known, start());
     assert_eq!(again, []);
-    let over = reconcile(&mut book, &[], &BTreeSet::new(), start());
+    let over = reconcile(&mut book, &[], &Unsettled::default(), start());
     assert_eq!(over[0].dedup_key, first[0].dedup_key);
     assert_eq!(first[0].dedup_key, "web1/renewal.failed/api");
     assert_ne!(over[0].id, first[0].id);
@@ -94,7 +97,7 @@ fn many_at_once_are_twenty_and_a_summary_of_the_rest() {
     let mut book = AlertBook::default();
     let many: Vec<_> = (0..500).map(|it| blocked(&format!("c{it:03}"))).collect();
     let found = troubles(&status(many), &AlertSettings::default(), start());
-    let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
+    let messages = reconcile(&mut book, &found, &Unsettled::default(), start());
     assert_eq!(messages.len(), 21);
     let summary = messages.last().unwrap();
     assert_eq!(summary.kind, AlertType::RenewalFailed);
@@ -103,9 +106,9 @@ fn many_at_once_are_twenty_and_a_summary_of_the_rest() {
         summary.title,
         "480 more alerts of the type renewal.failed: c020, c021, c022, c023, c024 and 475 more"
     );
-    assert_eq!(reconcile(&mut book, &found, &BTreeSet::new(), start()), [], "told twice");
+    assert_eq!(reconcile(&mut book, &found, &Unsettled::default(), start()), [], "told twice");
 
-    let over = reconcile(&mut book, &[], &BTreeSet::new(), start());
+    let over = reconcile(&mut book, &[], &Unsettled::default(), start());
     assert_eq!(over.len(), 21);
     assert_eq!(over.last().unwrap().alerts.len(), 480);
     assert_eq!(over.last().unwrap().worst(), Health::Warning);
@@ -119,7 +122,7 @@ fn the_worst_are_told_singly() {
     let mut many: Vec<_> = (0..30).map(|it| blocked(&format!("c{it:03}"))).collect();
     many.push(served("worst", 91 * DAY, 90 * DAY));
     let found = troubles(&status(many), &AlertSettings::default(), start());
-    let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
+    let messages = reconcile(&mut book, &found, &Unsettled::default(), start());
     assert_eq!(messages[0].kind, AlertType::CertificateExpired);
     assert_eq!(messages[0].body()["data"]["certificate"], "worst");
 }
@@ -166,7 +169,7 @@ fn no_message_is_larger_than_a_receiver_takes_and_each_says_how_many_it_leaves_o
         let many =
             (0..3000).map(|it| CertificateStatus { error_code: Some(code.into()), ..long(it) });
         let found = troubles(&status(many.collect()), &AlertSettings::default(), start());
-        let messages = reconcile(&mut AlertBook::default(), &found, &BTreeSet::new(), start());
+        let messages = reconcile(&mut AlertBook::default(), &found, &Unsettled::default(), start());
         let last = messages.last().unwrap();
         assert_eq!(last.kind, kind);
         for message in &messages {
@@ -193,17 +196,19 @@ fn what_a_receiver_missed_is_told_as_soon_as_there_is_room() {
         channel: Channel::Webhook { url: Secret::new("https://a/".into()), secret: None },
         min_severity: Health::Warning,
         tell_renewed: false,
+        source: PathBuf::new(),
     };
-    let receivers = [receiver];
+    let settings = AlertSettings { receivers: vec![receiver], ..AlertSettings::default() };
+    let receivers = &settings.receivers;
     let mut book = AlertBook::default();
     let names: Vec<String> = (0..MAX_QUEUE + 30).map(|it| format!("c{it:04}")).collect();
     // One after another, so that each has its own message.
     for count in (20..=names.len()).step_by(20).chain([names.len()]) {
         let found: Vec<_> = names.iter().take(count).map(|it| blocked(it)).collect();
         let found = troubles(&status(found), &AlertSettings::default(), start());
-        let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
-        drop(book.enqueue(&messages, &receivers, start()));
-        retell(&mut book, &receivers, start());
+        let messages = reconcile(&mut book, &found, &Unsettled::default(), start());
+        drop(book.enqueue(&messages, &settings, start()));
+        retell(&mut book, receivers, start());
     }
     let queue = &book.queues["a"];
     assert_eq!((queue.messages.len(), queue.missed.len(), queue.dropped), (MAX_QUEUE, 30, 30));
@@ -220,9 +225,9 @@ fn what_a_receiver_missed_is_told_as_soon_as_there_is_room() {
             }
             book.delivered("a", &[message.id]);
         }
-        let messages = reconcile(&mut book, &found, &BTreeSet::new(), start());
-        drop(book.enqueue(&messages, &receivers, start()));
-        retell(&mut book, &receivers, start());
+        let messages = reconcile(&mut book, &found, &Unsettled::default(), start());
+        drop(book.enqueue(&messages, &settings, start()));
+        retell(&mut book, receivers, start());
     }
     let key = |name: &str| format!("web1/renewal.failed/{name}");
     let untold: Vec<_> = names.iter().filter(|it| !told.contains(&key(it))).collect();
@@ -237,16 +242,61 @@ fn of_a_certificate_that_could_not_be_looked_at_nothing_is_over() {
     let failing = failing(served("www", 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
     assert_eq!(told(&mut book, &[expired, failing], start()).len(), 2);
     let wanted = ["api", "www", "new"].map(|it| it.parse().unwrap()).into();
-    let settings = AlertSettings { wanted, ..AlertSettings::default() };
+    let wanted = AlertSettings { wanted, ..AlertSettings::default() };
     let seen = status(vec![served("new", DAY, 90 * DAY)]);
-    let hidden = unseen(&settings, &book, &seen);
-    assert_eq!(hidden.iter().map(CertificateName::as_str).collect::<Vec<_>>(), ["api", "www"]);
-    assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
     // What names them may be in a file that can't be read.
-    let settings = AlertSettings { wants_more: true, ..AlertSettings::default() };
-    let hidden = unseen(&settings, &book, &seen);
-    assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
+    let partial = AlertSettings { is_partial: true, ..AlertSettings::default() };
+    for settings in [wanted, partial] {
+        let hidden = Unsettled::of(&seen, &settings, &book, start());
+        let unseen: Vec<_> = hidden.unseen.iter().map(CertificateName::as_str).collect();
+        assert_eq!(unseen, ["api", "www"]);
+        assert_eq!(reconcile(&mut book, &[], &hidden, start()), []);
+    }
     // Taken out of the configuration, it is.
-    let hidden = unseen(&AlertSettings::default(), &book, &seen);
-    assert_eq!(reconcile(&mut book, &[], &hidden, start()).len(), 2);
+    let known = Unsettled::of(&seen, &AlertSettings::default(), &book, start());
+    assert_eq!(reconcile(&mut book, &[], &known, start()).len(), 2);
+}
+
+#[test]
+fn what_several_share_is_over_when_those_that_could_be_looked_at_are_well() {
+    let mut book = AlertBook::default();
+    let down = |name| failing(served(name, 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
+    assert_eq!(told(&mut book, &[down("api"), down("www")], start()).len(), 1);
+    let wanted = ["api", "www"].map(|it| it.parse().unwrap()).into();
+    let settings = AlertSettings { wanted, ..AlertSettings::default() };
+    for (certificates, over) in [(vec![], 0), (vec![served("api", DAY, 90 * DAY)], 1)] {
+        let hidden = Unsettled::of(&status(certificates), &settings, &book, start());
+        assert_eq!(reconcile(&mut book, &[], &hidden, start()).len(), over);
+    }
+}
+
+/// T03: what began in the future of a clock that was set is not over when its time comes.
+#[test]
+fn what_is_there_is_not_over_because_it_has_not_lasted() {
+    let mut book = AlertBook::default();
+    let since = start().saturating_add(Duration::from_secs(3600));
+    let mut certificate = served("api", DAY, 90 * DAY);
+    certificate.targets = vec![TargetStatus { since: Some(since), ..failing_target("nginx", DAY) }];
+    let document = status(vec![certificate]);
+    let settings = AlertSettings::default();
+    let mut pass = |minutes: u64| {
+        let now = start().saturating_add(Duration::from_secs(minutes * 60));
+        let found = troubles(&document, &settings, now);
+        let unsettled = Unsettled::of(&document, &settings, &book, now);
+        reconcile(&mut book, &found, &unsettled, now).len()
+    };
+    assert_eq!([0, 50, 60, 70, 80].map(&mut pass), [1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn summaries_that_are_made_at_once_have_their_own_keys() {
+    let mut book = AlertBook::default();
+    let of_age =
+        |days: u32| (0..30).map(move |it| served(&format!("c{days}-{it}"), DAY * days, 90 * DAY));
+    let expiring = of_age(70).chain(of_age(85)).collect();
+    let found = troubles(&status(expiring), &AlertSettings::default(), start());
+    let messages = reconcile(&mut book, &found, &Unsettled::default(), start());
+    let summaries: Vec<_> = messages.iter().filter(|it| !it.alerts.is_empty()).collect();
+    let keys: BTreeSet<&str> = summaries.iter().map(|it| it.dedup_key.as_str()).collect();
+    assert_eq!((summaries.len(), keys.len()), (2, 2), "{keys:?}");
 }
