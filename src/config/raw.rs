@@ -40,7 +40,8 @@ shape! {
         /// More files, `*.toml` or `*.json`; relative to this one.
         include: Vec<At<String>> = ["conf.d/*.toml", "conf.d/*.json"],
         /// How many certificates are worked on at once. A quarter of these slots, and one at least,
-        /// is kept for certificates that did not fail when they were last tried.
+        /// is kept for certificates that did not fail when they were last tried; with one slot they
+        /// take turns.
         parallel: Count = 8,
         /// What holds for every certificate that does not say otherwise.
         defaults: RawCertificate,
@@ -305,7 +306,8 @@ shape! {
         critical: Share = "1/8",
         /// For which share of its life a renewal must have failed before anyone is told.
         failing_for: Share = "1/12",
-        /// A URL that is fetched after every whole pass, for a dead man's switch.
+        /// A URL that the daemon fetches after every whole pass in which nothing was held up, for a
+        /// dead man's switch. Not by `renewd renew`.
         heartbeat_url: SecretText as "https://watch.example.com/renewd",
         /// Or a file with it.
         heartbeat_url_file: FilePath as "heartbeat.url",

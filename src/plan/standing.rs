@@ -2,8 +2,9 @@
 //!
 //! # Rules
 //!
-//! 1. they are looked at every twentieth of the certificate's life, at most every six hours and at
-//!    least once a minute; without a certificate every six hours. A look asks name servers alone
+//! 1. they are looked at every twentieth of the certificate's life, but every six hours at least
+//!    and once a minute at most; without a certificate every six hours. A look asks name servers
+//!    alone
 //! 2. at once where nobody has looked yet, or another record is wanted than when somebody did: the
 //!    account has another key, or is another
 //! 3. a record that ends before the certificate does ends soon: the next renewal may come too late
