@@ -36,9 +36,9 @@ const SIGNALS: [(&str, &str); 3] = [
     ("SIGTERM, SIGINT", "The daemon ends within 20 s. The next start goes on where it was."),
     (
         "SIGTERM, SIGINT, SIGHUP",
-        "`renew`, `deploy` and `dns test` without a daemon end within some seconds, with exit code \
-         1: programs are ended, proofs taken away, and the next run goes on where it was. A second \
-         signal ends them at once.",
+        "`renew`, `deploy` and `dns test` without a daemon, and `renew --dry-run`, end within \
+         some seconds, with exit code 1: programs are ended, proofs taken away, and the next run \
+         goes on where it was. A second SIGTERM or SIGINT ends them at once.",
     ),
 ];
 
@@ -64,7 +64,8 @@ const CONFIGURATION: [&str; 5] = [
      certificates, CAs, solvers and targets are made of lower-case letters, digits, dots, dashes \
      and underscores.",
     "Files of `include` hold tables only. A fault in one of them refuses the entry that it stands \
-     in, whose last good version stays in force. Lists of tables append over files; a table named \
+     in: a running daemon keeps its last good version, and after a start it is neither renewed \
+     nor watched until it is mended. Lists of tables append over files; a table named \
      twice is a fault.",
     "What a certificate does not say comes from its `group`, then from `[defaults]`, then from \
      what is built in. `renewd config show` prints what is in force and where it comes from.",
