@@ -124,7 +124,7 @@ async fn do_it(
         let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
         reports.sort_by_key(|it| order(&it.name));
         // What is not told now is told by the next run.
-        stop.unless_asked(Box::pin(alert(&agent, &base, &reports))).await;
+        stop.unless_asked(Box::pin(conclude(&agent, &base, &reports))).await;
         deployer.end().await;
         reports
     }))
@@ -185,6 +185,17 @@ fn panicked(name: &CertificateName, base: &Base) -> WorkReport {
         hint: Some("report this with what was printed: it is a fault of renewd".to_owned()),
     };
     WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
+}
+
+/// [`alert`], and the heartbeat if `reports` are of a whole pass: of all certificates, none of which
+/// could not be looked at.
+async fn conclude(agent: &Agent, base: &Base, reports: &[WorkReport]) {
+    alert(agent, base, reports).await;
+    let is_seen =
+        |name: &CertificateName| reports.iter().any(|it| it.name == *name && it.status.is_some());
+    if agent.config.certificates.iter().all(|it| is_seen(&it.name)) {
+        drop(tokio::time::timeout(ALERT_TIME, agent.alerts.heartbeat()).await);
+    }
 }
 
 /// Decides about alerts and tries to deliver them, within limits: what is not delivered now is on

@@ -307,7 +307,7 @@ shape! {
         /// For which share of its life a renewal must have failed before anyone is told.
         failing_for: Share = "1/12",
         /// A URL that the daemon fetches after every whole pass in which nothing was held up, for a
-        /// dead man's switch. Not by `renewd renew`.
+        /// dead man's switch; `renewd renew` of all certificates does at its end.
         heartbeat_url: SecretText as "https://watch.example.com/renewd",
         /// Or a file with it.
         heartbeat_url_file: FilePath as "heartbeat.url",

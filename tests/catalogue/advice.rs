@@ -9,7 +9,7 @@ use renewd::model::{Event, Timestamp};
 use renewd::sys::clock::Clock;
 
 use crate::ca::{Advice, How, Step, Times};
-use crate::world::{DAY, MINUTE, World};
+use crate::world::{DAY, MINUTE, Setting, World};
 
 /// Advice as text.
 fn advice(start: &str, end: &str) -> Option<Advice> {
@@ -83,6 +83,27 @@ async fn without_advice_the_usual_moment_counts() {
         assert_eq!(world.ca.issued(), 2, "{what}");
         assert_eq!(world.state()["attempts"]["failures"], 0, "{what}");
     }
+}
+
+/// A22: a CA that does not answer is waited for once, however many certificates would ask it.
+#[tokio::test]
+async fn who_gives_no_advice_is_waited_for_once_and_asked_again_a_little_later() {
+    let certificate = |name| format!("[[certificate]]\ntargets = []\ndomains = [\"{name}\"]\n");
+    let certificate = ["a.example", "b.example", "c.example"].map(certificate).concat();
+    let world = World::with(Setting { certificate, ..Setting::default() }).await;
+    assert_eq!(world.work_all().await, 4);
+    world.ca.fault(Step::RenewalInfo, How::Closed, Times::Always);
+    world.clock.advance(DAY);
+    let count = || world.ca.count(Step::RenewalInfo);
+    let before = count();
+    world.work().await;
+    let one = count() - before;
+    assert!(one > 0);
+    world.work_all().await;
+    assert_eq!(count(), before + one);
+    world.clock.advance(MINUTE);
+    world.work_all().await;
+    assert_eq!(count(), before + 2 * one, "the first of those whose time has come");
 }
 
 /// A22: what was said of the old certificate counts for nothing after its renewal.

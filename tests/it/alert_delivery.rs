@@ -295,6 +295,21 @@ fn what_a_run_could_not_deliver_the_next_one_does() {
 }
 
 #[test]
+fn a_run_over_all_certificates_ends_with_the_heartbeat_and_no_other_does() {
+    let site = Site::with(&SiteOptions { proof: ProofBy::Listener, ..SiteOptions::default() });
+    let watcher = Receiver::answering(&[]);
+    let url = format!("http://{}/canary", watcher.address);
+    add(&site, &format!("[alerts]\nheartbeat_url = {url:?}\n"));
+    let all = site.renewd(&["renew"]);
+    assert_eq!(all.code, 0, "{all}");
+    assert_eq!(watcher.received().len(), 1);
+    add(&site, "[[certificate]]\ndomains = [\"b.example\"]\n");
+    let one = site.renewd(&["renew", NAME]);
+    assert_eq!(one.code, 0, "{one}");
+    assert_eq!(watcher.received().len(), 1, "of b.example that run knows nothing");
+}
+
+#[test]
 fn the_heartbeat_comes_after_the_first_round_and_only_with_a_writable_store() {
     let site = Site::with(&SiteOptions { proof: ProofBy::Listener, ..SiteOptions::default() });
     let watcher = Receiver::answering(&[]);
