@@ -1,5 +1,5 @@
-//! Every fuzz target on what is kept for it in `tests/fuzz/seeds`: real texts, examples of the RFCs,
-//! and what fuzzing once found. `tests/fuzz.sh` looks for more.
+//! Every fuzz target on what is kept for it in `tests/fuzz/seeds`: real texts, examples of the
+//! RFCs, and what fuzzing once found. `tests/fuzz.sh` looks for more.
 //!
 //! Needs the feature `fuzzing`.
 

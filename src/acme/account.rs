@@ -2,13 +2,14 @@
 //!
 //! # Rules
 //!
-//! - The account key is on disk before the CA hears of it; after a crash the same key is sent again.
+//! - The account key is on disk before the CA hears of it; after a crash the same key is sent
+//!   again.
 //! - Whatever runs side by side, the account is found or made once.
 //! - Nothing is asked of the CA before its terms are agreed to and a binding it requires is there.
 //! - A key whose description was lost is not replaced: the CA is asked for its account.
 //! - An account belongs to one directory: with another one it is set aside, not used.
-//! - An account that the CA denies is looked for by its key, else made anew; once that has an answer,
-//!   not again for three hours, also after a restart: a CA allows few new accounts.
+//! - An account that the CA denies is looked for by its key, else made anew; once that has an
+//!   answer, not again for three hours, also after a restart: a CA allows few new accounts.
 //! - An account that was deactivated is not replaced unasked.
 //! - Where a rollover or a replacement did not come to its end, the CA is asked which key it knows:
 //!   [`rollover`].

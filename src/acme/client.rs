@@ -151,8 +151,8 @@ impl AcmeClient {
         self.accounts.standing_account().await
     }
 
-    /// Finds out whether an order with `profile` could be placed, by the CA's directory, which may be
-    /// a day old, and by what is known of our account. Changes nothing.
+    /// Finds out whether an order with `profile` could be placed, by the CA's directory, which may
+    /// be a day old, and by what is known of our account. Changes nothing.
     ///
     /// # Errors
     ///
@@ -170,8 +170,8 @@ impl AcmeClient {
     ///
     /// # Errors
     ///
-    /// If there is no account, the CA does not do it, or the account can't be kept. After a rollover
-    /// that failed, the next use finds out which key the CA knows.
+    /// If there is no account, the CA does not do it, or the account can't be kept. After a
+    /// rollover that failed, the next use finds out which key the CA knows.
     pub async fn tend_account(&self, action: AccountAction) -> Result<AccountReport, AcmeError> {
         self.accounts.tend(action).await
     }

@@ -10,9 +10,9 @@
 //! - all else, and problem types that nobody knows yet: by the ladder
 //!
 //! Another CA finds what this one found of our proofs ([`Fault::Proof`]), has rules and accounts of
-//! its own where this one refuses ([`Fault::Refusal`]), and knows nothing of this one's trouble, nor
-//! of problem types that nobody knows yet ([`Fault::Outage`]). A key of an account that can't be
-//! kept is our own trouble.
+//! its own where this one refuses ([`Fault::Refusal`]), and knows nothing of this one's trouble,
+//! nor of problem types that nobody knows yet ([`Fault::Outage`]). A key of an account that can't
+//! be kept is our own trouble.
 //!
 //! Not here: waiting ([`crate::plan`]); what an operator can do ([`super::hint`]).
 
@@ -184,8 +184,8 @@ pub(super) fn is_denied(step: Step, kind: &ProblemKind) -> bool {
     *kind == ProblemKind::Unauthorized && step == Step::Account
 }
 
-/// What follows from a problem of this kind, wherever it appears: what a CA refuses by a rule of its
-/// own it will refuse again.
+/// What follows from a problem of this kind, wherever it appears: what a CA refuses by a rule of
+/// its own it will refuse again.
 const fn after(kind: &ProblemKind) -> Retry {
     match fault(kind) {
         Fault::Refusal => Retry::AfterChange,

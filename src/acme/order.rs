@@ -192,8 +192,8 @@ impl Order {
         self.tap.wire().directory().await.ok()?.meta.account_hash_prefix.clone()
     }
 
-    /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending; again, if that fails
-    /// in a way that passes: its authorization is not to be spent on that.
+    /// Tells the CA to look at `challenge` (RFC 8555 §7.5.1), if it is pending; again, if that
+    /// fails in a way that passes: its authorization is not to be spent on that.
     ///
     /// # Errors
     ///

@@ -8,7 +8,8 @@
 //! - An answer without Retry-After is one all the same.
 //! - An explanation that can't be shown safely is left out.
 //!
-//! Not here: when the CA is asked again, and what follows from the answer ([`crate::plan::suggestion`]).
+//! Not here: when the CA is asked again, and what follows from the answer
+//! ([`crate::plan::suggestion`]).
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -45,8 +46,8 @@ impl AcmeClient {
     ///
     /// # Errors
     ///
-    /// If there is no answer that can be used; [`AcmeError::is_transient`] says whether there may be
-    /// one soon.
+    /// If there is no answer that can be used; [`AcmeError::is_transient`] says whether there may
+    /// be one soon.
     pub async fn renewal_info(&self, id: &CertificateId) -> Result<RenewalInfo, AcmeError> {
         let directory = self.directory(Step::FetchRenewalInfo).await?;
         let Some(base) = &directory.renewal_info else { return Ok(no_advice()) };

@@ -34,8 +34,8 @@ const TRIES_WITHOUT_PAUSE: u32 = 3;
 /// How long a directory is used before it is fetched again.
 const DIRECTORY_LIFETIME: Duration = Duration::from_hours(24);
 
-/// For how long a directory that could not be had is not asked for again: all that start together, or
-/// wait for each other, need one answer.
+/// For how long a directory that could not be had is not asked for again: all that start together,
+/// or wait for each other, need one answer.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(15);
 
 /// A clock that differs by more than this is worth a word.

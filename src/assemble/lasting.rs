@@ -76,8 +76,8 @@ pub(super) fn on_a_network(config: &Config, since: Timestamp) -> Option<Notice> 
     Some(notice(state_dir, file_system, since))
 }
 
-/// It is no trouble yet: what is lost with a lock is the work of a second writer, and only if there is
-/// one.
+/// It is no trouble yet: what is lost with a lock is the work of a second writer, and only if there
+/// is one.
 fn notice(state_dir: &Path, file_system: &str, since: Timestamp) -> Notice {
     Notice {
         code: ON_A_NETWORK.to_owned(),

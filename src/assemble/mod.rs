@@ -105,8 +105,8 @@ impl Agent {
     }
 
     /// Does `action` to the account at `ca`, and says how it stands then and which standing records
-    /// in DNS are to be set anew; `None` if there is no such CA with accounts. An account that may be
-    /// made is counted before.
+    /// in DNS are to be set anew; `None` if there is no such CA with accounts. An account that may
+    /// be made is counted before.
     pub async fn tend_account(
         &self,
         ca: &CaName,

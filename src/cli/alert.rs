@@ -58,8 +58,8 @@ pub(super) async fn unit_failed(global: &Global, unit: &str) -> Result<Exit, End
 
 /// How `unit` failed, in words; `None` if whoever is to be told has been.
 ///
-/// A round that ended with these codes has told it itself: certificates that failed or are in danger
-/// have thresholds of their own.
+/// A round that ended with these codes has told it itself: certificates that failed or are in
+/// danger have thresholds of their own.
 fn how_it_failed(unit: &str, result: Option<&str>, status: Option<&str>) -> Option<String> {
     let told = [Exit::Failed, Exit::Critical].map(|it| (it as u8).to_string());
     match (result, status) {

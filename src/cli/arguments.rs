@@ -302,7 +302,8 @@ pub enum AccountCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Register an account now: the first, or one in place of one that was deactivated or forgotten.
+    /// Register an account now: the first, or one in place of one that was deactivated or
+    /// forgotten.
     Register {
         /// Which one.
         #[command(flatten)]

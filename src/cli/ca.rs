@@ -1,7 +1,7 @@
 //! `renewd ca`: the roots of a built-in CA, for trust stores.
 //!
-//! Standard output is PEM and nothing else, so that it can go into a file as it is; what there is to
-//! know of each root is told on standard error, or stands in the JSON.
+//! Standard output is PEM and nothing else, so that it can go into a file as it is; what there is
+//! to know of each root is told on standard error, or stands in the JSON.
 //!
 //! Not here: putting a root into any trust store.
 

@@ -226,8 +226,8 @@ impl Configured {
         });
         // Stamps of the time before it was read would be safer, but the list comes with it.
         let files = config.files.iter().map(|it| (it.clone(), stamp(it))).collect();
-        // Before the repair: whoever asks for it may go away, and what it has begun goes on. The next
-        // must find the same turns at the targets.
+        // Before the repair: whoever asks for it may go away, and what it has begun goes on. The
+        // next must find the same turns at the targets.
         *in_force = Some(InForce { files, deployer: Arc::clone(&deployer) });
         if is_first && let Err(error) = deployer.repair().await {
             // Whoever installs to that target repairs it, or is told why it can't be done.

@@ -19,8 +19,8 @@ pub(super) async fn run(global: &Global, command: &DnsCommand) -> Result<Exit, E
     }
 }
 
-/// Proves `solver` without a CA: adds a value of chance where a proof of `identifier` would go, sees
-/// it at every name server, removes it, and sees it gone. Each step is printed as it is done.
+/// Proves `solver` without a CA: adds a value of chance where a proof of `identifier` would go,
+/// sees it at every name server, removes it, and sees it gone. Each step is printed as it is done.
 async fn test(
     global: &Global,
     solver: &SolverName,

@@ -124,8 +124,8 @@ fn for_tests(config: &Config, name: &CaName) -> Result<Ca, Ended> {
     Err(Ended(Exit::Usage))
 }
 
-/// The CA at which `spec` is tried, `named` if a human named one; else why it is not tried, and what
-/// can be done.
+/// The CA at which `spec` is tried, `named` if a human named one; else why it is not tried, and
+/// what can be done.
 fn trial_ca(
     config: &Config,
     spec: &CertificateSpec,

@@ -2,9 +2,9 @@
 //!
 //! # Rules
 //!
-//! - At the first (SIGTERM, SIGINT, SIGHUP) no new work is begun, and what is under way goes on for a
-//!   moment. Then it is dropped: its programs end, its proofs are taken away, and its journal says
-//!   how the next run goes on.
+//! - At the first (SIGTERM, SIGINT, SIGHUP) no new work is begun, and what is under way goes on for
+//!   a moment. Then it is dropped: its programs end, its proofs are taken away, and its journal
+//!   says how the next run goes on.
 //! - The second ends the process at once. What comes with the first is none: where a session or a
 //!   terminal ends, it sends several; and no SIGHUP is one.
 //!
@@ -79,9 +79,9 @@ impl Stop {
 }
 
 /// Does `work`, which looks at the [`Stop`] that it is given, with signals as the module's header
-/// says. When this returns, what it showed has been taken away, as far as that can be waited for. To
-/// be called when the state directory is open, and nothing was begun: a signal before that ends the
-/// process by itself.
+/// says. When this returns, what it showed has been taken away, as far as that can be waited for.
+/// To be called when the state directory is open, and nothing was begun: a signal before that ends
+/// the process by itself.
 ///
 /// # Errors
 ///

@@ -27,8 +27,9 @@ use super::exit::Exit;
 use super::interruption::{Stop, attended, stopped};
 use super::{dry_run, output};
 
-/// How long a one-shot run tries to deliver its alerts; the rest is on disk.
-const ALERT_TIME: Duration = Duration::from_secs(15);
+/// How long a one-shot run tries to deliver its alerts, which is more than a program has as a rule;
+/// the rest is on disk.
+const ALERT_TIME: Duration = Duration::from_secs(45);
 
 /// Renews what is due.
 pub(super) async fn renew(global: &Global, arguments: RenewArguments) -> Result<Exit, Ended> {
@@ -124,7 +125,7 @@ async fn do_it(
         let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
         reports.sort_by_key(|it| order(&it.name));
         // What is not told now is told by the next run.
-        stop.unless_asked(Box::pin(conclude(&agent, &base, &reports))).await;
+        stop.unless_asked(Box::pin(conclude(&agent, &base, request.scope, &reports))).await;
         deployer.end().await;
         reports
     }))
@@ -187,13 +188,14 @@ fn panicked(name: &CertificateName, base: &Base) -> WorkReport {
     WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
 }
 
-/// [`alert`], and the heartbeat if `reports` are of a whole pass: of all certificates, none of which
-/// could not be looked at.
-async fn conclude(agent: &Agent, base: &Base, reports: &[WorkReport]) {
+/// [`alert`], and the heartbeat if `reports` are of a whole pass: of all certificates, none of
+/// which could not be looked at.
+async fn conclude(agent: &Agent, base: &Base, scope: Scope, reports: &[WorkReport]) {
     alert(agent, base, reports).await;
     let is_seen =
         |name: &CertificateName| reports.iter().any(|it| it.name == *name && it.status.is_some());
-    if agent.config.certificates.iter().all(|it| is_seen(&it.name)) {
+    let is_whole = !agent.config.alerts.is_partial && scope == Scope::Renew;
+    if is_whole && agent.config.certificates.iter().all(|it| is_seen(&it.name)) {
         drop(tokio::time::timeout(ALERT_TIME, agent.alerts.heartbeat()).await);
     }
 }
@@ -227,7 +229,7 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
         agent.alerts.note_undelivered(&mut document).await;
         known.mark_unchanged();
         agent.alerts.pass(&document).await;
-        drop(tokio::time::timeout(ALERT_TIME, agent.alerts.deliver()).await);
+        agent.alerts.deliver_within(ALERT_TIME).await;
         if !known.has_changed().unwrap_or_default() {
             return;
         }

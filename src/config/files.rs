@@ -1,6 +1,6 @@
 //! Reads the main file and the files it includes, each as a tree and then as [`RawFile`].
 //!
-//! Refuses files that others may write. A file that can't be read or parsed is refused alone if it
+//! Refuses files that others may write or replace. A file that can't be read or parsed is refused alone if it
 //! is an included one. What the values mean is [`super::resolve`]'s business.
 
 use std::collections::BTreeSet;
@@ -202,7 +202,25 @@ fn take_settings(table: &mut Table, allowed: &[&str]) -> Vec<Fault> {
     settings.iter().map(fault).collect()
 }
 
-/// The text of `file`, which nobody but its owner may write, and which is root's where root reads it.
+/// Refuses `file` where anybody could put another in its place.
+fn check_folder(file: &Path) -> Result<(), Fault> {
+    /// Others may make files there, and not replace this one.
+    const STICKY: u32 = 0o1000;
+
+    let Some(folder) = file.parent() else { return Ok(()) };
+    let read = fs::metadata(folder);
+    let metadata =
+        read.map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o002 == 0 || mode & STICKY != 0 {
+        return Ok(());
+    }
+    let message = format!("stands in a folder that anybody can write to (mode {mode:04o})");
+    Err(Fault::of_file(file, message).hint(format!("chmod o-w {}", folder.display())))
+}
+
+/// The text of `file`, which nobody but its owner may write, and which is root's where root reads
+/// it.
 fn read_text(file: &Path) -> Result<String, Fault> {
     let unreadable =
         |error: &std::io::Error| Fault::of_file(file, format!("cannot be read: {error}"));
@@ -219,6 +237,7 @@ fn read_text(file: &Path) -> Result<String, Fault> {
         let hint = format!("chmod go-w {}", file.display());
         return Err(Fault::of_file(file, message).hint(hint));
     }
+    check_folder(file)?;
     // Root runs the programs that it names. Others may have to read what their administrator wrote.
     if rustix::process::geteuid().is_root() && metadata.uid() != 0 {
         let message = format!("belongs to the user {}, and root runs what it says", metadata.uid());

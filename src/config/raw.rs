@@ -98,9 +98,9 @@ shape! {
         /// (TLSA 3 1 1, pins). One that is in other hands or of another kind is not used again.
         reuse_key: bool = false,
         /// A certificate request (PKCS#10, PEM or DER) for exactly `domains`, where the key is
-        /// elsewhere: in a hardware module, in an appliance. Its key is certified each time, `key` is
-        /// what it says, and nothing of the key is kept or installed. A changed request is followed
-        /// at once.
+        /// elsewhere: in a hardware module, in an appliance. Its key is certified each time, `key`
+        /// is what it says, and nothing of the key is kept or installed. A changed request is
+        /// followed at once.
         csr_file: FilePath as "site.csr",
         /// Comes with a later version.
         mode: Later,

@@ -23,7 +23,8 @@ pub fn reference() -> String {
     push::<RawCertificate>(
         &mut text,
         "[[certificate]]",
-        "one certificate; [defaults] and [group.NAME] take these keys, but not `name` and `domains`",
+        "one certificate; [defaults] and [group.NAME] take these keys, but not `name`, `domains` and \
+         `csr_file`",
     );
     push::<RawCa>(&mut text, "[ca.NAME]", "one CA");
     push::<RawLimits>(

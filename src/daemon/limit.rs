@@ -1,8 +1,9 @@
 //! How long the work on one certificate may take before it is taken for one that never ends.
 //!
-//! Each part of it has its own limit, so work that goes on for longer than all of them together hangs
-//! by a fault: its slot is wanted for others. What is dropped goes on where it was at the next try,
-//! but for what a server is just being told; so the sums are rounded up, by a factor of two at least.
+//! Each part of it has its own limit, so work that goes on for longer than all of them together
+//! hangs by a fault: its slot is wanted for others. What is dropped goes on where it was at the
+//! next try, but for what a server is just being told; so the sums are rounded up, by a factor of
+//! two at least.
 //!
 //! Not here: what becomes of it then ([`super::scheduler`]).
 
@@ -13,18 +14,18 @@ use crate::deploy::{ReloadSettings, TargetSettings};
 use crate::model::CertificateSpec;
 use crate::solver::SolverMethod;
 
-/// For each CA that is asked: an account and an order (60 s a request, some of them repeated), until
-/// it is ready and again until it is issued (5 min each), the chain and eight others (60 s each),
-/// proofs of an earlier order and of this one taken away (2 min each), and before all that the order of
-/// another certificate for the same names waited for (10 min).
+/// For each CA that is asked: an account and an order (60 s a request, some of them repeated),
+/// until it is ready and again until it is issued (5 min each), the chain and eight others (60 s
+/// each), proofs of an earlier order and of this one taken away (2 min each), and before all that
+/// the order of another certificate for the same names waited for (10 min).
 const ORDER: Duration = Duration::from_hours(1);
 
 /// For each identifier: its authorization (60 s), where its record goes (60 s), its zone waited for
 /// and changed (2 min each), the challenge answered (5 min).
 const PROOF: Duration = Duration::from_mins(30);
 
-/// Once: advice, fitness, lists of revoked certificates and standing records are asked for (15 to 60 s
-/// each), endpoints are looked at (5 s a handshake), a revocation (60 s a request).
+/// Once: advice, fitness, lists of revoked certificates and standing records are asked for (15 to
+/// 60 s each), endpoints are looked at (5 s a handshake), a revocation (60 s a request).
 const REST: Duration = Duration::from_hours(1);
 
 /// How many programs of a target's run at most: the test of the new files, that of the old ones and
@@ -41,7 +42,8 @@ pub(super) fn longest(config: &Config, spec: &CertificateSpec) -> Duration {
     let visible = sum(visible.map(|it| propagation(&it.method)));
     let cas = u32::try_from(spec.cas.len()).unwrap_or(u32::MAX).max(1);
     let orders = sum([ORDER, proofs, visible]).saturating_mul(cas);
-    // Targets are served side by side; of one that all certificates go to each waits for all before.
+    // Targets are served side by side; of one that all certificates go to each waits for all
+    // before.
     let targets = spec.targets.iter().filter_map(|it| config.targets.get(it));
     let target = targets.map(served).max().unwrap_or_default();
     let others = u32::try_from(config.parallel).unwrap_or(u32::MAX).max(1);

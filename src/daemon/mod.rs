@@ -3,9 +3,9 @@
 //! One task, the scheduler, owns all decisions about when: it wakes at the moment that a plan
 //! names, when a file changes, when a human asks, and on a coarse tick as a safety net; it starts
 //! bounded parallel work, one piece at a time for each certificate. Another, the herald, tells:
-//! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else, and work that
-//! never ends is given up: both are told, and tried again. At the end of the process the work that
-//! does not end in time is dropped, and what it showed is taken away, or left to the journal.
+//! status file, alerts, heartbeat. A panic in one certificate's work ends nothing else, and work
+//! that never ends is given up: both are told, and tried again. At the end of the process the work
+//! that does not end in time is dropped, and what it showed is taken away, or left to the journal.
 //!
 //! # Not here
 //!
@@ -46,9 +46,9 @@ use crate::sys::signals::Signals;
 
 /// How long work that is under way may go on after the request to end.
 ///
-/// With what may come after it, less than the 20 s in which the process is to end: 5 s until what was
-/// dropped is taken away, beside which the herald tells the last (2 s twice), and 2 s of the control
-/// socket.
+/// With what may come after it, less than the 20 s in which the process is to end: 5 s until what
+/// was dropped is taken away, beside which the herald tells the last (2 s twice), and 2 s of the
+/// control socket.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Requests that wait for the scheduler at most; more are refused.
 const COMMAND_QUEUE: usize = 64;
@@ -187,8 +187,8 @@ impl Handle {
         self.ask(|reply| Command::Account(ca, action, reply)).await?
     }
 
-    /// Has the certificate `name` revoked, and another put in its place if that is wanted, and waits
-    /// until what can be done now is done.
+    /// Has the certificate `name` revoked, and another put in its place if that is wanted, and
+    /// waits until what can be done now is done.
     ///
     /// # Errors
     ///
@@ -261,8 +261,8 @@ pub struct Running {
 
 impl Running {
     /// Runs until `signals` ask for the end; then lets work under way finish for a while, and drops
-    /// it. Files and sockets of proofs are gone then; records in DNS are waited for some seconds, and
-    /// those that stay are taken away by the next start.
+    /// it. Files and sockets of proofs are gone then; records in DNS are waited for some seconds,
+    /// and those that stay are taken away by the next start.
     pub async fn run(self, signals: Signals) {
         scheduler::run(self.daemon, self.commands, self.status, signals).await;
     }

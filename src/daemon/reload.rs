@@ -103,9 +103,9 @@ fn told(error: &PassingState) -> String {
     format!("{error}\n  hint: {hint}")
 }
 
-/// Takes over from `old` each certificate that `config` rejected by itself or with its file, and the
-/// targets, solvers and CAs that it needs and `config` has lost with it; and so each receiver of
-/// alerts.
+/// Takes over from `old` each certificate that `config` rejected by itself or with its file, and
+/// the targets, solvers and CAs that it needs and `config` has lost with it; and so each receiver
+/// of alerts.
 fn keep_rejected(config: &mut Config, old: &Config) {
     let is_rejected = |it: &&CertificateSpec| config.has_rejected(it);
     // One that another file brings by now needs no older version.

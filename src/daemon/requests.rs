@@ -31,8 +31,8 @@ impl Scheduler {
         });
     }
 
-    /// Has `action` done to the account at `ca`, and `reply` told what came of it. Where that put it
-    /// right, certificates that wait for it are tried at once.
+    /// Has `action` done to the account at `ca`, and `reply` told what came of it. Where that put
+    /// it right, certificates that wait for it are tried at once.
     pub(super) fn account(
         &mut self,
         ca: CaName,
@@ -51,7 +51,8 @@ impl Scheduler {
         });
     }
 
-    /// Has it noted that the certificate `name` is to be revoked, and `reply` told whether it can be.
+    /// Has it noted that the certificate `name` is to be revoked, and `reply` told whether it can
+    /// be.
     pub(super) fn ask_to_revoke(
         &self,
         name: CertificateName,

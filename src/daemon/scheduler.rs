@@ -193,8 +193,8 @@ impl Scheduler {
         self.daemon.base.clock.monotonic()
     }
 
-    /// Has repaired what the last process may have left half done at targets, and is ready then; the
-    /// signal that came meanwhile. It may be the end, which does not wait for that.
+    /// Has repaired what the last process may have left half done at targets, and is ready then;
+    /// the signal that came meanwhile. It may be the end, which does not wait for that.
     async fn start(&mut self, signals: &mut Signals) -> Option<Signal> {
         let lifecycle = self.daemon.agent.lifecycle.clone();
         let mut repairing = std::pin::pin!(lifecycle.repair_targets());
@@ -355,7 +355,8 @@ impl Scheduler {
         self.answer(name, &report, wake_at);
     }
 
-    /// Ends the run of `name` with `report`. Whoever asked for it and hears that it is done, sees so.
+    /// Ends the run of `name` with `report`. Whoever asked for it and hears that it is done, sees
+    /// so.
     fn answer(&mut self, name: &CertificateName, report: &WorkReport, wake_at: Timestamp) {
         let Some(entry) = self.schedule.get_mut(name) else { return };
         let waiting = entry.end(wake_at);
@@ -497,6 +498,8 @@ impl Scheduler {
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
+        // Of what was refused nobody knows how it stands.
+        is_whole &= !self.daemon.agent.config.alerts.is_partial;
         if is_whole && self.schedule.longest_wait(self.now()).is_none() {
             self.herald.whole_pass();
         }

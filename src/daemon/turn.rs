@@ -7,8 +7,8 @@
 //!    which ends soonest; what is missing has ended.
 //! 3. What failed when it was last tried comes in the order in which its pauses ended: it may fail
 //!    slowly and for ever, and would else come before all that end later.
-//! 4. A quarter of the slots, and one at least, is for what is well; as many are for what failed. The
-//!    rest is for what is well before what failed.
+//! 4. A quarter of the slots, and one at least, is for what is well; as many are for what failed.
+//!    The rest is for what is well before what failed.
 //! 5. Where there is but one slot, it is for whichever first of both kinds has waited longer.
 //!
 //! So a certificate that is well and due waits for others that are well, and for no more than one

@@ -89,8 +89,8 @@ struct LastReload {
 
 impl DirectDeployer {
     /// For `targets`, with the store's certificates in `certs_dir`. `previous_dir` (made with mode
-    /// 0700) is its own: it keeps there what installs replaced, and what a crash needs. With a client
-    /// the folder `lent` beside it is its own too.
+    /// 0700) is its own: it keeps there what installs replaced, and what a crash needs. With a
+    /// client the folder `lent` beside it is its own too.
     #[must_use]
     pub fn new(
         certs_dir: PathBuf,

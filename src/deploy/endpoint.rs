@@ -16,8 +16,8 @@ use crate::sys::clock::Clock;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
 /// From one handshake to the next in a row. nginx lets old and new workers accept side by side for
-/// 100 ms (and longer on a loaded machine): handshakes made at once may all meet a new one while the
-/// next client meets an old one.
+/// 100 ms (and longer on a loaded machine): handshakes made at once may all meet a new one while
+/// the next client meets an old one.
 const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(200);
 
 /// How long one endpoint may take for one name in all, whatever its name resolves to.
@@ -171,8 +171,8 @@ pub(super) struct Inquiry<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// Asks `endpoint` for `name`, as often as `inquiry` says at each of its addresses, until one answer
-/// is not what is wanted. Ends within [`QUESTION_LIMIT`].
+/// Asks `endpoint` for `name`, as often as `inquiry` says at each of its addresses, until one
+/// answer is not what is wanted. Ends within [`QUESTION_LIMIT`].
 pub(super) async fn ask(
     endpoint: &VerifySettings,
     name: &Identifier,

@@ -109,7 +109,8 @@ pub enum DeployError {
         #[source]
         source: Box<EndpointFault>,
     },
-    /// An endpoint serves a certificate that is newer than the one we hold, which is not handed over.
+    /// An endpoint serves a certificate that is newer than the one we hold, which is not handed
+    /// over.
     #[error(
         "{address} serves a newer certificate for {name} than the one that is held \
          (serial {serial}), and keeps it"

@@ -26,8 +26,8 @@ pub fn line(bytes: &[u8]) {
     }
 }
 
-/// Reads `text` as the journal of an install and as its list of copies. Nothing is done of what they
-/// say: it would be done to this machine.
+/// Reads `text` as the journal of an install and as its list of copies. Nothing is done of what
+/// they say: it would be done to this machine.
 pub fn kept(text: &[u8]) {
     read_again::<Journal>(text);
     read_again::<Vec<KeptFile>>(text);

@@ -20,8 +20,8 @@ use crate::model::{CertificateName, Explain, Retry, TargetName};
 
 /// How long the deployer may take to take a request.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long its answer may take beside the programs it runs: longer than it takes itself to say that
-/// a target does not answer.
+/// How long its answer may take beside the programs it runs: longer than it takes itself to say
+/// that a target does not answer.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The deployer process could not be asked, or did not do what it was asked for.
@@ -174,9 +174,10 @@ impl SocketDeployer {
 
 #[async_trait]
 impl Deployer for SocketDeployer {
-    /// Has systemd start the deployer, which repairs then what a crash or a power cut left. To one that
-    /// is there it means nothing: a restart of ours is no reason to touch an install that it may be in
-    /// the middle of. One that can't be reached is told of when there is something to install.
+    /// Has systemd start the deployer, which repairs then what a crash or a power cut left. To one
+    /// that is there it means nothing: a restart of ours is no reason to touch an install that it
+    /// may be in the middle of. One that can't be reached is told of when there is something to
+    /// install.
     async fn repair(&self) -> Result<(), DeployError> {
         drop(timeout(CONNECT_LIMIT, UnixStream::connect(&self.path)).await);
         Ok(())
@@ -263,7 +264,8 @@ mod tests {
         tokio::join!(asking, serving).0
     }
 
-    /// D04: after a power cut systemd has only the socket, and starts the deployer for whoever connects.
+    /// D04: after a power cut systemd has only the socket, and starts the deployer for whoever
+    /// connects.
     #[tokio::test]
     async fn a_deployer_is_started_for_repair_and_one_that_is_gone_stops_no_start() {
         let folder = tempfile::tempdir().unwrap();

@@ -290,7 +290,8 @@ struct Budget {
     unlogged: u64,
 }
 
-/// How many calls may be logged in a row: those of a daemon that starts with a hundred certificates.
+/// How many calls may be logged in a row: those of a daemon that starts with a hundred
+/// certificates.
 const BURST: u32 = 400;
 /// How long it takes until one more may be.
 const REFILL: Duration = Duration::from_millis(500);

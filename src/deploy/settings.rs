@@ -80,8 +80,8 @@ pub enum ReloadSettings {
         pid_file: PathBuf,
     },
     /// A program. It is told by `RENEWD_CERTIFICATE`, `RENEWD_TARGET`, `RENEWD_GENERATION`,
-    /// `RENEWD_DIRECTORY`, `RENEWD_FULLCHAIN` and, unless the key is elsewhere, `RENEWD_PRIVKEY` what
-    /// was deployed (by the
+    /// `RENEWD_DIRECTORY`, `RENEWD_FULLCHAIN` and, unless the key is elsewhere, `RENEWD_PRIVKEY`
+    /// what was deployed (by the
     /// deployer process these are copies, gone when the program has ended), and is run for
     /// each certificate, unless it is one that steers servers as a whole (`nginx -s reload`): then
     /// one run serves all who asked before it began.

@@ -1,8 +1,8 @@
 //! One thing at a time at a target, and no wait for what does not end.
 //!
 //! What hangs on a mount can't be broken off: its thread stays until the mount answers, and the
-//! target is its own until then, so that nothing is done beside it. Who comes meanwhile waits for as
-//! long as it may take, and no longer.
+//! target is its own until then, so that nothing is done beside it. Who comes meanwhile waits for
+//! as long as it may take, and no longer.
 //!
 //! Not here: how long that is, and what is done ([`super::direct`]).
 

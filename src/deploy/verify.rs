@@ -6,9 +6,9 @@
 //!   for the certificate's. Wildcards are never asked for. No SNI for addresses.
 //! - For a certificate of a pair it is asked by a client that takes keys of its family alone: any
 //!   other might be shown either.
-//! - It is *served* when [`IN_A_ROW`] fresh handshakes in a row, at every address that its host name
-//!   has, a moment apart, showed the certificate and proved its key; and, where the chain that we
-//!   hold has an issuer of the leaf that is no root, a certificate of that name as well.
+//! - It is *served* when [`IN_A_ROW`] fresh handshakes in a row, at every address that its host
+//!   name has, a moment apart, showed the certificate and proved its key; and, where the chain that
+//!   we hold has an issuer of the leaf that is no root, a certificate of that name as well.
 //! - It has *failed* if it serves something else or nothing, and has to serve it, or was once seen
 //!   to serve one of ours for this name, or shows a certificate for the name: whoever asks for it
 //!   is shown that one. Else it is *unproven*: nobody is there, or somebody for other names.

@@ -133,8 +133,8 @@ impl Issuer {
         self.books.hear(ca, &spec.identifiers, &said).await;
     }
 
-    /// Notes that nothing comes of the order of `work` any more; one that the CA has filled, or may be
-    /// filling, has cost what it costs.
+    /// Notes that nothing comes of the order of `work` any more; one that the CA has filled, or may
+    /// be filling, has cost what it costs.
     pub(super) async fn note_end(
         &self,
         name: &CertificateName,
@@ -212,8 +212,8 @@ impl Issuer {
         }
     }
 
-    /// Spends the proofs of `identifiers`. One that an earlier run spent for this order, and that is
-    /// to be found still, has not failed: it is not spent again.
+    /// Spends the proofs of `identifiers`. One that an earlier run spent for this order, and that
+    /// is to be found still, has not failed: it is not spent again.
     pub(super) async fn count_proofs(
         &self,
         work: &mut Work,

@@ -94,7 +94,8 @@ pub enum IssueError {
         /// What the CA offers.
         offered: Vec<String>,
     },
-    /// Another certificate for the same identifiers is being ordered for longer than it should take.
+    /// Another certificate for the same identifiers is being ordered for longer than it should
+    /// take.
     #[error("{ca}: another certificate for the same names is being ordered, and takes its time")]
     TwinAtWork {
         /// Where.

@@ -2,8 +2,8 @@
 //! visible of a run that died.
 //!
 //! An order that is proven must not wait for somebody's broken interface: all of it together ends
-//! after [`CLEAN_UP_LIMIT`]. What is not known to be gone by then is kept apart, so that it outlives
-//! the order, and is tried again with [`Issuer::sweep`].
+//! after [`CLEAN_UP_LIMIT`]. What is not known to be gone by then is kept apart, so that it
+//! outlives the order, and is tried again with [`Issuer::sweep`].
 //!
 //! Not here: how a proof is taken away ([`crate::solver`]).
 

@@ -11,7 +11,8 @@ use crate::local_ca::{LeafRequest, LocalCa};
 use crate::model::{CertificateSpec, IssuedCertificate, Origin, PrivateKey};
 
 impl Issuer {
-    /// Gets a certificate for `spec` from the built-in CA `local`, for the key `reused` or a new one.
+    /// Gets a certificate for `spec` from the built-in CA `local`, for the key `reused` or a new
+    /// one.
     pub(super) async fn issue_locally(
         &self,
         spec: &CertificateSpec,

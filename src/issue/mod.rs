@@ -107,8 +107,8 @@ impl Issuer {
     /// It is for the key `reused`, else for a new one; where an earlier order goes on, for that
     /// one's.
     ///
-    /// What the CA counts is spent in the books before it is asked for, and not asked for where they
-    /// refuse: [`IssueError::HeldBack`]. What is under way stays so then.
+    /// What the CA counts is spent in the books before it is asked for, and not asked for where
+    /// they refuse: [`IssueError::HeldBack`]. What is under way stays so then.
     ///
     /// On return with a certificate the journal still holds its order: [`Issuer::close`] it when
     /// the certificate is stored. After an error it holds what the next call goes on with.
@@ -152,8 +152,8 @@ impl Issuer {
             if !self.note_outcome(spec, &mut resumed, purpose, &issued).await? {
                 return issued;
             }
-            // The CA may have looked for the proofs while nobody showed them: a crash is no failure,
-            // and an order that gave nothing costs nothing. The next one is on its own.
+            // The CA may have looked for the proofs while nobody showed them: a crash is no
+            // failure, and an order that gave nothing costs nothing. The next one is on its own.
             self.note_end(&spec.name, &mut resumed, purpose).await;
             self.close(spec).await?;
             self.check_solvers(spec).await?;
@@ -167,8 +167,8 @@ impl Issuer {
         issued
     }
 
-    /// Sees that what is on its way for `spec`, if anything is, is an order at `ca`: one at another CA
-    /// is set aside, and one at `ca` that was set aside is taken up.
+    /// Sees that what is on its way for `spec`, if anything is, is an order at `ca`: one at another
+    /// CA is set aside, and one at `ca` that was set aside is taken up.
     async fn make_way(&self, spec: &CertificateSpec, ca: &CaName) -> Result<(), StorageError> {
         let journalled = self.journal.load_order(&spec.name).await?;
         if let Some((record, _)) = journalled.filter(|(record, _)| record.ca != *ca) {
@@ -324,8 +324,8 @@ impl Issuer {
         Ok(IssuedCertificate { chain, key: work.key.ours(), origin })
     }
 
-    /// Finds out whether the way to a proof of each identifier of `spec` is there now, if `ca` is one
-    /// that wants proofs.
+    /// Finds out whether the way to a proof of each identifier of `spec` is there now, if `ca` is
+    /// one that wants proofs.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! The key of a placeholder, and the placeholder itself.
 //!
-//! Whatever the wanted kind of key is, P-256 does for a stand-in and is made at once. Of a pair both
-//! are needed in their own family: a server that is given two certificates of one family drops one.
+//! Whatever the wanted kind of key is, P-256 does for a stand-in and is made at once. Of a pair
+//! both are needed in their own family: a server that is given two certificates of one family drops
+//! one.
 //!
 //! Not here: what a placeholder looks like ([`crate::local_ca`]), and when one is put down
 //! ([`crate::lifecycle`]).

@@ -1,15 +1,16 @@
-//! Orders that the CA keeps us from getting on with, and says nothing of it that concerns the order.
+//! Orders that the CA keeps us from getting on with, and says nothing of it that concerns the
+//! order.
 //!
-//! A page of a proxy in between, an order or a certificate that is not where the CA says, or trouble
-//! at that URL alone, are no reason to give up an order that may be filled; nor may it wait for them
-//! for ever. So it is noted in the journal since when that is so, and after [`PATIENCE`] the next order
-//! is placed: no more than one in that time. Where what is held ends soon, or the order is over by its
-//! own word, it is sooner ([`patience`]). The same holds of a certificate that is not valid by our
-//! clock, which may be the one that is wrong, for more than a week yet, or for half the life that is
-//! left; one that will be sooner is waited for.
+//! A page of a proxy in between, an order or a certificate that is not where the CA says, or
+//! trouble at that URL alone, are no reason to give up an order that may be filled; nor may it wait
+//! for them for ever. So it is noted in the journal since when that is so, and after [`PATIENCE`]
+//! the next order is placed: no more than one in that time. Where what is held ends soon, or the
+//! order is over by its own word, it is sooner ([`patience`]). The same holds of a certificate that
+//! is not valid by our clock, which may be the one that is wrong, for more than a week yet, or for
+//! half the life that is left; one that will be sooner is waited for.
 //!
-//! A CA that is down as a whole says nothing of any order: what waits for it is kept, and counted from
-//! anew when the CA is back.
+//! A CA that is down as a whole says nothing of any order: what waits for it is kept, and counted
+//! from anew when the CA is back.
 //!
 //! Not here: orders that the CA itself calls over ([`AcmeError::is_end_of_order`]).
 
@@ -69,8 +70,8 @@ impl Issuer {
         self.note_stuck(&spec.name, &mut work.record, patience, error).await
     }
 
-    /// Notes that the order of `record` could not be looked at, and says whether that has been so for
-    /// too long although its CA is there.
+    /// Notes that the order of `record` could not be looked at, and says whether that has been so
+    /// for too long although its CA is there.
     pub(super) async fn note_unseen(
         &self,
         spec: &CertificateSpec,

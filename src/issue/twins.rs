@@ -1,8 +1,8 @@
 //! Certificates for the same identifiers, as a pair with keys of two kinds is: one order at a time.
 //!
-//! A CA may answer newOrder with an order of the account for the same identifiers that is still open
-//! (Let's Encrypt does). Two certificates would be at one order then, which is filled for the key of
-//! one of them; and whichever fails would take the authorizations of both away. So:
+//! A CA may answer newOrder with an order of the account for the same identifiers that is still
+//! open (Let's Encrypt does). Two certificates would be at one order then, which is filled for the
+//! key of one of them; and whichever fails would take the authorizations of both away. So:
 //!
 //! - At one CA they go one after the other, from before an order is placed or taken up until it is
 //!   done with or left. Who waits for longer than [`TURN_LIMIT`] fails, and tries again.
@@ -36,8 +36,8 @@ pub struct Twins {
 }
 
 impl Twins {
-    /// Those among `specs` that are not alone with their identifiers, at any of `cas`. Who is at work
-    /// by `previous` still is.
+    /// Those among `specs` that are not alone with their identifiers, at any of `cas`. Who is at
+    /// work by `previous` still is.
     #[must_use]
     pub fn among<'a>(
         specs: impl IntoIterator<Item = &'a CertificateSpec>,
@@ -71,8 +71,8 @@ impl Twins {
 }
 
 impl Issuer {
-    /// Waits until no other certificate for the identifiers of `spec` is being ordered from `ca`, and
-    /// keeps them waiting until the answer is dropped.
+    /// Waits until no other certificate for the identifiers of `spec` is being ordered from `ca`,
+    /// and keeps them waiting until the answer is dropped.
     pub(super) async fn turn(
         &self,
         spec: &CertificateSpec,
@@ -95,7 +95,8 @@ impl Issuer {
         Ok(at_url.next().map(|(name, _)| name))
     }
 
-    /// The orders at `ca`, on their way or set aside, of other certificates for the same identifiers.
+    /// The orders at `ca`, on their way or set aside, of other certificates for the same
+    /// identifiers.
     pub(super) async fn orders_of_twins(
         &self,
         spec: &CertificateSpec,

@@ -23,7 +23,8 @@ impl Lifecycle {
         self.observer.observe(&Event::RenewalStarted { certificate, ca, reason });
     }
 
-    /// What is remembered of `held`, which came from the CA of `choice`; `None` if that is the first.
+    /// What is remembered of `held`, which came from the CA of `choice`; `None` if that is the
+    /// first.
     pub(super) fn stand_in(
         &self,
         spec: &CertificateSpec,

@@ -1,8 +1,8 @@
 //! Keeps the books: what was spent of each CA's limits, on disk and for all certificates at once.
 //!
-//! Of each CA one change at a time is made, and is on disk before what it counts is asked for, so that
-//! eight certificates that ask at once spend eight times. Whoever only looks sees what was last
-//! written.
+//! Of each CA one change at a time is made, and is on disk before what it counts is asked for, so
+//! that eight certificates that ask at once spend eight times. Whoever only looks sees what was
+//! last written.
 //!
 //! Not here: what is allowed and what follows ([`crate::plan::ledger`]).
 
@@ -70,8 +70,8 @@ impl Books {
         Self { ledger, limits, clock, kept: self.kept.clone() }
     }
 
-    /// Reads what is known of `ca`, if that was not done yet. Where that is nothing, it is made of the
-    /// certificates that are held, and kept at once: to look through all of them takes a while.
+    /// Reads what is known of `ca`, if that was not done yet. Where that is nothing, it is made of
+    /// the certificates that are held, and kept at once: to look through all of them takes a while.
     ///
     /// # Errors
     ///
@@ -96,8 +96,8 @@ impl Books {
         Ok(())
     }
 
-    /// Keeps `record`, which was made anew. Where that can't be done, as by who only reads, the next
-    /// process makes it again.
+    /// Keeps `record`, which was made anew. Where that can't be done, as by who only reads, the
+    /// next process makes it again.
     async fn keep_rebuilt(&self, ca: &CaName, record: &LedgerRecord) {
         if !self.ledger.keeps_ledgers() {
             return;

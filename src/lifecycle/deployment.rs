@@ -114,7 +114,8 @@ impl Lifecycle {
         Ok(state)
     }
 
-    /// Makes one target serve `held`, beginning with `first`; `None` if it did already, as was known.
+    /// Makes one target serve `held`, beginning with `first`; `None` if it did already, as was
+    /// known.
     async fn attempt(
         &self,
         spec: &CertificateSpec,

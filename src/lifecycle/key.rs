@@ -10,8 +10,8 @@ use super::Lifecycle;
 use super::facts::Facts;
 
 impl Lifecycle {
-    /// The key of ours that the next certificate of `spec` is to be for; `None` for a new one, or one
-    /// that is elsewhere. That one was to be used again and can't be is told.
+    /// The key of ours that the next certificate of `spec` is to be for; `None` for a new one, or
+    /// one that is elsewhere. That one was to be used again and can't be is told.
     ///
     /// # Errors
     ///

@@ -67,8 +67,8 @@ pub struct Lifecycle {
     pub cas: BTreeMap<CaName, WantedCa>,
     /// For each certificate a digest of all that its orders depend on: see [`digest`].
     pub digests: BTreeMap<CertificateName, String>,
-    /// Whether [`Self::digests`] has every certificate that is wanted: part of the configuration may
-    /// have been refused.
+    /// Whether [`Self::digests`] has every certificate that is wanted: part of the configuration
+    /// may have been refused.
     pub knows_all_wanted: bool,
     /// The share of life left under which health is a warning.
     pub warning: Share,
@@ -210,7 +210,8 @@ impl Lifecycle {
         self.put_in_order(spec).await?;
         let mut facts = self.facts(spec).await?;
         if facts.held.is_err() {
-            // Somebody may have taken a file away between the two looks, which is mended as any other.
+            // Somebody may have taken a file away between the two looks, which is mended as any
+            // other.
             self.put_in_order(spec).await?;
             facts = self.facts(spec).await?;
         }
@@ -363,9 +364,9 @@ impl Lifecycle {
                 });
                 Ok(Ok(held))
             }
-            // Nothing has failed, and no ladder is climbed: the plan waits for what is missing. Where
-            // it did not see that coming (an account, a proof) it waits all the same, and for others
-            // it is their turn.
+            // Nothing has failed, and no ladder is climbed: the plan waits for what is missing.
+            // Where it did not see that coming (an account, a proof) it waits all the same, and for
+            // others it is their turn.
             Err(error @ IssueError::HeldBack(_)) => {
                 let now = self.clock.now();
                 let failure = error.failure(now);
@@ -494,8 +495,8 @@ impl Lifecycle {
     }
 }
 
-/// The pause after the `failures`th failure in a row, by the ladder of its `side`. What a human is to
-/// mend on our own side is found mended soon: only there nobody else is asked.
+/// The pause after the `failures`th failure in a row, by the ladder of its `side`. What a human is
+/// to mend on our own side is found mended soon: only there nobody else is asked.
 fn pause(
     failures: u32,
     side: Side,

@@ -1,6 +1,6 @@
 //! What has to be so before an order is placed: what comes of it can be kept, and handed to
-//! somebody, and the way to its proofs is there. Whether solvers could work is for [`crate::issue`] to
-//! ask.
+//! somebody, and the way to its proofs is there. Whether solvers could work is for [`crate::issue`]
+//! to ask.
 //!
 //! # Rules
 //!
@@ -12,10 +12,10 @@
 //!    nobody.
 //! 3. While DNS does not say where a proof goes, no order is placed either.
 //! 4. The last sixth of a life overrules rules 2 and 3, as it does the CA's advice, and so does a
-//!    revocation: what servers read from the store is worth more then than one order in vain, and the
-//!    CA may want no proof.
-//! 5. An order that the CA has, under way or set aside for it, goes on whatever they say: the CA may have
-//!    filled it. One at another CA says nothing of this one.
+//!    revocation: what servers read from the store is worth more then than one order in vain, and
+//!    the CA may want no proof.
+//! 5. An order that the CA has, under way or set aside for it, goes on whatever they say: the CA
+//!    may have filled it. One at another CA says nothing of this one.
 //! 6. What is found is a failure of our side: it costs the CA nothing, and is tried again by the
 //!    short ladder.
 
@@ -31,8 +31,8 @@ use crate::model::{CaName, CertificateSpec, Explain, StorageError};
 use crate::plan::is_in_reserve;
 
 impl Lifecycle {
-    /// Finds out whether a certificate for `spec` from `ca` could be proven for, kept and handed over
-    /// now.
+    /// Finds out whether a certificate for `spec` from `ca` could be proven for, kept and handed
+    /// over now.
     ///
     /// # Errors
     ///

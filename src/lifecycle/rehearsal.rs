@@ -1,5 +1,5 @@
-//! What can be tried at a target without telling it of anything: its server's own test, and what its
-//! endpoints answer now. What would fail for reasons of today's fails here too.
+//! What can be tried at a target without telling it of anything: its server's own test, and what
+//! its endpoints answer now. What would fail for reasons of today's fails here too.
 //!
 //! Not here: installing and reloading ([`super::deployment`]).
 

@@ -2,19 +2,19 @@
 //!
 //! # Rules
 //!
-//! - What is asked for is on disk before it is done, and goes away when it is done: a kill in between
-//!   costs nothing, since the CA takes a second request as well.
-//! - What the CA refuses to the account is asked for once more with the certificate's own key, which
-//!   needs no account. Refused for good, it is not asked again; but the key stays in other hands, the
-//!   certificate is replaced as it was to be, and it is shown: for as long as it is held, or with its
-//!   key in other hands until its end.
+//! - What is asked for is on disk before it is done, and goes away when it is done: a kill in
+//!   between costs nothing, since the CA takes a second request as well.
+//! - What the CA refuses to the account is asked for once more with the certificate's own key,
+//!   which needs no account. Refused for good, it is not asked again; but the key stays in other
+//!   hands, the certificate is replaced as it was to be, and it is shown: for as long as it is
+//!   held, or with its key in other hands until its end.
 //! - A key in other hands (keyCompromise): the certificate is revoked first, whatever is served,
 //!   and replaced at once by one with a new key.
-//! - Any other reason, with another certificate wanted: that comes first, and the old one is revoked
-//!   when every target serves the new one. Until then it is due.
+//! - Any other reason, with another certificate wanted: that comes first, and the old one is
+//!   revoked when every target serves the new one. Until then it is due.
 //! - With no other wanted, the certificate stays where it is, revoked, and is renewed in turn.
-//! - A CA that can't be reached is asked again by its ladder. One that is not in the configuration has
-//!   refused nothing: it is asked when it is there again, and what to do is told once.
+//! - A CA that can't be reached is asked again by its ladder. One that is not in the configuration
+//!   has refused nothing: it is asked when it is there again, and what to do is told once.
 //!
 //! Not here: the request to the CA ([`crate::issue`]).
 
@@ -243,8 +243,8 @@ impl Lifecycle {
         Ok(None)
     }
 
-    /// Has the CA revoke `old` as `request` says, or where it refuses that to the account, which may
-    /// be another by now, by the certificate's own key (RFC 8555 §7.6).
+    /// Has the CA revoke `old` as `request` says, or where it refuses that to the account, which
+    /// may be another by now, by the certificate's own key (RFC 8555 §7.6).
     async fn ask_ca_to_revoke(
         &self,
         old: &IssuedCertificate,

@@ -1,5 +1,5 @@
-//! Who did not answer a moment ago, so that ten thousand certificates do not wait for them one after
-//! the other, in slots that others need.
+//! Who did not answer a moment ago, so that ten thousand certificates do not wait for them one
+//! after the other, in slots that others need.
 //!
 //! Only of questions that nothing hangs on: a renewal asks its CA by its own pauses.
 //!

@@ -40,7 +40,8 @@ impl Lifecycle {
         Some(standing::next_look_at(watch, facts.validity(), self.clock.now()))
     }
 
-    /// Looks at the records of `spec` if that is due; what is found is in `facts` then, and on disk.
+    /// Looks at the records of `spec` if that is due; what is found is in `facts` then, and on
+    /// disk.
     pub(super) async fn watch_records(
         &self,
         spec: &CertificateSpec,

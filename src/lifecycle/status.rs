@@ -326,8 +326,8 @@ fn by_life_left(lifecycle: &Lifecycle, held: &Held, now: Timestamp) -> Health {
 }
 
 /// Whether a failing target has an endpoint that once served ours and now serves nothing, or a
-/// certificate that is none of those we keep. Serving our previous one is only late, and one that is
-/// newer than ours does no harm.
+/// certificate that is none of those we keep. Serving our previous one is only late, and one that
+/// is newer than ours does no harm.
 fn serves_a_stranger(target: &TargetStatus, facts: &Facts, now: Timestamp) -> bool {
     let is_newer =
         |it: &EndpointState| facts.held().is_some_and(|held| serves_newer(it, held, now));

@@ -101,8 +101,8 @@ impl Timekeeper {
         standing
     }
 
-    /// Writes down that the clock is right, if it is and that is due. Where it has jumped, has `ask`
-    /// say what time it is at `ca`, and believes the clock if that agrees.
+    /// Writes down that the clock is right, if it is and that is due. Where it has jumped, has
+    /// `ask` say what time it is at `ca`, and believes the clock if that agrees.
     pub(super) async fn attend<F>(
         &self,
         ca: &CaName,

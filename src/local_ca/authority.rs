@@ -104,7 +104,8 @@ impl LocalCa {
     ///
     /// # Errors
     ///
-    /// If it may not certify one of the identifiers, or can't sign; nothing is changed by a refusal.
+    /// If it may not certify one of the identifiers, or can't sign; nothing is changed by a
+    /// refusal.
     pub async fn issue(&self, request: LeafRequest, now: Timestamp) -> Result<Chain, LocalCaError> {
         let ca = &self.settings.name;
         let foreign = |permitted| {

@@ -16,8 +16,8 @@
 //! 5. An intermediate that permits something else than the settings is replaced at once.
 //! 6. An intermediate that can't be used is set aside, and one that has expired is removed.
 //! 7. A root whose certificate is gone or broken stops everything: what was made then would be
-//!    another CA. Only the newest, as a key that has signed nothing, was left by a kill, and is gone
-//!    on with.
+//!    another CA. Only the newest, as a key that has signed nothing, was left by a kill, and is
+//!    gone on with.
 //!
 //! Not here: keys, which are read only when they have to sign ([`super::authority`]).
 
@@ -301,7 +301,8 @@ impl Hierarchy {
         }))
     }
 
-    /// The label of the next certificate for `role`: that of a key which waits for it, or a new one.
+    /// The label of the next certificate for `role`: that of a key which waits for it, or a new
+    /// one.
     fn next_label(&self, role: AuthorityRole) -> AuthorityLabel {
         let last = match role {
             AuthorityRole::Root => self.last_root,

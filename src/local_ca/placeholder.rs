@@ -36,7 +36,8 @@ pub enum PlaceholderError {
     Time(Timestamp),
 }
 
-/// A self-signed certificate for `identifiers` and `key`, valid from an hour before `now` for a year.
+/// A self-signed certificate for `identifiers` and `key`, valid from an hour before `now` for a
+/// year.
 ///
 /// # Errors
 ///

@@ -45,8 +45,8 @@ impl LocalCaSettings {
     /// A root is valid for at least so many lives of an intermediate, for the same reason and so
     /// that there is time to put its successor into trust stores.
     pub const INTERMEDIATES_PER_ROOT: u32 = 4;
-    /// The longest `common_name`, in characters: with what is put behind it, it must fit into the 64
-    /// of RFC 5280 (ub-common-name).
+    /// The longest `common_name`, in characters: with what is put behind it, it must fit into the
+    /// 64 of RFC 5280 (ub-common-name).
     pub const MAX_COMMON_NAME: usize = 40;
 
     /// The settings of the CA `name` where the operator says nothing else.

@@ -2,8 +2,8 @@
 //!
 //! # Rules
 //!
-//! 1. Names of CA certificates end in eight digits of their key's identifier, so that two keys never
-//!    have one name, and one key never has two.
+//! 1. Names of CA certificates end in eight digits of their key's identifier, so that two keys
+//!    never have one name, and one key never has two.
 //! 2. A certificate begins an hour before now, or a tenth of its life if that is less, for clocks
 //!    that are behind; its whole life is what the settings say.
 //! 3. No certificate outlives the one that signed it.

@@ -1,7 +1,7 @@
 //! In which order the certificates of a chain stand: each has signed the one before it.
 //!
-//! Issuers may share a name and even a key, as where one of them is cross-signed: of several ways to
-//! go on, the first that came is tried first, and left again where it leads nowhere.
+//! Issuers may share a name and even a key, as where one of them is cross-signed: of several ways
+//! to go on, the first that came is tried first, and left again where it leads nowhere.
 //!
 //! Not here: reading certificates ([`super::leaf`]).
 

@@ -1,4 +1,5 @@
-//! Lists of revoked certificates (RFC 5280 §5): where they lie, and whether a certificate is on one.
+//! Lists of revoked certificates (RFC 5280 §5): where they lie, and whether a certificate is on
+//! one.
 //!
 //! A list comes over plain HTTP from whoever answers there, so nothing of it counts before the
 //! signature of the certificate's own issuer was found on it.

@@ -36,8 +36,8 @@ pub fn pem_chain(text: &[u8]) {
     assert_eq!(again.and_then(|it| it.public_key().ok()), key.public_key().ok(), "fits: {fits}");
 }
 
-/// Reads a certificate; or, behind a first byte that is odd, a list, a certificate and its issuer's,
-/// the first two with two bytes of length in front.
+/// Reads a certificate; or, behind a first byte that is odd, a list, a certificate and its
+/// issuer's, the first two with two bytes of length in front.
 pub fn certificate(input: &[u8]) {
     match input.split_first() {
         Some((kind, rest)) if kind % 2 == 1 => {

@@ -211,7 +211,8 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A secret text: a token, an HMAC key, a password. Prints only its name, and is wiped when dropped.
+/// A secret text: a token, an HMAC key, a password. Prints only its name, and is wiped when
+/// dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 

@@ -52,7 +52,8 @@ pub fn parse_private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, PemError>
         .ok_or(PemError::Missing("private key"))
 }
 
-/// The first certificate request of `pem`, as DER; also where older tools labelled it (RFC 7468 §7).
+/// The first certificate request of `pem`, as DER; also where older tools labelled it (RFC 7468
+/// §7).
 ///
 /// # Errors
 ///

@@ -351,8 +351,8 @@ pub trait Ledger: Send + Sync {
     /// What was spent at `ca`, if anything is known; nothing is, where it can't be understood.
     async fn load_ledger(&self, ca: &CaName) -> Result<Option<LedgerRecord>, StorageError>;
 
-    /// The orders at `directory` whose certificates are still held: all that is known where there is
-    /// no ledger.
+    /// The orders at `directory` whose certificates are still held: all that is known where there
+    /// is no ledger.
     async fn past_orders(&self, directory: &str) -> Result<Vec<PastOrder>, StorageError>;
 
     /// Whether anything can be kept: not by whoever only reads.

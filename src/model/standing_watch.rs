@@ -1,6 +1,6 @@
 //! What is remembered of the standing records (dns-persist-01) of one certificate, so that they can
-//! be looked at between renewals: which ones the CA wants, as its challenges said, and what was there
-//! when they were last looked at.
+//! be looked at between renewals: which ones the CA wants, as its challenges said, and what was
+//! there when they were last looked at.
 //!
 //! Unknown fields are passed over and missing ones have defaults.
 //!

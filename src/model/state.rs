@@ -113,8 +113,8 @@ impl CertificateState {
         self.attempts = Attempts { failures, since, ..latest };
     }
 
-    /// Notes that a try at the attempted CA, whose directory is at `directory`, was held back at `now`
-    /// until `until`.
+    /// Notes that a try at the attempted CA, whose directory is at `directory`, was held back at
+    /// `now` until `until`.
     pub fn hold(&mut self, directory: &str, now: Timestamp, until: Timestamp) {
         let known = self.attempted_ca.as_ref().and_then(|it| self.cas.get(it));
         let fault = known.and_then(|it| it.fault).filter(|it| !it.is_ours());

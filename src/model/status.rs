@@ -230,7 +230,8 @@ pub struct RevocationStatus {
     pub since: Option<Timestamp>,
     /// How often the CA was asked in vain.
     pub failures: u32,
-    /// When it is asked again; `None` if it waits for another certificate, or is not asked any more.
+    /// When it is asked again; `None` if it waits for another certificate, or is not asked any
+    /// more.
     pub next_attempt_at: Option<Timestamp>,
     /// Why it is not done.
     pub last_error: Option<String>,
@@ -241,8 +242,8 @@ pub struct RevocationStatus {
 }
 
 impl RevocationStatus {
-    /// What is wrong with that of the certificate `name`, in one line; `None` while there is hope that
-    /// it is done by itself.
+    /// What is wrong with that of the certificate `name`, in one line; `None` while there is hope
+    /// that it is done by itself.
     #[must_use]
     pub fn trouble(&self, name: &CertificateName) -> Option<String> {
         let why = self.last_error.as_deref().unwrap_or_default();

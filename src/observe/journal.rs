@@ -39,7 +39,8 @@ impl JournalLayer {
         Self::at(Path::new(SOCKET))
     }
 
-    /// To the journal at `path`; it is addressed anew for each line, so that it may be started anew.
+    /// To the journal at `path`; it is addressed anew for each line, so that it may be started
+    /// anew.
     fn at(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         // A journal that has stopped reading must not stop us.

@@ -13,8 +13,8 @@
 //! 3. Our own faults end nobody's turn: another CA would find the same. But where it is the proofs
 //!    that we can't show, a CA that wants none (the built-in one) would not: then each that wants
 //!    them has its turn end as after failed proofs (rules 5 and 7), so that nobody but those that
-//!    want none is asked. All of one certificate are shown the same proofs, by the same solvers; that
-//!    one of them may remember an earlier proof is not known before it is asked.
+//!    want none is asked. All of one certificate are shown the same proofs, by the same solvers;
+//!    that one of them may remember an earlier proof is not known before it is asked.
 //! 4. With a usable certificate nothing is hurried. A turn ends when the CA has failed for 1/24 of
 //!    the life, so in time before the alarm (1/12); or the warning share or the last sixth of the
 //!    life begins, whichever is earlier. That holds for outages and refusals alike: while a human
@@ -25,10 +25,10 @@
 //! 6. A CA that can't be asked before its turn ends, by its own word (Retry-After) or by what is
 //!    known of its limits, has lost its turn at once: there is nothing to wait for.
 //! 7. Without a usable certificate (none, expired, revoked, or without a wanted identifier) a turn
-//!    ends with the first refusal, the second outage, the fourth failed proof; and at once where the
-//!    CA's own word is longer than our pause.
-//! 8. An order that is under way goes on at its CA, which is asked before all others; when it has to
-//!    be passed by, the order is set aside, and gone on with when it is that CA's turn again.
+//!    ends with the first refusal, the second outage, the fourth failed proof; and at once where
+//!    the CA's own word is longer than our pause.
+//! 8. An order that is under way goes on at its CA, which is asked before all others; when it has
+//!    to be passed by, the order is set aside, and gone on with when it is that CA's turn again.
 //!
 //! # Not here
 //!

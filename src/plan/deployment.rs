@@ -9,13 +9,13 @@
 //!    installed for it, which somebody else may have changed
 //! 4. what is not valid yet, by clocks that differ, waits until it is: servers would show it to
 //!    clients that refuse it
-//! 5. a server that was told and never seen to serve the name, where the operator did not say that it
-//!    has to, is told again three times, and then only looked at: telling it for ever may cost it
-//!    more than the certificate is worth. So is one that has loaded the certificate and shows it
+//! 5. a server that was told and never seen to serve the name, where the operator did not say that
+//!    it has to, is told again three times, and then only looked at: telling it for ever may cost
+//!    it more than the certificate is worth. So is one that has loaded the certificate and shows it
 //!    without what belongs to it
-//! 6. a server that serves a newer certificate, one that we do not keep and that is as good for every
-//!    identifier, keeps it: the store was put back from a backup, and its key is gone with what came
-//!    after that. The next renewal replaces both
+//! 6. a server that serves a newer certificate, one that we do not keep and that is as good for
+//!    every identifier, keeps it: the store was put back from a backup, and its key is gone with
+//!    what came after that. The next renewal replaces both
 //!
 //! # Not here
 //!
@@ -142,8 +142,8 @@ pub fn is_looked_at_first(held: &Held, now: Timestamp) -> bool {
     held.origin.as_ref().is_none_or(|it| now.since(it.issued_at) >= NEWEST_FOR)
 }
 
-/// Whether `endpoint` was seen to serve a certificate that is newer than `held`, valid at `now`, and
-/// for all that `held` is for. Whether it is one of those that we keep is another question.
+/// Whether `endpoint` was seen to serve a certificate that is newer than `held`, valid at `now`,
+/// and for all that `held` is for. Whether it is one of those that we keep is another question.
 #[must_use]
 pub fn serves_newer(endpoint: &EndpointState, held: &Held, now: Timestamp) -> bool {
     let Some(served) = endpoint.served_validity else { return false };

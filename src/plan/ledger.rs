@@ -2,9 +2,9 @@
 //!
 //! # Rules
 //!
-//! 1. Each limit is a token bucket. What is asked for is spent before it is asked for, and given back
-//!    if the CA did not count it, unless time has given it back before: a crash between the two
-//!    counts.
+//! 1. Each limit is a token bucket. What is asked for is spent before it is asked for, and given
+//!    back if the CA did not count it, unless time has given it back before: a crash between the
+//!    two counts.
 //! 2. Names are counted by their registered name (public suffix list and one label more), addresses
 //!    by themselves, IPv6 by /64; a wildcard fails as the name below its star.
 //! 3. As Let's Encrypt counts: an order that replaces a certificate by name (RFC 9773 §5) counts
@@ -19,8 +19,8 @@
 //!    (36 hours of 90 days, about what Let's Encrypt allows), or a hundred and one more every
 //!    hundredth with those that humans ask for; for one identifier four failed authorizations an
 //!    hour and ten a day, and for short lives one more every tenth.
-//! 6. At another rate (a life that comes to be known, a limit that is written anew) as much is spent
-//!    as before, not for as long.
+//! 6. At another rate (a life that comes to be known, a limit that is written anew) as much is
+//!    spent as before, not for as long.
 //! 7. A clock that went back makes no time pass: what was spent stays spent for as long as it was
 //!    to be when it was last written.
 //! 8. What a CA counts is counted by its directory: where its name comes to stand for another one,
@@ -86,9 +86,9 @@ pub fn refusal(
     closed.chain(empty).chain(proof).max_by_key(|it| it.until)
 }
 
-/// What the CA may have closed for an order of `wish`: nothing that it does not count it against. So
-/// a flood of new names, ours or another machine's, keeps no renewal waiting; and where the CA should
-/// count it all the same, it says so to that one order.
+/// What the CA may have closed for an order of `wish`: nothing that it does not count it against.
+/// So a flood of new names, ours or another machine's, keeps no renewal waiting; and where the CA
+/// should count it all the same, it says so to that one order.
 fn doors_of_order(limits: &Limits, wish: &OrderWish<'_>) -> Vec<(Limit, String)> {
     let is_exempt = wish.kind.replaces && limits.exempts_replacements;
     let counts_the_set_alone = wish.kind.renews && limits.exempts_renewals;
@@ -175,8 +175,8 @@ pub fn give_account_back(record: &mut LedgerRecord, limits: &Limits, now: Timest
     }
 }
 
-/// Spends what the order of `wish` may cost; one that is to replace a certificate, as if it did not:
-/// whether it does, the CA says with the order.
+/// Spends what the order of `wish` may cost; one that is to replace a certificate, as if it did
+/// not: whether it does, the CA says with the order.
 pub fn spend_order(
     record: &mut LedgerRecord,
     limits: &Limits,
@@ -204,8 +204,8 @@ pub fn settle_replacement(
     }
 }
 
-/// Gives back what an order without a certificate does not cost, which `spent` says the kind of, and
-/// which was spent at `spent_at`.
+/// Gives back what an order without a certificate does not cost, which `spent` says the kind of,
+/// and which was spent at `spent_at`.
 pub fn give_order_back(
     record: &mut LedgerRecord,
     limits: &Limits,

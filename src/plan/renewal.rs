@@ -15,8 +15,8 @@
 //!    is left, whichever is earlier
 //! 7. without advice: two thirds of the life have passed, or half if it is under ten days
 //! 8. by 6 and 7 a certificate is never due before a third of what it had left when it came has
-//!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a clock that runs ahead, would
-//!    else be ordered anew as soon as it is there, for ever
+//!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a
+//!    clock that runs ahead, would else be ordered anew as soon as it is there, for ever
 //!
 //! What is due by 6 and 7 waits where the clock has jumped and the CA's says that it is not due,
 //! unless few were let pass so far ([`super::clock`]).
@@ -27,8 +27,8 @@
 //!
 //! # Not here
 //!
-//! Which CA is asked ([`super::authority`]); the ladder's pauses ([`super::backoff`]); what the ledger
-//! refuses ([`super::ledger`]); doing it ([`crate::lifecycle`]).
+//! Which CA is asked ([`super::authority`]); the ladder's pauses ([`super::backoff`]); what the
+//! ledger refuses ([`super::ledger`]); doing it ([`crate::lifecycle`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -349,7 +349,8 @@ fn held_back<'a>(observed: &Observed<'a>, until: Timestamp, now: Timestamp) -> O
     refusals.filter(|_| !was_told).find(|it| it.until == until)
 }
 
-/// The CA that an order for `spec` is placed at, or gone on with, at `now`; `None` if none is asked.
+/// The CA that an order for `spec` is placed at, or gone on with, at `now`; `None` if none is
+/// asked.
 #[must_use]
 pub fn choose(
     spec: &CertificateSpec,
@@ -437,8 +438,8 @@ fn fresh_until(held: &Held, reason: &Reason, now: Timestamp) -> Timestamp {
     })
 }
 
-/// The CAs that may be asked: those for tests only where nothing of a real one would be replaced, or
-/// a human allows it.
+/// The CAs that may be asked: those for tests only where nothing of a real one would be replaced,
+/// or a human allows it.
 fn allowed<'a>(observed: &Observed<'a>, asked: Asked) -> Vec<Candidate<'a>> {
     let is_real = match &observed.holding {
         Holding::Certificate(held) => {
@@ -515,8 +516,8 @@ fn origin_difference(
     (spec.profile != origin.profile).then_some(Reason::ProfileChanged)
 }
 
-/// Until when our own side's failures keep us from asking any CA. Those of a solver keep us only from
-/// those that want proofs, which [`turn`] knows.
+/// Until when our own side's failures keep us from asking any CA. Those of a solver keep us only
+/// from those that want proofs, which [`turn`] knows.
 fn waits_for_us(observed: &Observed<'_>, asked: Asked, now: Timestamp) -> Option<Timestamp> {
     let heeded = asked == Asked::ByTime
         && observed.attempts_are_for_this

@@ -30,8 +30,8 @@ pub fn next_check_at(
     // A moment in the future is one of a clock that was put right since.
     let last = last.filter(|it| it.certificate == held.fingerprint() && it.checked_at <= now);
     let issued_at = held.origin.as_ref()?.issued_at;
-    // What came in the future came by such a clock too. Its own word is the next best: with `now` in
-    // its place the look would be put off for ever.
+    // What came in the future came by such a clock too. Its own word is the next best: with `now`
+    // in its place the look would be put off for ever.
     let came_at = if issued_at <= now { issued_at } else { held.leaf.validity.not_before.min(now) };
     let from = last.map_or(came_at, |it| it.checked_at);
     Some(from.saturating_add(INTERVAL))

@@ -11,12 +11,13 @@ use super::ProbeError;
 /// How many addresses of one host name are asked; a name has no use for more on one machine.
 pub const MAX_ADDRESSES: usize = 16;
 
-/// The addresses that `address` (`host:port`, `[ipv6]:port`) stands for, without duplicates, sorted,
-/// at most [`MAX_ADDRESSES`]; never empty.
+/// The addresses that `address` (`host:port`, `[ipv6]:port`) stands for, without duplicates,
+/// sorted, at most [`MAX_ADDRESSES`]; never empty.
 ///
 /// # Errors
 ///
-/// [`ProbeError::NotAnAddress`], [`ProbeError::Resolve`], or [`ProbeError::TimedOut`] after `limit`.
+/// [`ProbeError::NotAnAddress`], [`ProbeError::Resolve`], or [`ProbeError::TimedOut`] after
+/// `limit`.
 pub async fn resolve(address: &str, limit: Duration) -> Result<Vec<SocketAddr>, ProbeError> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);

@@ -49,9 +49,9 @@ pub trait Solver: fmt::Debug + Send + Sync {
     /// Says what stands in the way: a folder that can't be written, an address that is taken.
     async fn check(&self) -> Result<(), SolverError>;
 
-    /// Finds out whether the way to a proof for `identifier` is there now: for DNS, the zone that it
-    /// goes into. Changes nothing. To be asked before an order is placed, where there is time to wait:
-    /// the CA may yet want no proof.
+    /// Finds out whether the way to a proof for `identifier` is there now: for DNS, the zone that
+    /// it goes into. Changes nothing. To be asked before an order is placed, where there is time to
+    /// wait: the CA may yet want no proof.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ pub trait Solver: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The CAA records that hold for `identifier` (RFC 8659 §3), as the resolvers say that were given
-    /// to this solver; `None` if it was given none.
+    /// The CAA records that hold for `identifier` (RFC 8659 §3), as the resolvers say that were
+    /// given to this solver; `None` if it was given none.
     ///
     /// # Errors
     ///

@@ -42,9 +42,9 @@ impl Drop for Owed {
     }
 }
 
-/// Waits for some seconds until this process shows nothing in DNS any more; whether that came about.
-/// To be called when all work is dropped, before the state directory is given to another process:
-/// that one may want to show the same.
+/// Waits for some seconds until this process shows nothing in DNS any more; whether that came
+/// about. To be called when all work is dropped, before the state directory is given to another
+/// process: that one may want to show the same.
 pub async fn all_taken_away() -> bool {
     settled(&OWED, LIMIT).await
 }

@@ -75,8 +75,8 @@ impl Store {
         run(&lineage.clone(), move || lineage.key(sha256)).await
     }
 
-    /// Stores `issued` as a new generation of the certificate `name` and makes it current. On return
-    /// all of it is on disk. The same certificate stored twice is one generation.
+    /// Stores `issued` as a new generation of the certificate `name` and makes it current. On
+    /// return all of it is on disk. The same certificate stored twice is one generation.
     ///
     /// # Errors
     ///
@@ -135,9 +135,9 @@ impl Store {
         self.change(name, None, work).await
     }
 
-    /// Removes old generations of the certificate `name`: not the newest three, not the current one,
-    /// and none in `keep`. Removes the placeholder once it isn't current. Says how many generations
-    /// went.
+    /// Removes old generations of the certificate `name`: not the newest three, not the current
+    /// one, and none in `keep`. Removes the placeholder once it isn't current. Says how many
+    /// generations went.
     ///
     /// # Errors
     ///
@@ -151,9 +151,9 @@ impl Store {
         self.change(name, None, move |lineage, _| lineage.prune(&keep)).await
     }
 
-    /// Puts right what somebody else did to the files of the certificate `name`, from what of them is
-    /// whole, and says what that was; `None` if nothing was wrong or nothing could be done about it
-    /// (then [`Store::held`] says so).
+    /// Puts right what somebody else did to the files of the certificate `name`, from what of them
+    /// is whole, and says what that was; `None` if nothing was wrong or nothing could be done about
+    /// it (then [`Store::held`] says so).
     ///
     /// # Errors
     ///

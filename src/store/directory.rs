@@ -1,8 +1,8 @@
 //! Private documents as files below one folder: mode 0600, in folders of mode 0700.
 //!
-//! A revision is the SHA-256 of the content, so that a file changed by hand has another one. A lease
-//! is a lock of flock(2), which the system frees when its holder dies, and a fencing number beside
-//! it, which holds where the file system of a network ignores such locks.
+//! A revision is the SHA-256 of the content, so that a file changed by hand has another one. A
+//! lease is a lock of flock(2), which the system frees when its holder dies, and a fencing number
+//! beside it, which holds where the file system of a network ignores such locks.
 //!
 //! Not here: what is written below `certs/`.
 

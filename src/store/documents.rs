@@ -114,7 +114,8 @@ impl Store {
         }
     }
 
-    /// Where a request for a revocation of the certificate `name` lies that could not be understood.
+    /// Where a request for a revocation of the certificate `name` lies that could not be
+    /// understood.
     ///
     /// # Errors
     ///
@@ -262,8 +263,8 @@ impl Store {
         removed.map_err(|it| self.failed("remove", key, it))
     }
 
-    /// Moves the document at `key` aside, since `error` says that it is broken. A store that is only
-    /// read leaves it where it is.
+    /// Moves the document at `key` aside, since `error` says that it is broken. A store that is
+    /// only read leaves it where it is.
     pub(super) async fn quarantine(
         &self,
         key: &Key,

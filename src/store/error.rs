@@ -74,7 +74,8 @@ impl Explain for OpenError {
     }
 }
 
-/// What `current` points to can't be used. Its files may be whole again after [`super::Store::repair`].
+/// What `current` points to can't be used. Its files may be whole again after
+/// [`super::Store::repair`].
 #[derive(Debug, thiserror::Error)]
 pub enum HeldError {
     /// There are generations, but no `current`.

@@ -1,5 +1,5 @@
-//! What fuzzing feeds to this module: documents of the state directory, as a crash, a disk or another
-//! version may have left them.
+//! What fuzzing feeds to this module: documents of the state directory, as a crash, a disk or
+//! another version may have left them.
 //!
 //! Built with the feature `fuzzing` alone. `tests/fuzz` calls it with what it makes up, and
 //! `tests/seeds.rs` with what is kept; a panic is a finding.

@@ -1,7 +1,8 @@
 //! One generation: a folder with a certificate, its key, and what follows from the two.
 //!
-//! `fullchain.pem` and `privkey.pem` (unless the key is elsewhere) are the generation; `cert.pem`, `chain.pem` and `combined.pem`
-//! are made of them, and `meta.json` says which certificate was put here and where it came from.
+//! `fullchain.pem` and `privkey.pem` (unless the key is elsewhere) are the generation; `cert.pem`,
+//! `chain.pem` and `combined.pem` are made of them, and `meta.json` says which certificate was put
+//! here and where it came from.
 //!
 //! Not here: which generation is `current` ([`super::lineage`]).
 
@@ -144,8 +145,8 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
-    /// All files of the pair `chain` and `key`; without the key exactly where `meta` says that it is
-    /// elsewhere.
+    /// All files of the pair `chain` and `key`; without the key exactly where `meta` says that it
+    /// is elsewhere.
     pub(super) fn new(
         chain: &Chain,
         key: Option<&PrivateKey>,
@@ -239,8 +240,8 @@ pub(super) fn stored(directory: &Path) -> Result<Option<IssuedCertificate>, Held
     Ok(key.map(|key| IssuedCertificate { chain, key: Some(key), origin }))
 }
 
-/// The certificate in `directory` and where it came from, whether its key is there or not; `None` if
-/// that can't be told, or it came from another CA than the one whose directory is at `url`.
+/// The certificate in `directory` and where it came from, whether its key is there or not; `None`
+/// if that can't be told, or it came from another CA than the one whose directory is at `url`.
 pub(super) fn issued(directory: &Path, url: &str) -> Option<(Leaf, Origin)> {
     let meta = read_meta(directory).ok().flatten()?;
     // Before any chain is read: of many thousands, most may have come from another one.
@@ -256,8 +257,9 @@ pub(super) fn key(directory: &Path) -> Result<Option<PrivateKey>, HeldError> {
     Ok(pem.and_then(|it| PrivateKey::from_pem(&it.bytes).ok()))
 }
 
-/// The file `name` in `directory`; `None` if it is not there, or what is there is no such file. That
-/// the system refuses at this moment to read it is an error, and says nothing of what is there.
+/// The file `name` in `directory`; `None` if it is not there, or what is there is no such file.
+/// That the system refuses at this moment to read it is an error, and says nothing of what is
+/// there.
 fn read_if_usable(directory: &Path, name: &str) -> Result<Option<Content>, HeldError> {
     match file::read(&directory.join(name), MAX_PEM_BYTES).map_err(HeldError::Read) {
         Ok(content) => Ok(Some(content)),

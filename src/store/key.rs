@@ -70,8 +70,8 @@ impl Key {
         Self(format!("accounts/{ca}/{file}"))
     }
 
-    /// The document `file` of a CA certificate of our own, in its folder or, with a `suffix` to that
-    /// folder's name, in one beside it.
+    /// The document `file` of a CA certificate of our own, in its folder or, with a `suffix` to
+    /// that folder's name, in one beside it.
     pub(super) fn authority(
         ca: &CaName,
         label: AuthorityLabel,

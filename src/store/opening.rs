@@ -4,8 +4,8 @@
 //!
 //! 1. Nothing but folders is made before the lease `state` is held.
 //! 2. A state directory whose version asks for a newer reader is refused before anything in it is
-//!    touched, also for looking; any other is taken, so that a version can be put back. What a newer
-//!    version said of itself stays.
+//!    touched, also for looking; any other is taken, so that a version can be put back. What a
+//!    newer version said of itself stays.
 //! 3. What a crash left is swept by whoever opens the store to write, in `run_dir` but by a guest:
 //!    a daemon may be writing its status file there.
 //!

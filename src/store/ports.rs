@@ -1,5 +1,5 @@
-//! The small ports of [`crate::model`] that the store fulfils: ledgers and alerts, a document each, and
-//! the orders that a lost ledger is made of.
+//! The small ports of [`crate::model`] that the store fulfils: ledgers and alerts, a document each,
+//! and the orders that a lost ledger is made of.
 //!
 //! Not here: what any of it means; accounts ([`super::accounts`]) and orders ([`super::orders`]).
 
@@ -35,8 +35,8 @@ impl Ledger for Store {
     }
 }
 
-/// What can't be read is not counted: one certificate's folder is to stop no other's order, and the CA
-/// says itself what it counts.
+/// What can't be read is not counted: one certificate's folder is to stop no other's order, and the
+/// CA says itself what it counts.
 fn past_orders(certs: &Path, directory: &str) -> Vec<PastOrder> {
     let mut orders = Vec::new();
     for folder in folders_in(certs) {

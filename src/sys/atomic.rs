@@ -4,7 +4,8 @@
 //! before its first byte, is flushed, renamed, and its folder flushed. A crash leaves the old file
 //! or the new one, and at worst a temporary file that [`sweep`] knows by its name.
 //!
-//! Not here: what is written, and which files belong together ([`crate::store`], [`crate::deploy`]).
+//! Not here: what is written, and which files belong together ([`crate::store`],
+//! [`crate::deploy`]).
 
 #![expect(clippy::disallowed_methods, reason = "this is the writer that all others use")]
 
@@ -90,8 +91,8 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteErr
 /// Writes `content` to `path`, where nothing may be, with `access`: a file that waits, under a name
 /// that is on record, until [`rename`] puts it in place.
 ///
-/// On return the bytes and the name are on disk. Unlike [`write()`] it leaves nothing whose name its
-/// caller does not know, wherever it is cut off; in return the file may be incomplete then.
+/// On return the bytes and the name are on disk. Unlike [`write()`] it leaves nothing whose name
+/// its caller does not know, wherever it is cut off; in return the file may be incomplete then.
 ///
 /// # Errors
 ///
@@ -142,8 +143,8 @@ fn fill(file: &mut File, path: &Path, content: &[u8], access: Access) -> Result<
     Ok(())
 }
 
-/// Finds out whether `bytes` could be written in `directory` now, by writing and flushing them. What
-/// was written is gone on return.
+/// Finds out whether `bytes` could be written in `directory` now, by writing and flushing them.
+/// What was written is gone on return.
 ///
 /// # Errors
 ///

@@ -6,8 +6,8 @@
 
 use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit};
 
-/// From now on this process leaves no core dump. Best effort: a system that refuses is no reason not
-/// to renew certificates.
+/// From now on this process leaves no core dump. Best effort: a system that refuses is no reason
+/// not to renew certificates.
 pub fn prevent() {
     let limit = getrlimit(Resource::Core);
     let limited = setrlimit(Resource::Core, rustix::process::Rlimit { current: Some(0), ..limit });

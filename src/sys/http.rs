@@ -171,8 +171,8 @@ impl HttpClient {
     }
 
     /// A client for URLs that a stranger wrote, such as those in a certificate: plain HTTP too, and
-    /// to addresses within `reach` alone, whatever their name resolves to. Behind a proxy a name that
-    /// nobody here knows is the proxy's to judge.
+    /// to addresses within `reach` alone, whatever their name resolves to. Behind a proxy a name
+    /// that nobody here knows is the proxy's to judge.
     ///
     /// # Errors
     ///

@@ -277,8 +277,8 @@ impl Companion {
     }
 }
 
-/// Starts `program` on a thread of its own: where the file system that it is on hangs, that does not
-/// come back.
+/// Starts `program` on a thread of its own: where the file system that it is on hangs, that does
+/// not come back.
 async fn start(program: &Program) -> std::io::Result<(Child, Group)> {
     let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::NotFound)?;
     let mut command = Command::new(name);
@@ -398,8 +398,8 @@ pub(super) async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec
     }
 }
 
-/// What was printed, line by line. What is too long is cut; the reason for a failure, which stands on
-/// standard error as a rule, has its room whatever is on standard output.
+/// What was printed, line by line. What is too long is cut; the reason for a failure, which stands
+/// on standard error as a rule, has its room whatever is on standard output.
 pub(super) fn text_of(stdout: &[u8], stderr: &[u8]) -> String {
     let mut text = String::new();
     for (stream, limit) in [(stdout, MAX_OUTPUT / 2), (stderr, MAX_OUTPUT)] {

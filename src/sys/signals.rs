@@ -79,7 +79,8 @@ fn is_hangup_ignored(status: &Path) -> bool {
     fs::read_to_string(status).is_ok_and(|it| ignores_hangup(&it))
 }
 
-/// Whether the process that `status` (`/proc/PID/status`) is of ignores SIGHUP, the first of the mask.
+/// Whether the process that `status` (`/proc/PID/status`) is of ignores SIGHUP, the first of the
+/// mask.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());

@@ -12,8 +12,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat, statfs, statvfs};
 const PASSING: [(i128, &str); 3] =
     [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
-/// Network file systems, on which a lock or a rename may not be what it is on a disk, by their numbers
-/// in linux/magic.h; Lustre's is in its own source. What comes through FUSE can't be told apart.
+/// Network file systems, on which a lock or a rename may not be what it is on a disk, by their
+/// numbers in linux/magic.h; Lustre's is in its own source. What comes through FUSE can't be told
+/// apart.
 const OF_A_NETWORK: [(i128, &str); 6] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),

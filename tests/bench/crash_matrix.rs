@@ -2,8 +2,8 @@
 //! moments; prints what held: `cargo bench --profile dev --all-features --bench crash_matrix`.
 //!
 //! `CRASH_MOMENTS` is how many random moments there are in each flow (200), `CRASH_SEED` what they
-//! come from, `CRASH_FLOWS` which flows are wanted (`first,renewal,daemon,rollover`). Ends with 1 if
-//! anything did not hold. What is checked after each kill stands in `tests/it/crash/scene.rs`.
+//! come from, `CRASH_FLOWS` which flows are wanted (`first,renewal,daemon,rollover`). Ends with 1
+//! if anything did not hold. What is checked after each kill stands in `tests/it/crash/scene.rs`.
 
 #![expect(
     clippy::unwrap_used,

@@ -44,7 +44,8 @@ pub(crate) fn measure(certificates: usize, names: usize) -> Requests {
 
 /// The least that the order flow for `names` names takes at a CA that, as Pebble, neither
 /// validates nor issues before it has answered: the order, each authorization and the answer to its
-/// challenge, a look that finds the order ready, finalize, a look that finds it valid, the download.
+/// challenge, a look that finds the order ready, finalize, a look that finds it valid, the
+/// download.
 pub(crate) const fn least(names: usize) -> usize {
     2 * names + 5
 }

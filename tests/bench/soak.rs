@@ -1,9 +1,9 @@
-//! Runs fleets of certificates for 400 days of virtual time and prints what came of it: ten thousand
-//! by what renewd decides by, three hundred by the whole of it.
+//! Runs fleets of certificates for 400 days of virtual time and prints what came of it: ten
+//! thousand by what renewd decides by, three hundred by the whole of it.
 //!
-//! `cargo bench --profile dev --all-features --bench soak -- [SEED [CERTIFICATES STACK DAYS]]`; of none,
-//! the part is left out. It fails if a certificate expired while its CA was there, if one of the CA's
-//! limits was run into, or if memory or descriptors grew.
+//! `cargo bench --profile dev --all-features --bench soak -- [SEED [CERTIFICATES STACK DAYS]]`; of
+//! none, the part is left out. It fails if a certificate expired while its CA was there, if one of
+//! the CA's limits was run into, or if memory or descriptors grew.
 
 #![expect(
     clippy::unwrap_used,

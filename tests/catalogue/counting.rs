@@ -31,8 +31,8 @@ async fn left(world: &World) -> u32 {
     allowance.status.allowance.unwrap().limits[0].left
 }
 
-/// A01, A04: an order and an account that nobody was asked for, since no directory and no nonce could
-/// be had, are there for the next try.
+/// A01, A04: an order and an account that nobody was asked for, since no directory and no nonce
+/// could be had, are there for the next try.
 #[tokio::test]
 async fn a_try_that_ends_before_its_request_costs_nothing() {
     for step in [Step::Directory, Step::NewNonce] {
@@ -123,8 +123,8 @@ async fn an_order_that_ended_while_it_was_pending_is_given_back() {
     }
 }
 
-/// A01, D04: after a kill, whoever gives out nonces says that there is nothing. That is no word on the
-/// order, which is filled.
+/// A01, D04: after a kill, whoever gives out nonces says that there is nothing. That is no word on
+/// the order, which is filled.
 #[tokio::test]
 async fn what_is_said_where_nonces_are_given_out_ends_no_order() {
     let world = World::start().await;
@@ -172,7 +172,8 @@ async fn an_order_that_gave_nothing_is_given_back_once_whatever_dies_then() {
     assert_eq!(left(&world).await, 5);
 }
 
-/// D11: where the ledger is lost or can't be understood, the orders count whose certificates are held.
+/// D11: where the ledger is lost or can't be understood, the orders count whose certificates are
+/// held.
 #[tokio::test]
 async fn a_lost_ledger_is_made_of_the_certificates_that_are_held() {
     let world = world("certificates_per_set = \"9/60d\"").await;

@@ -1,9 +1,9 @@
 //! The rows A of the fault catalogue: a CA that misbehaves, played by the scripted one, and the
 //! whole of renewd in this process against it, in virtual time.
 //!
-//! Each test names its row. Beside the row's own outcome it asks what holds of all of them: the pair
-//! that servers read stays whole, nothing is asked again in a hurry, and what failed is told with its
-//! step, its URL and the next try.
+//! Each test names its row. Beside the row's own outcome it asks what holds of all of them: the
+//! pair that servers read stays whole, nothing is asked again in a hurry, and what failed is told
+//! with its step, its URL and the next try.
 
 #![expect(
     clippy::unwrap_used,

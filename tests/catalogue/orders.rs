@@ -56,8 +56,8 @@ async fn an_order_that_stays_in_processing_for_ever_is_given_up_at_its_end() {
     assert_eq!((world.orders(), world.ca.count(Step::Finalize)), (2, 2));
 }
 
-/// A13: what is held came from no order, and its key stays. The order under way is for that key too,
-/// and goes on all the same.
+/// A13: what is held came from no order, and its key stays. The order under way is for that key
+/// too, and goes on all the same.
 #[tokio::test]
 async fn an_order_for_the_key_of_what_the_built_in_ca_signed_is_not_thrown_away() {
     let world = World::with(Setting {
@@ -94,8 +94,8 @@ async fn an_order_for_the_key_of_what_has_no_meta_json_is_not_thrown_away() {
     assert_eq!((world.orders(), world.ca.issued()), (2, 2));
 }
 
-/// C02: renewd starts while an included file is broken: the order for what stands in it goes on when
-/// it is mended.
+/// C02: renewd starts while an included file is broken: the order for what stands in it goes on
+/// when it is mended.
 #[tokio::test]
 async fn a_start_beside_a_broken_file_throws_no_order_away() {
     let options = CaOptions { issuing_takes: HOUR, ..CaOptions::default() };
@@ -309,8 +309,8 @@ async fn an_order_for_others_is_refused_before_anything_is_shown_or_asked() {
     }
 }
 
-/// A33: the CA is down for a week, around the moment of a renewal. What is held stays and is served;
-/// the CA is asked by the ladder, and afterwards once.
+/// A33: the CA is down for a week, around the moment of a renewal. What is held stays and is
+/// served; the CA is asked by the ladder, and afterwards once.
 #[tokio::test]
 async fn a_week_without_the_ca_costs_no_certificate_and_ends_without_a_burst() {
     let world = World::start().await;
@@ -434,8 +434,8 @@ fn placed(world: &World) -> usize {
     world.ca.with(|it| it.orders.len())
 }
 
-/// A34: the URL of one order is in trouble for good, while the CA is well. After a day the next one is
-/// placed.
+/// A34: the URL of one order is in trouble for good, while the CA is well. After a day the next one
+/// is placed.
 #[tokio::test]
 async fn an_order_whose_url_is_in_trouble_for_good_is_given_up_after_a_day() {
     let world = World::start().await;

@@ -68,7 +68,8 @@ async fn a_key_in_other_hands_is_replaced_also_where_the_ca_refuses_to_revoke() 
     assert_eq!((world.ca.count(Step::Revoke), world.ca.issued()), (2, 3));
 }
 
-/// A35: what is in other hands is replaced although no target could take what comes, unlike all else.
+/// A35: what is in other hands is replaced although no target could take what comes, unlike all
+/// else.
 #[tokio::test]
 async fn a_key_in_other_hands_is_replaced_also_where_no_target_is_ready() {
     let target = "[target.files]\ntype = \"other\"\n\
@@ -123,8 +124,8 @@ async fn what_the_ca_did_not_say_itself_does_not_end_a_revocation() {
     }
 }
 
-/// A35: the CA is not in the configuration for a while. It has refused nothing: it is asked when it is
-/// there again.
+/// A35: the CA is not in the configuration for a while. It has refused nothing: it is asked when it
+/// is there again.
 #[tokio::test]
 async fn a_revocation_outlives_that_its_ca_is_out_of_the_configuration() {
     let world = world().await.reconfigured(|it| it.replace("lab", "attic")).await;

@@ -149,8 +149,8 @@ async fn a_provider_is_asked_once_to_take_a_proof_away() {
     assert!(world.base.store.leftovers().await.unwrap().is_empty());
 }
 
-/// N07: while DNS does not say where a proof would go, nothing is ordered, until so little of the life
-/// is left that it is worth an order in vain: the CA may want no proof.
+/// N07: while DNS does not say where a proof would go, nothing is ordered, until so little of the
+/// life is left that it is worth an order in vain: the CA may want no proof.
 #[tokio::test]
 async fn what_has_no_zone_is_not_ordered_before_the_last_sixth_of_a_life() {
     let (world, state) = world(2).await;

@@ -34,8 +34,8 @@ fn clock_is_told(world: &World) -> bool {
     world.agent.all_notices().iter().any(|it| it.code == "agent.clock")
 }
 
-/// T01: ten years ahead, then back. The CA says what time it is; three of ten are tried all the same,
-/// since it may be the CA that is wrong, and nothing more happens before the clock is right.
+/// T01: ten years ahead, then back. The CA says what time it is; three of ten are tried all the
+/// same, since it may be the CA that is wrong, and nothing more happens before the clock is right.
 #[tokio::test]
 async fn a_clock_ten_years_ahead_renews_three_of_ten_and_none_when_it_is_back() {
     let world = apart(9, CaOptions::default()).await;
@@ -98,7 +98,8 @@ async fn a_clock_that_goes_back_orders_nothing_and_is_told() {
     assert_eq!(world.work_all().await, 5);
 }
 
-/// T01, D01: where nobody can write down that the clock is right, the certificate comes all the same.
+/// T01, D01: where nobody can write down that the clock is right, the certificate comes all the
+/// same.
 #[tokio::test]
 async fn a_record_of_the_clock_that_cannot_be_kept_stops_nothing() {
     let world = World::start().await;
@@ -114,8 +115,8 @@ async fn a_record_of_the_clock_that_cannot_be_kept_stops_nothing() {
     assert_eq!(told(), None);
 }
 
-/// T04, T07: asleep for 20 days. Lives of six days have ended, and each is renewed once; those of 90
-/// are kept; the clock is not doubted.
+/// T04, T07: asleep for 20 days. Lives of six days have ended, and each is renewed once; those of
+/// 90 are kept; the clock is not doubted.
 #[tokio::test]
 async fn after_twenty_days_of_sleep_what_has_ended_is_renewed_once() {
     let world = World::with(Setting {
@@ -155,7 +156,8 @@ async fn a_clock_that_is_behind_wastes_no_certificate() {
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 }
 
-/// A18: what is not valid for days is not waited for without end: there is another order once a day.
+/// A18: what is not valid for days is not waited for without end: there is another order once a
+/// day.
 #[tokio::test]
 async fn what_is_not_valid_for_days_is_ordered_once_a_day() {
     let right: Timestamp = STARTED.parse().unwrap();

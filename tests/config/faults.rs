@@ -93,6 +93,16 @@ conf.d/c.toml:1: unclosed array table, expected `]`
 }
 
 #[test]
+fn a_tenants_broken_entry_asks_for_no_terms() {
+    let workspace = Workspace::with(&format!(
+        "default_ca = \"inside\"\n[ca.inside]\ntype = \"local\"\n\
+         {QUIET}[[certificate]]\ndomains = [\"main.example\"]\n"
+    ));
+    workspace.write("conf.d/b.toml", "[[certificate]]\ndomain = \"b.example\"\n");
+    assert_eq!(workspace.load().certificates.len(), 1);
+}
+
+#[test]
 fn what_depends_on_a_refused_entry_is_refused_with_it_and_nothing_else_is() {
     let workspace = Workspace::with(&format!(
         "{TERMS}include = [\"lab.toml\"]\n{QUIET}\

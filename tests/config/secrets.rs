@@ -25,6 +25,26 @@ fn files_that_others_may_write_are_refused() {
     assert_eq!(workspace.load().rejected_files.len(), 1);
 }
 
+#[test]
+fn files_in_the_place_of_which_others_may_put_theirs_are_refused() {
+    let workspace = Workspace::with(&format!("{TERMS}{QUIET}"));
+    fs::create_dir(workspace.path("conf.d")).unwrap();
+    workspace.write("conf.d/one.toml", "");
+    let open = |folder: &str, mode: u32| {
+        fs::set_permissions(workspace.path(folder), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open("conf.d", 0o757);
+    let warnings = workspace.warnings();
+    let expected = "conf.d/one.toml: stands in a folder that anybody can write to (mode 0757)\n  \
+                    hint: chmod o-w conf.d\n";
+    assert_eq!(warnings, expected);
+    open("conf.d", 0o1777);
+    assert_eq!(workspace.warnings(), "");
+    open("", 0o777);
+    assert!(workspace.faults().starts_with("renewd.toml: stands in a folder that anybody can"));
+    open("", 0o700);
+}
+
 /// C03: root runs the programs that a configuration names, so whose it is matters.
 #[test]
 fn files_of_others_are_refused_where_root_reads_them() {

@@ -303,6 +303,12 @@ fn a_run_over_all_certificates_ends_with_the_heartbeat_and_no_other_does() {
     let all = site.renewd(&["renew"]);
     assert_eq!(all.code, 0, "{all}");
     assert_eq!(watcher.received().len(), 1);
+    let served = site.renewd(&["deploy", "--pending"]);
+    assert_eq!((served.code, watcher.received().len()), (0, 1), "{served}");
+    site.workspace.write("conf.d/other.toml", "[[certificate]]\ndomain = \"other.example\"\n");
+    let rest = site.renewd(&["renew"]);
+    assert_eq!(watcher.received().len(), 1, "what was refused is looked at by nobody: {rest}");
+    std::fs::remove_file(site.workspace.path().join("conf.d/other.toml")).unwrap();
     add(&site, "[[certificate]]\ndomains = [\"b.example\"]\n");
     let one = site.renewd(&["renew", NAME]);
     assert_eq!(one.code, 0, "{one}");

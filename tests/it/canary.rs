@@ -3,15 +3,15 @@
 //!
 //! # What is searched
 //!
-//! 1. standard output and standard error of every command and of the daemon, at level trace, as text
-//!    and as JSON, and of commands that panic
+//! 1. standard output and standard error of every command and of the daemon, at level trace, as
+//!    text and as JSON, and of commands that panic
 //! 2. what the control socket answers, `status.json`, the bodies and headers of webhooks
 //! 3. environment, arguments and input of every program that renewd starts
-//! 4. every file in the site's folder: a secret may stand in its own file alone, and there with mode
-//!    0600
+//! 4. every file in the site's folder: a secret may stand in its own file alone, and there with
+//!    mode 0600
 //!
-//! Keys that renewd makes are secrets as well: they are read from the state at the end, and searched
-//! for as PEM and by their private number.
+//! Keys that renewd makes are secrets as well: they are read from the state at the end, and
+//! searched for as PEM and by their private number.
 //!
 //! Not here: the journal, whose fields and sentences are those of the JSON (`observe::journal`);
 //! that no type prints a secret, which tests beside the types show.
@@ -445,7 +445,8 @@ fn no_secret_leaves_its_own_file_in_any_flow() {
 
     cage.tell_the_deaf();
     let mut daemon = cage.daemon();
-    // It comes after a first round: providers that refuse to take leftovers out of one zone take turns.
+    // It comes after a first round: providers that refuse to take leftovers out of one zone take
+    // turns.
     eventually(LIMIT * 4, "the daemon has been alive", || {
         let heartbeat = cage.receiver.received().iter().any(|it| it.body.is_empty());
         if heartbeat { Ok(()) } else { Err(daemon.log()) }

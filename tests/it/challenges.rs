@@ -123,8 +123,8 @@ fn a_taken_port_of_tls_alpn_01_costs_no_order() {
     check_held(&site, &identifiers);
 }
 
-/// A site whose CA and whose solver `dns` of type `kind` ask `bind` alone; `more` are further lines of
-/// the solver.
+/// A site whose CA and whose solver `dns` of type `kind` ask `bind` alone; `more` are further lines
+/// of the solver.
 pub(crate) fn by_dns(bind: &Bind, kind: &str, more: &str, identifiers: &[&str]) -> Site {
     let server = bind.primary();
     let mut tables = format!("[solver.dns]\ntype = {kind:?}\nresolvers = [\"{server}\"]\n");

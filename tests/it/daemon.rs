@@ -1,4 +1,5 @@
-//! The daemon: renews by itself, starts on placeholders, repairs, reloads, and goes on after trouble.
+//! The daemon: renews by itself, starts on placeholders, repairs, reloads, and goes on after
+//! trouble.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

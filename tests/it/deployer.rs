@@ -218,7 +218,8 @@ fn a_deployer_that_is_gone_is_a_failure_with_a_hint_and_made_up_for_when_it_is_b
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
 }
 
-/// D04, P09: killed between the files of an install, it has put them right before it answers anybody.
+/// D04, P09: killed between the files of an install, it has put them right before it answers
+/// anybody.
 #[test]
 fn a_deployer_that_is_killed_between_two_files_puts_a_pair_in_place_when_it_comes_back() {
     let World { site, mut deployer } = World::start();

@@ -74,8 +74,8 @@ fn inside(mounts: &Mounts, site: &Site, args: &[&str]) -> Finished {
     run(&mut mounts.inside(&site.workspace.command(args)), LIMIT)
 }
 
-/// D01: nothing is ordered where there is no room for it, which is a failure of our own side that is
-/// shown, and over as soon as there is room.
+/// D01: nothing is ordered where there is no room for it, which is a failure of our own side that
+/// is shown, and over as soon as there is room.
 #[test]
 fn nothing_is_ordered_while_the_disk_is_full_and_all_goes_well_once_it_has_room() {
     let site = Site::with(&SiteOptions::held_only());
@@ -332,8 +332,8 @@ fn a_full_disk_of_the_log_or_of_temporary_files_stops_no_renewal() {
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0);
 }
 
-/// S04: a state directory from a backup does not take a newer certificate out of service; nothing is
-/// ordered for that reason, it is told, and the next renewal replaces both.
+/// S04: a state directory from a backup does not take a newer certificate out of service; nothing
+/// is ordered for that reason, it is told, and the next renewal replaces both.
 #[test]
 fn a_restored_backup_leaves_the_newer_certificate_served_until_the_next_renewal() {
     let site = Site::start();

@@ -14,9 +14,9 @@ use crate::support::{
 /// What somebody else has put where ours go.
 const FOREIGN: &str = "of somebody else";
 
-/// The zones of every test: `site.example` with a foreign value (and with twelve at `old`), an alias
-/// that leads elsewhere, one that leads in a circle, a zone of its own below, and one that nobody may
-/// change.
+/// The zones of every test: `site.example` with a foreign value (and with twelve at `old`), an
+/// alias that leads elsewhere, one that leads in a circle, a zone of its own below, and one that
+/// nobody may change.
 fn bind(lag: Lag) -> Bind {
     let zone = |name: &str, records: &str| (name.to_owned(), records.to_owned());
     let mut site = String::from(

@@ -1,5 +1,5 @@
-//! The ledger: what a CA allows is counted before it is asked, on disk, for all certificates at once.
-//! Pebble limits nothing, so all that is refused here was refused by us.
+//! The ledger: what a CA allows is counted before it is asked, on disk, for all certificates at
+//! once. Pebble limits nothing, so all that is refused here was refused by us.
 
 use serde_json::Value;
 
@@ -93,8 +93,8 @@ fn eight_certificates_at_once_spend_what_there_is_and_no_more() {
     assert_eq!(orders(&site), 4, "{}", site.pebble.log());
 }
 
-/// P13: a supervisor that starts us again and again, while something ends us right after each order,
-/// before anybody knows its URL.
+/// P13: a supervisor that starts us again and again, while something ends us right after each
+/// order, before anybody knows its URL.
 #[test]
 fn who_is_killed_after_each_order_and_started_again_places_five() {
     let site = site("", "");

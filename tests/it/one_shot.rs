@@ -88,7 +88,8 @@ fn root_without_a_daemon_acts_as_the_owner_and_servers_are_told_all_the_same() {
         let requests = site.pebble.requests();
         assert_eq!(requests.count(Endpoint::NewOrder), orders, "{requests:#?}");
         assert_eq!(requests.count(Endpoint::NewAccount), 1, "{requests:#?}");
-        // What was ordered is now to be found out from what is held, beside what only root may list.
+        // What was ordered is now to be found out from what is held, beside what only root may
+        // list.
         if orders == 1 {
             std::fs::remove_dir_all(state.join("private/ledger")).unwrap();
             let root_only = state.join("certs/lost+found");

@@ -1,4 +1,5 @@
-//! What is found out before an order is placed: a certificate that nobody could take is not ordered.
+//! What is found out before an order is placed: a certificate that nobody could take is not
+//! ordered.
 
 use serde_json::Value;
 

@@ -18,8 +18,8 @@ use crate::support::{
 /// How long the daemon may take to end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// A certificate of the built-in CA that goes to a target which runs `script` to reload, and what it
-/// is called by.
+/// A certificate of the built-in CA that goes to a target which runs `script` to reload, and what
+/// it is called by.
 fn local(script: &str) -> (Workspace, PathBuf) {
     let workspace = Workspace::new();
     let script = workspace.write_secret("after-renewal", &format!("#!/bin/sh\n{script}\n"), 0o755);
@@ -196,8 +196,8 @@ fn chains(workspace: &Workspace) -> [Vec<u8>; 3] {
     [chain, key, std::fs::read(current).unwrap()]
 }
 
-/// P09: a server that takes its old files and not the new ones keeps the old ones, both of them; the
-/// new certificate is held, its failure told, and installed once the server takes it.
+/// P09: a server that takes its old files and not the new ones keeps the old ones, both of them;
+/// the new certificate is held, its failure told, and installed once the server takes it.
 #[test]
 fn what_only_the_new_files_fail_at_has_the_old_ones_put_back() {
     let workspace =
@@ -230,8 +230,8 @@ fn what_the_old_files_fail_at_too_leaves_the_new_ones_in_place() {
     assert!(chain == current && chain != old_chain && key != old_key, "{refused}");
 }
 
-/// P06: whatever is wrong with a program, the certificate stays, the target has failed and says why,
-/// and it is tried again by itself.
+/// P06: whatever is wrong with a program, the certificate stays, the target has failed and says
+/// why, and it is tried again by itself.
 #[test]
 fn a_program_that_fails_in_any_way_is_told_and_run_again_by_itself() {
     let (workspace, script) = local("exit 0");

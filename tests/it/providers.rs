@@ -121,7 +121,8 @@ fn route_53_holds_ours_beside_those_of_others_until_they_are_proven() {
     moto.set_txt(&proofs, "www.proofs.example", &[FOREIGN]);
     let resolver = Knot::start(ZONES);
 
-    // moto's answer to who holds a name lacks a field that Amazon's has, so the zones' ids are given.
+    // moto's answer to who holds a name lacks a field that Amazon's has, so the zones' ids are
+    // given.
     let url = moto.url();
     let lines = |id: &str| {
         format!(

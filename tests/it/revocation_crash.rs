@@ -1,8 +1,8 @@
-//! Killed at whatever step of a revocation, renewd goes on from there: what was asked for is done at
-//! the CA, once, and at most one certificate comes of it.
+//! Killed at whatever step of a revocation, renewd goes on from there: what was asked for is done
+//! at the CA, once, and at most one certificate comes of it.
 //!
-//! Needs the feature `crash-points`. Not here: what a revocation does ([`crate::revocation`]); kills
-//! at the steps of an order ([`crate::crash`]).
+//! Needs the feature `crash-points`. Not here: what a revocation does ([`crate::revocation`]);
+//! kills at the steps of an order ([`crate::crash`]).
 
 use serde_json::Value;
 

@@ -13,8 +13,8 @@ use crate::support::{Bind, Finished, edit_json, eventually};
 
 const RECORD: &str = "_validation-persist.site.example";
 
-/// A site whose certificate was proven by the record that is returned beside it; receivers' messages
-/// are in `told.jsonl`.
+/// A site whose certificate was proven by the record that is returned beside it; receivers'
+/// messages are in `told.jsonl`.
 fn proven(bind: &Bind) -> (Site, String) {
     let site = by_dns(bind, "dns-persist-01", "propagation_timeout = \"1s\"\n", &["site.example"]);
     let told = site.workspace.path().join("told.jsonl");

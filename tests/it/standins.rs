@@ -125,8 +125,8 @@ fn a_ca_that_limits_our_rate_is_not_asked_before_its_time_and_the_stand_in_is_at
     assert_eq!(done.code, 0, "{done}");
     assert!(done.stderr.contains("lab can't be asked before 20"), "{done}");
     assert_eq!(world.ca(), "spare");
-    // Its word outlives the success of another and binds humans; and with a new certificate there is
-    // time to wait for the first.
+    // Its word outlives the success of another and binds humans; and with a new certificate there
+    // is time to wait for the first.
     world.front.be(&Manner::Open);
     let before = world.site.pebble.requests();
     let forced = world.renew(&["--force", NAME]);

@@ -1,8 +1,8 @@
-//! Killed while an order makes way for another CA, or is taken up again, renewd loses neither it nor
-//! its key, and leaves no proof of it to be seen.
+//! Killed while an order makes way for another CA, or is taken up again, renewd loses neither it
+//! nor its key, and leaves no proof of it to be seen.
 //!
-//! Needs the feature `crash-points`. Not here: when a stand-in is asked ([`crate::standins`]); kills
-//! at the steps of an order at one CA ([`crate::crash`]).
+//! Needs the feature `crash-points`. Not here: when a stand-in is asked ([`crate::standins`]);
+//! kills at the steps of an order at one CA ([`crate::crash`]).
 
 use std::fs;
 

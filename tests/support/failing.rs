@@ -1,5 +1,5 @@
-//! A disk that fails when a test says so: a library that is loaded before the system's (`failing.c`),
-//! which has one call below a folder fail, and notes all of them.
+//! A disk that fails when a test says so: a library that is loaded before the system's
+//! (`failing.c`), which has one call below a folder fail, and notes all of them.
 
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 

@@ -92,7 +92,8 @@ impl Front {
         if *manner == Manner::Closed {
             return;
         }
-        // A child that another test forks at this moment has our listener until it becomes a program.
+        // A child that another test forks at this moment has our listener until it becomes a
+        // program.
         let listener = eventually(LIMIT, "the port of the front is free again", || {
             TcpListener::bind(self.address)
         });

@@ -1,5 +1,5 @@
-//! File systems that are mounted for one test alone: in a mount namespace that nobody else sees, and
-//! that goes away with its value.
+//! File systems that are mounted for one test alone: in a mount namespace that nobody else sees,
+//! and that goes away with its value.
 
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 

@@ -136,8 +136,8 @@ impl Nginx {
         children.unwrap_or_default().split_whitespace().filter_map(|it| it.parse().ok()).collect()
     }
 
-    /// Waits until no worker of before the last reload is left: one that was told to quit may accept
-    /// once more.
+    /// Waits until no worker of before the last reload is left: one that was told to quit may
+    /// accept once more.
     #[track_caller]
     pub fn settle(&self) {
         eventually(LIMIT, "the old worker is gone", || match self.worker_pids().len() {

@@ -21,11 +21,11 @@ struct Held {
     ports: std::ops::Range<u16>,
 }
 
-/// A port of 127.0.0.1 that is free for TCP and UDP, and not given out twice by this process, nor by
-/// another one that runs these tests beside it.
+/// A port of 127.0.0.1 that is free for TCP and UDP, and not given out twice by this process, nor
+/// by another one that runs these tests beside it.
 ///
-/// Another program can still take it first: who starts a peer on it looks for that and tries another
-/// one.
+/// Another program can still take it first: who starts a peer on it looks for that and tries
+/// another one.
 #[must_use]
 pub fn free_port() -> u16 {
     let mut held = HELD.lock().unwrap();

@@ -1,9 +1,10 @@
-//! What is left of a few folders when the power goes: a model of the disk that forgets the most that
-//! a disk may, fed with what [`super::FailingDisk`] recorded.
+//! What is left of a few folders when the power goes: a model of the disk that forgets the most
+//! that a disk may, fed with what [`super::FailingDisk`] recorded.
 //!
 //! # Rules
 //!
-//! 1. Of a file there is what it held when it was flushed last; of one that never was, an empty one.
+//! 1. Of a file there is what it held when it was flushed last; of one that never was, an empty
+//!    one.
 //! 2. A name is there, leads elsewhere or is gone once its folder was flushed after that.
 //! 3. A mode is kept with the file or folder that has it.
 //!

@@ -1,5 +1,5 @@
-//! Another key for the same account (RFC 8555 §7.3.5), or another account in place of one that is in
-//! use, safe against a crash at any moment.
+//! Another key for the same account (RFC 8555 §7.3.5), or another account in place of one that is
+//! in use, safe against a crash at any moment.
 //!
 //! # Rules
 //!
@@ -49,8 +49,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Has the CA make another account, and puts it in place of the one of `record` and `key`, which
-    /// is used on if the CA refuses.
+    /// Has the CA make another account, and puts it in place of the one of `record` and `key`,
+    /// which is used on if the CA refuses.
     pub(super) async fn supersede(
         &self,
         record: AccountRecord,
@@ -95,8 +95,8 @@ impl Accounts {
         Ok(account)
     }
 
-    /// `record` and the key of it that the CA knows: `former`, or the one that an unfinished rollover
-    /// or replacement left beside it, which may belong to another account.
+    /// `record` and the key of it that the CA knows: `former`, or the one that an unfinished
+    /// rollover or replacement left beside it, which may belong to another account.
     pub(super) async fn settled(
         &self,
         record: AccountRecord,

@@ -28,8 +28,8 @@ pub enum AccountAction {
     RollOver,
     /// End it for good (RFC 8555 §7.3.6).
     Deactivate,
-    /// See that there is one: look for a forgotten one by its key, and make a new one where there is
-    /// none, or it was deactivated.
+    /// See that there is one: look for a forgotten one by its key, and make a new one where there
+    /// is none, or it was deactivated.
     Register,
     /// As [`AccountAction::Register`], setting aside also what the CA still knows.
     Replace,
@@ -172,8 +172,8 @@ impl Accounts {
         let account = self.known_account().await?;
         let mut slot = self.slot.lock().await;
         let Some((record, _)) = self.load().await? else { return Ok(()) };
-        // Before the CA hears of it: whoever is killed now must not find an account that seems lost,
-        // and make another in its place.
+        // Before the CA hears of it: whoever is killed now must not find an account that seems
+        // lost, and make another in its place.
         let marked = AccountRecord { deactivated_at: Some(self.now()), ..record.clone() };
         self.save(&marked, None).await?;
         *slot = None;

@@ -10,8 +10,8 @@ use super::jws::{AccountKey, Envelope};
 use crate::acme::wire::{Wire, WireError};
 use crate::model::RevocationReason;
 
-/// Asks the CA at `url` to revoke `certificate` (DER) for `reason`, signed with `key`, which is that
-/// of the account `kid` or else the certificate's.
+/// Asks the CA at `url` to revoke `certificate` (DER) for `reason`, signed with `key`, which is
+/// that of the account `kid` or else the certificate's.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 //!
 //! # Rules
 //!
-//! 1. Two kinds, one of each family, make two certificates for the same identifiers. Whatever stands
-//!    first, the ECDSA one keeps the name, and the RSA one has [`RSA_SUFFIX`] behind it.
+//! 1. Two kinds, one of each family, make two certificates for the same identifiers. Whatever
+//!    stands first, the ECDSA one keeps the name, and the RSA one has [`RSA_SUFFIX`] behind it.
 //! 2. Two kinds of one family are a fault, since a server shows no client but one of them; so are
 //!    more than two.
 //! 3. So is a name that gets too long by the suffix.

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::CaName;
+use crate::model::{CaName, CertificateSpec};
 use crate::store::StoreSettings;
 
 use crate::config::digest::digest;
@@ -132,10 +132,8 @@ pub(super) fn resolve(
         certificate::Edges { cas: &cas, solvers: &solvers, targets: &targets, groups: &groups };
     let (certificates, rejected) =
         certificate::resolve(wanted, &defaults, &settings, &edges, &mut world);
-    // The built-in CA has no terms; of an entry that was refused nobody knows which CA it means.
-    let is_acme = |name: &CaName| matches!(cas.get(name), Some(Ca::Acme(_)));
-    let needs_terms = certificates.len() < wanted_count
-        || certificates.iter().any(|it| it.cas.iter().any(is_acme));
+    let is_short = certificates.len() < wanted_count;
+    let needs_terms = needs_terms(&certificates, is_short, &cas, &world);
     check_terms(&settings, needs_terms, &mut world);
     let mut alerts = alert::resolve(
         documents.main.alerts.take().map(|it| it.value),
@@ -237,6 +235,20 @@ fn default_ca_of_environment(
             None
         }
     }
+}
+
+/// Whether any of `certificates` is of a CA that has terms, which the built-in one has not. Of an entry
+/// that was refused, so that they are short of one, nobody knows which CA it means: in the main file
+/// it has all refused, so what may be wanting besides is told with it.
+fn needs_terms(
+    certificates: &[CertificateSpec],
+    is_short: bool,
+    cas: &registry::Registry<CaName, Ca>,
+    world: &World<'_>,
+) -> bool {
+    let is_refused = world.findings.iter().any(|it| it.severity == Severity::Error);
+    let is_acme = |name: &CaName| matches!(cas.get(name), Some(Ca::Acme(_)));
+    is_refused && is_short || certificates.iter().any(|it| it.cas.iter().any(is_acme))
 }
 
 /// RFC 8555 §7.3: a CA may refuse accounts that have not agreed, so nothing could be ordered.

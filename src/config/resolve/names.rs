@@ -4,8 +4,8 @@
 //!
 //! 1. An identifier that stands twice, in whatever spelling, is taken once.
 //! 2. No CA takes more than 100.
-//! 3. Let's Encrypt takes 25 under `tlsserver` and `shortlived`, addresses under `shortlived` alone,
-//!    no name without a dot, and no name that a wildcard beside it covers.
+//! 3. Let's Encrypt takes 25 under `tlsserver` and `shortlived`, addresses under `shortlived`
+//!    alone, no name without a dot, and no name that a wildcard beside it covers.
 //!
 //! A long first name is no fault: requests have an empty subject, which no length is too much for.
 //!
@@ -61,8 +61,8 @@ pub(super) fn is_lets_encrypt(directory: &str) -> bool {
     directory.ends_with(LETS_ENCRYPT)
 }
 
-/// Faults what Let's Encrypt, which is called `ca` here, would refuse of `single`, the identifiers of
-/// `domains`, under `profile`.
+/// Faults what Let's Encrypt, which is called `ca` here, would refuse of `single`, the identifiers
+/// of `domains`, under `profile`.
 pub(super) fn check_lets_encrypt(
     ca: &CaName,
     domains: &At<Vec<At<Identifier>>>,

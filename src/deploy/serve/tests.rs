@@ -1,10 +1,12 @@
 //! Tests of the deployer's side of its socket, with a deployer that says yes to nearly all.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, oneshot};
+use tracing::Dispatch;
 
 use super::*;
 use crate::deploy::{DeployRequest, Installed};
@@ -169,8 +171,13 @@ impl Served {
     }
 }
 
+/// Kept beside the one that a test sets for its thread: where there is but one, tracing asks the
+/// subscriber of whichever thread comes by a line first whether it is wanted, for all of them.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 #[tokio::test]
 async fn whoever_goes_away_gives_his_place_to_others_and_what_takes_long_is_told() {
+    LazyLock::force(&SECOND);
     let log = Written::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();

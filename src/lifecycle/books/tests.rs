@@ -259,8 +259,8 @@ async fn a_lost_ledger_is_made_once_for_all_who_ask_at_once() {
     assert_eq!(counting.0.load(Ordering::Relaxed), 1);
 }
 
-/// D11: a ledger that is not there is looked for in what is held once, and not at each start; who only
-/// reads writes none, and can do without.
+/// D11: a ledger that is not there is looked for in what is held once, and not at each start; who
+/// only reads writes none, and can do without.
 #[tokio::test]
 async fn a_lost_ledger_is_kept_at_once_unless_somebody_only_reads() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! What is remembered, written as JSON and read again: whatever it holds, and whatever a later version
-//! wrote beside it.
+//! What is remembered, written as JSON and read again: whatever it holds, and whatever a later
+//! version wrote beside it.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -1,9 +1,9 @@
 //! What Prometheus' Alertmanager (API version 2) is sent: not messages, but all that is open.
 //!
 //! Alertmanager takes an alert for resolved that is not repeated, so each carries an end 15 minutes
-//! ahead and all are sent again every 5 minutes: it may miss two. What is over is sent once with its
-//! end. An alert is known by its labels, `severity` among them: one that rose is a second alert, and
-//! the first ends by itself.
+//! ahead and all are sent again every 5 minutes: it may miss two. What is over is sent once with
+//! its end. An alert is known by its labels, `severity` among them: one that rose is a second
+//! alert, and the first ends by itself.
 //!
 //! Not here: the wire and the times ([`super::deliver`]).
 
@@ -23,15 +23,15 @@ pub(super) const REPEAT_AFTER: Duration = Duration::from_secs(5 * 60);
 /// For how long an alert stays open there without being repeated.
 const HOLDS_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// All that is open in `book` and no milder than `least`, and what `queued` says to be over or
-/// tells besides troubles; as the list that is to be posted.
+/// All that is open in `book` and `wanted`, and what `queued` says to be over or tells besides
+/// troubles; as the list that is to be posted.
 pub(super) fn alerts(
     book: &AlertBook,
     queued: &[Message],
-    least: Health,
+    wanted: impl Fn(&Message) -> bool,
     now: Timestamp,
 ) -> Vec<Value> {
-    let open = book.open.values().filter(|it| it.message.severity >= least);
+    let open = book.open.values().filter(|it| wanted(&it.message));
     let mut known = BTreeSet::new();
     let mut list = Vec::new();
     for alert in open {

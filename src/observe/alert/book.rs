@@ -6,14 +6,15 @@
 //! - A receiver that could not be reached waits as a whole: 5 s, 30 s, 2 min, 10 min, then an hour.
 //! - A message that its receiver refused for its content waits alone by the same ladder; others go
 //!   on.
-//! - The worst is delivered first, then the oldest; but messages about one trouble never overtake each
-//!   other, or its end would come before its beginning. What was refused goes when there is newer
-//!   news of the same trouble: accepted after that, it would be told for ever.
-//! - A queue holds at most [`MAX_QUEUE`] messages. What has newer news of the same trouble behind it
-//!   makes room, then the oldest of the least severe, news of an end last. A trouble that made room
-//!   counts as missed by its receiver ([`super::retell()`]).
+//! - The worst is delivered first, then the oldest; but messages about one trouble never overtake
+//!   each other, or its end would come before its beginning. What was refused goes when there is
+//!   newer news of the same trouble: accepted after that, it would be told for ever.
+//! - A queue holds at most [`MAX_QUEUE`] messages. What has newer news of the same trouble behind
+//!   it makes room, then the oldest of the least severe, news of an end last. A trouble that made
+//!   room counts as missed by its receiver ([`super::retell()`]).
 //! - Nobody is told that messages do not reach himself: what he can't take would grow by it.
-//! - While a part of the configuration is refused, the queues of receivers that may stand there stay.
+//! - While a part of the configuration is refused, the queues of receivers that may stand there
+//!   stay.
 //!
 //! # Not here
 //!
@@ -97,7 +98,8 @@ pub struct Queue {
     /// When an Alertmanager was last told all that is open.
     #[serde(default)]
     pub repeated_at: Option<Timestamp>,
-    /// Whether it is told of that messages do not reach the receiver: until all that waits is taken.
+    /// Whether it is told of that messages do not reach the receiver: until all that waits is
+    /// taken.
     #[serde(default)]
     pub is_noted: bool,
     /// When what is failing now failed first.
@@ -162,6 +164,9 @@ impl AlertBook {
     ) -> BTreeMap<String, usize> {
         let is_there = |name: &str| settings.receivers.iter().any(|it| it.name == name);
         self.queues.retain(|name, _| settings.is_partial || is_there(name));
+        for (_, queue) in self.queues.iter_mut().filter(|(name, _)| !is_there(name)) {
+            queue.keep_up(messages);
+        }
         let mut dropped = BTreeMap::new();
         for receiver in &settings.receivers {
             let queue = self.queues.entry(receiver.name.clone()).or_default();
@@ -214,8 +219,8 @@ impl AlertBook {
         }
     }
 
-    /// Notes that `receiver` could not be told the messages with `ids`, and `why`; returns when it is
-    /// tried again.
+    /// Notes that `receiver` could not be told the messages with `ids`, and `why`; returns when it
+    /// is tried again.
     pub fn failed(
         &mut self,
         receiver: &str,
@@ -235,6 +240,7 @@ impl AlertBook {
                 next = queued.next_attempt_at;
             }
         }
+        queue.drop_stale();
         if whose == Fault::Receiver {
             queue.failures = queue.failures.saturating_add(1);
             queue.next_attempt_at = Some(now.saturating_add(pause(queue.failures)));
@@ -280,8 +286,38 @@ impl Queue {
         for key in message.keys() {
             self.missed.remove(key);
         }
-        self.messages.retain(|it| it.refusals == 0 || !message.covers(&it.message));
         self.messages.push_back(Queued { message, refusals: 0, next_attempt_at: None });
+        self.drop_stale();
+    }
+
+    /// Lets go of what was refused and has newer news behind it.
+    fn drop_stale(&mut self) {
+        if self.messages.iter().all(|it| it.refusals == 0) {
+            return;
+        }
+        let mut ranks = self.ranks().into_iter();
+        self.messages.retain(|it| {
+            let is_news = ranks.next().is_none_or(|(is_news, ..)| is_news);
+            is_news || it.refusals == 0
+        });
+    }
+
+    /// Notes `messages` for a receiver that is not there now: what began is told when it is there
+    /// again, if it is not over; what ended, if it knows of it.
+    fn keep_up(&mut self, messages: &[Message]) {
+        for message in messages {
+            if message.opens() {
+                self.missed.extend(message.troubles().map(str::to_owned));
+            } else if message.resolves.is_some() {
+                let is_known = message.troubles().any(|it| !self.missed.contains(it));
+                for key in message.troubles() {
+                    self.missed.remove(key);
+                }
+                if is_known && self.messages.len() < MAX_QUEUE {
+                    self.push(message.clone());
+                }
+            }
+        }
     }
 
     /// Lets go of what is the least loss.
@@ -345,6 +381,7 @@ fn pause(failures: u32) -> Duration {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::wording;
     use super::*;
     use crate::model::Secret;
     use crate::observe::Channel;
@@ -503,7 +540,7 @@ mod tests {
         let [notice] = <[_; 1]>::try_from(book.undelivered(&all.receivers)).unwrap();
         book.delivered("a", &[messages[0].id.clone()]);
         assert_eq!(book.undelivered(&all.receivers).len(), 1);
-        let key = format!("web1/agent.degraded/{}", undelivered::subject(&notice.message));
+        let key = format!("web1/agent.degraded/{}", wording::cause_of(&notice));
         drop(book.enqueue(&[keyed(&key, 2, Health::Warning)], &all, Timestamp::EPOCH));
         assert_eq!(book.queues["a"].messages.len(), 1);
         assert_eq!(book.queues["b"].messages.len(), 3);
@@ -526,10 +563,28 @@ mod tests {
     #[test]
     fn while_a_part_of_the_configuration_is_refused_no_queue_is_forgotten() {
         let mut book = AlertBook::default();
-        drop(book.enqueue(&[message(0, Health::Warning)], &receivers(&["a"]), Timestamp::EPOCH));
+        let [first, second] = ["x", "y"].map(|key| keyed(key, 0, Health::Warning));
+        drop(book.enqueue(std::slice::from_ref(&first), &receivers(&["a"]), Timestamp::EPOCH));
         let partial = AlertSettings { is_partial: true, ..AlertSettings::default() };
-        drop(book.enqueue(&[], &partial, Timestamp::EPOCH));
-        assert_eq!(book.queues["a"].messages.len(), 1);
+        let end = first.resolved(Timestamp::EPOCH);
+        drop(book.enqueue(&[second, end.clone()], &partial, Timestamp::EPOCH));
+        let queue = &book.queues["a"];
+        let waiting: Vec<_> = queue.messages.iter().map(|it| &it.message).collect();
+        assert_eq!(waiting, [&first, &end]);
+        assert_eq!(queue.missed.iter().collect::<Vec<_>>(), ["y"]);
+    }
+
+    /// It would be told for ever.
+    #[test]
+    fn a_beginning_that_is_refused_when_its_end_waits_is_not_tried_again() {
+        let mut book = AlertBook::default();
+        let first = keyed("x", 0, Health::Warning);
+        let end = first.resolved(Timestamp::EPOCH);
+        let both = [first.clone(), end.clone()];
+        drop(book.enqueue(&both, &receivers(&["a"]), Timestamp::EPOCH));
+        book.failed("a", &[first.id], Fault::Message, "no", Timestamp::EPOCH);
+        let left = book.queues["a"].messages.iter().map(|it| &it.message);
+        assert_eq!(left.collect::<Vec<_>>(), [&end]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Keeps the book on disk and brings its messages to their receivers.
 //!
 //! [`Alerts::pass`] decides and saves, and touches no network; [`Alerts::deliver`] and
-//! [`Alerts::run`] do the rest. Receivers are served apart: one that is slow or dead delays no other
-//! and nobody who calls `pass`.
+//! [`Alerts::run`] do the rest. Receivers are served apart: one that is slow or dead delays no
+//! other and nobody who calls `pass`.
 //!
 //! Delivery is at least once: a crash between the answer and the note of it sends a message again,
 //! under the same id.
@@ -18,17 +18,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::timeout;
 
 use crate::model::{
-    Event, Explain, Failure, Health, Notice, Observer, Outbox, StatusDocument, StorageError,
-    Timestamp, chain_text,
+    Event, Explain, Failure, Notice, Observer, Outbox, StatusDocument, StorageError, Timestamp,
+    chain_text,
 };
 use crate::observe::{AlertSettings, Channel, ReceiverSettings};
 use crate::sys::clock::Clock;
 use crate::sys::crash;
 
 use super::alertmanager;
-use super::book::{AlertBook, Fault, OpenAlert};
+use super::book::{AlertBook, Fault, OpenAlert, wants};
 use super::message::{AlertType, Message};
 use super::reconcile::{Unsettled, reconcile, renewals, retell};
 use super::trouble::{troubles, unit_failed};
@@ -156,11 +157,17 @@ impl Alerts {
     /// could not be, after little more than a minute at most.
     pub async fn deliver(&self) {
         let settings = self.settings();
-        join_all(settings.receivers.iter().map(|it| self.deliver_to(it))).await;
+        join_all(settings.receivers.iter().map(|it| self.deliver_to(it, None))).await;
     }
 
-    /// Delivers until `shutdown`: whenever [`Alerts::pass`] brings something and whenever a pause is
-    /// over. A delivery that shutdown interrupts is made again after the next start.
+    /// The same, and no exchange goes on for longer than `limit`: one that would has failed.
+    pub async fn deliver_within(&self, limit: Duration) {
+        let settings = self.settings();
+        join_all(settings.receivers.iter().map(|it| self.deliver_to(it, Some(limit)))).await;
+    }
+
+    /// Delivers until `shutdown`: whenever [`Alerts::pass`] brings something and whenever a pause
+    /// is over. A delivery that shutdown interrupts is made again after the next start.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut settings = self.settings.subscribe();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -188,16 +195,16 @@ impl Alerts {
         let alerts = alertmanager::alerts(
             &AlertBook::default(),
             std::slice::from_ref(&message),
-            Health::Ok,
+            |_| true,
             now,
         );
         self.send_at_once(settings.receivers.iter(), Parcel { messages: vec![message], alerts })
             .await
     }
 
-    /// Tells every receiver of warnings that the systemd unit `unit` failed, past all queues and with
-    /// nothing kept: for when the daemon, which would keep and repeat it, is what failed. `how` is
-    /// systemd's word for it. Says what came of it, in the order of the configuration.
+    /// Tells every receiver of warnings that the systemd unit `unit` failed, past all queues and
+    /// with nothing kept: for when the daemon, which would keep and repeat it, is what failed.
+    /// `how` is systemd's word for it. Says what came of it, in the order of the configuration.
     pub async fn unit_failed(
         &self,
         unit: &str,
@@ -209,7 +216,7 @@ impl Alerts {
         let open = OpenAlert { opened_at: now, message: message.clone() };
         let severity = message.severity;
         book.open.insert(message.dedup_key.clone(), open);
-        let alerts = alertmanager::alerts(&book, &[], Health::Ok, now);
+        let alerts = alertmanager::alerts(&book, &[], |_| true, now);
         let told = settings.receivers.iter().filter(|it| it.min_severity <= severity);
         self.send_at_once(told, Parcel { messages: vec![message], alerts }).await
     }
@@ -251,7 +258,7 @@ impl Alerts {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            self.deliver_to(receiver).await;
+            self.deliver_to(receiver, None).await;
             let pause = self.pause(receiver).await;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
@@ -272,14 +279,19 @@ impl Alerts {
         waits.clamp(SHORTEST, MAX_SLEEP)
     }
 
-    async fn deliver_to(&self, receiver: &ReceiverSettings) {
+    async fn deliver_to(&self, receiver: &ReceiverSettings, limit: Option<Duration>) {
         let Some(_alone) = InFlight::begin(self, &receiver.name) else { return };
-        let deadline = self.clock.monotonic() + DELIVER_TIMEOUT;
+        let deadline = self.clock.monotonic() + limit.unwrap_or(DELIVER_TIMEOUT);
         while self.clock.monotonic() < deadline {
             let Some(parcel) = self.parcel(receiver).await else { return };
             let ids = parcel.ids();
             let now = self.clock.now();
-            let sent = channel::send(&receiver.channel, &parcel, now, self.exchange_timeout).await;
+            let sending = channel::send(&receiver.channel, &parcel, now, self.exchange_timeout);
+            let left = limit.map(|_| deadline.saturating_sub(self.clock.monotonic()));
+            let sent = match left {
+                Some(left) => timeout(left, sending).await.unwrap_or(Err(DeliveryError::OutOfTime)),
+                None => sending.await,
+            };
             crash::point("alerts.sent");
             let goes_on = match sent {
                 Ok(()) => self.note_delivered(receiver, &ids).await,
@@ -295,18 +307,27 @@ impl Alerts {
     async fn parcel(&self, receiver: &ReceiverSettings) -> Option<Parcel> {
         let now = self.clock.now();
         let mut guard = self.state.lock().await;
-        let book = &self.loaded(&mut guard).await.book;
+        let state = self.loaded(&mut guard).await;
         if !is_alertmanager(receiver) {
-            let message = book.due(&receiver.name, now)?.clone();
+            let message = state.book.due(&receiver.name, now)?.clone();
             return Some(Parcel { messages: vec![message], alerts: Vec::new() });
         }
+        let book = &state.book;
         let queue = book.queues.get(&receiver.name).filter(|it| it.may_be_tried(now))?;
         let repeat_due = queue
             .repeated_at
             .is_none_or(|it| it > now || now.since(it) >= alertmanager::REPEAT_AFTER);
         let messages: Vec<Message> = queue.messages.iter().map(|it| it.message.clone()).collect();
-        let alerts = alertmanager::alerts(book, &messages, receiver.min_severity, now);
-        let nothing_to_say = messages.is_empty() && (alerts.is_empty() || !repeat_due);
+        let alerts = alertmanager::alerts(book, &messages, |it| wants(receiver, it), now);
+        if messages.is_empty() && alerts.is_empty() {
+            if queue.is_noted {
+                // Nothing will show any more whether it is there.
+                state.book.delivered(&receiver.name, &[]);
+                self.save(state).await;
+            }
+            return None;
+        }
+        let nothing_to_say = messages.is_empty() && !repeat_due;
         (!nothing_to_say).then_some(Parcel { messages, alerts })
     }
 

@@ -291,11 +291,6 @@ impl Message {
         own.into_iter().chain(self.alerts.iter().map(|it| it.dedup_key.as_str()))
     }
 
-    /// Whether it tells of all that `older` tells of.
-    pub(super) fn covers(&self, older: &Self) -> bool {
-        older.troubles().all(|key| self.troubles().any(|it| it == key))
-    }
-
     /// The keys of all troubles that it tells of, and its own.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         let own = std::iter::once(self.dedup_key.as_str());
@@ -316,9 +311,9 @@ impl Message {
     }
 
     /// The body, as every receiver but Alertmanager gets it: `type`, `timestamp` and `data`. A
-    /// field of `data` that does not apply is null; `resolves`, `explanation_url`, `certificates` (of
-    /// more than one) and `alerts` (of a summary) are there only where they say something. Where there
-    /// are too many of those, `more_certificates` and `more_alerts` count the rest.
+    /// field of `data` that does not apply is null; `resolves`, `explanation_url`, `certificates`
+    /// (of more than one) and `alerts` (of a summary) are there only where they say something.
+    /// Where there are too many of those, `more_certificates` and `more_alerts` count the rest.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut data = json!({

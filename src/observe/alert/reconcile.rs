@@ -6,8 +6,8 @@
 //! - A trouble that is gone is told as resolved, unless it went on as a worse one or found its
 //!   cause (expiring, then expired): then both are resolved together.
 //! - What is there and is not told yet, or no longer (a clock was set), does not end what was told.
-//! - Of a certificate that is wanted and could not be looked at nothing is known: what is open stays.
-//!   While a part of the configuration is refused, any that was told of may be wanted.
+//! - Of a certificate that is wanted and could not be looked at nothing is known: what is open
+//!   stays. While a part of the configuration is refused, any that was told of may be wanted.
 //! - What a receiver missed, since its queue was full, waits for it anew as soon as there is room.
 //! - More than [`MAX_SINGLE_MESSAGES`] at once: the worst singly, the rest as one summary for each
 //!   kind and severity.
@@ -24,6 +24,7 @@ use crate::observe::{AlertSettings, ReceiverSettings};
 use super::book::{AlertBook, MAX_QUEUE, OpenAlert, wants};
 use super::message::{AlertType, Message, Resolved, severity_text};
 use super::trouble::{Trouble, present};
+use super::undelivered;
 
 /// How many messages one pass makes singly.
 pub const MAX_SINGLE_MESSAGES: usize = 20;
@@ -147,6 +148,10 @@ fn grouped(mut messages: Vec<Message>, now: Timestamp) -> Vec<Message> {
         return messages;
     }
     let rest = messages.split_off(MAX_SINGLE_MESSAGES);
+    // Not for all of those that a summary is for.
+    let (alone, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|it| undelivered::is_of_any(&it.dedup_key));
+    messages.extend(alone);
     let mut groups: BTreeMap<(AlertType, Option<AlertType>, Health), Vec<Message>> =
         BTreeMap::new();
     for message in rest {

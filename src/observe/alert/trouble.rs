@@ -175,6 +175,11 @@ fn found(
             Some(kind) => {
                 let ca = facts.asked_ca().map_or_else(String::new, ToString::to_string);
                 by_ca.entry((kind, ca)).or_default().push(facts.clone());
+                if !is_patient {
+                    // What was told before the CA's trouble came is not over by that.
+                    kinds.extend(facts.of_the_renewal());
+                    found.extend(facts.of_records(&status.host));
+                }
             }
             None => kinds.extend(facts.of_the_renewal()),
         }
@@ -358,8 +363,8 @@ impl<'a> Facts<'a> {
         !self.is_patient || self.now.since(since).max(since.since(self.now)) >= span
     }
 
-    /// Whether it only waits for what its CA allows, or for a right clock (of which a notice tells):
-    /// that is no failure.
+    /// Whether it only waits for what its CA allows, or for a right clock (of which a notice
+    /// tells): that is no failure.
     fn waits_for_the_ca(&self) -> bool {
         self.status.error_code.as_deref().is_some_and(|it| it == LIMIT_OF_CA || it == CLOCK_WRONG)
     }

@@ -1,11 +1,12 @@
-//! Whom messages do not reach: said in the status, and so to every other receiver, for the log alone
-//! is read by nobody who waits for an alert.
+//! Whom messages do not reach: said in the status, and so to every other receiver, for the log
+//! alone is read by nobody who waits for an alert.
 //!
 //! # Rules
 //!
 //! - It is said of a receiver that failed [`PATIENCE`] times in a row or for [`LONG`], refused one
-//!   message as often, or did so badly that messages were dropped; until it has taken all that waits.
-//!   With less than that, one which takes a message now and then would be told of again and again.
+//!   message as often, or did so badly that messages were dropped; until it has taken all that
+//!   waits. With less than that, one which takes a message now and then would be told of again and
+//!   again.
 //! - The words name the receiver and hold no URL, and nothing that a program printed.
 //! - Each receiver is a trouble of its own, whatever else the words come to say of it.
 //!
@@ -20,6 +21,7 @@ use crate::observe::ReceiverSettings;
 
 use super::book::{AlertBook, Queue};
 use super::message::AlertType;
+use super::wording;
 
 /// The code of the notice that messages do not reach a receiver.
 pub const ALERTS_UNDELIVERED: &str = "agent.alerts_undelivered";
@@ -77,7 +79,13 @@ pub(super) fn is_failing(queue: &Queue, now: Timestamp) -> bool {
 
 /// Whether a trouble with `key` is that messages do not reach `receiver`.
 pub(super) fn is_about(receiver: &str, key: &str) -> bool {
-    key.ends_with(&format!("{}/{}", AlertType::AgentDegraded, subject_of(receiver)))
+    let cause = wording::cause(ALERTS_UNDELIVERED, &subject_of(receiver));
+    key.ends_with(&format!("/{}/{cause}", AlertType::AgentDegraded))
+}
+
+/// Whether a trouble with `key` is that messages do not reach some receiver.
+pub(super) fn is_of_any(key: &str) -> bool {
+    key.contains(&format!("/{}/{ALERTS_UNDELIVERED}-", AlertType::AgentDegraded))
 }
 
 fn subject_of(receiver: &str) -> String {

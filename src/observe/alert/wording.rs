@@ -93,9 +93,14 @@ pub(super) fn cause_of(notice: &Notice) -> String {
         ALERTS_UNDELIVERED => subject(&notice.message).to_owned(),
         _ => notice.message.chars().filter(|it| !it.is_ascii_digit()).collect(),
     };
+    cause(&notice.code, &words)
+}
+
+/// The short word for what `code` says by `words`.
+pub(super) fn cause(code: &str, words: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, words.as_bytes());
     let short: String = digest.as_ref().iter().take(4).map(|it| format!("{it:02x}")).collect();
-    format!("{}-{short}", notice.code)
+    format!("{code}-{short}")
 }
 
 /// `span` in its two largest units, such as `6d 3h`.

@@ -58,7 +58,8 @@ struct World {
     just_asked: Option<usize>,
 }
 
-/// Three CAs, of which the third wants no proof. The first has this record, the others were not asked.
+/// Three CAs, of which the third wants no proof. The first has this record, the others were not
+/// asked.
 fn first(state: CaState) -> World {
     World { states: [Some(state), None, None], ..fresh() }
 }

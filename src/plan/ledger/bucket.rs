@@ -11,8 +11,8 @@ use crate::model::{LedgerRecord, Limit, LimitStatus, Limits, Rate, Spent, Timest
 use super::step_back;
 use super::subject::about;
 
-/// So many orders that may turn out not to count are on their way at once; more are not missed where
-/// nothing is left.
+/// So many orders that may turn out not to count are on their way at once; more are not missed
+/// where nothing is left.
 const OVERDRAFT: u32 = 16;
 
 /// A bucket, and whom it is about.
@@ -43,7 +43,8 @@ impl Bucket {
     }
 
     /// The most that can be missing. What the CA is yet to say does not count is spent for a moment
-    /// even where nothing is left; if that were not noted, to give it back would make one of nothing.
+    /// even where nothing is left; if that were not noted, to give it back would make one of
+    /// nothing.
     fn most(&self) -> Duration {
         let overdraft = self.rate.interval().saturating_mul(OVERDRAFT).min(self.rate.per);
         self.rate.per.saturating_add(overdraft)
@@ -95,8 +96,8 @@ impl Bucket {
         of_limit.insert(self.key.clone(), self.spent(whole_at));
     }
 
-    /// Gives back what was spent at `spent_at`, but for what time has given back since: while nothing
-    /// else was missing, that was this.
+    /// Gives back what was spent at `spent_at`, but for what time has given back since: while
+    /// nothing else was missing, that was this.
     pub(super) fn give_back(&self, record: &mut LedgerRecord, spent_at: Timestamp, now: Timestamp) {
         if self.noted(record).is_none() {
             return;

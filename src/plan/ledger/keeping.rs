@@ -36,8 +36,8 @@ pub fn turn_to(record: &mut LedgerRecord, directory: &str) {
 }
 
 /// What can be said of a CA with `limits` where no record is, or none that can be understood: that
-/// the orders whose certificates are held were placed. What else was spent, and what the CA said, is
-/// not known; where that matters, the CA says it again.
+/// the orders whose certificates are held were placed. What else was spent, and what the CA said,
+/// is not known; where that matters, the CA says it again.
 #[must_use]
 pub fn rebuilt(limits: &Limits, mut orders: Vec<PastOrder>, now: Timestamp) -> LedgerRecord {
     let mut record =
@@ -87,8 +87,8 @@ pub fn tidy(record: &mut LedgerRecord, now: Timestamp) {
     record.lifetimes.retain(|set, _| certificates.is_some_and(|it| it.contains_key(set)));
 }
 
-/// Has the moments of `entries` come sooner by `step_back`, and forgets those that are over at `now`,
-/// and of too many the next to be.
+/// Has the moments of `entries` come sooner by `step_back`, and forgets those that are over at
+/// `now`, and of too many the next to be.
 fn keep_what_is_to_come<T>(
     entries: &mut BTreeMap<String, T>,
     step_back: Duration,

@@ -494,8 +494,8 @@ proptest! {
         prop_assert!(placed <= u128::from(count) + came_back, "{placed} of {count}, {came_back}");
     }
 
-    /// In no window does a bucket give more than what it holds and what came back meanwhile, however
-    /// late an order turns out not to count.
+    /// In no window does a bucket give more than what it holds and what came back meanwhile,
+    /// however late an order turns out not to count.
     #[test]
     fn no_sequence_of_orders_and_clocks_overdraws_a_limit(
         steps in proptest::collection::vec((0_u64..200_000, 0_usize..6), 1..200),

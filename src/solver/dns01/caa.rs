@@ -19,8 +19,8 @@ pub async fn caa_by_system(identifier: &Identifier) -> Result<Vec<CaaRecord>, So
 }
 
 impl Finder {
-    /// The CAA records that hold for `identifier` (RFC 8659 §3): its own, at the end of its aliases,
-    /// else those of the closest name above it that has any. None for an address.
+    /// The CAA records that hold for `identifier` (RFC 8659 §3): its own, at the end of its
+    /// aliases, else those of the closest name above it that has any. None for an address.
     ///
     /// # Errors
     ///

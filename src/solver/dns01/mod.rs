@@ -1,5 +1,5 @@
-//! dns-01 (RFC 8555 §8.4): a TXT record below `_acme-challenge`; and dns-account-01, which differs in
-//! its name alone.
+//! dns-01 (RFC 8555 §8.4): a TXT record below `_acme-challenge`; and dns-account-01, which differs
+//! in its name alone.
 //!
 //! A proof goes through four steps, and a crash between any two of them leaves what the journal
 //! knows: [`Dns01`] finds out where the record has to be (then it is journalled), adds it beside
@@ -69,8 +69,8 @@ use shown::Changer;
 use tsig::TsigKey;
 use zone::{Finder, Location, Server, Zone};
 
-/// From so many on, values of others at one name are told of: an order under way, here or on another
-/// machine, needs one or two, and a CA has to read them all.
+/// From so many on, values of others at one name are told of: an order under way, here or on
+/// another machine, needs one or two, and a CA has to read them all.
 const MANY_OTHERS: usize = 5;
 
 /// Shows proofs as TXT records.

@@ -1,6 +1,6 @@
 //! dns-persist-01 (draft-ietf-acme-dns-persist): a TXT record that people set once, and that stands
-//! for good. Nothing is ever changed here: the solver waits until every authoritative server has the
-//! record, so that a missing one costs no attempt at the CA.
+//! for good. Nothing is ever changed here: the solver waits until every authoritative server has
+//! the record, so that a missing one costs no attempt at the CA.
 //!
 //! Not here: what the record says ([`StandingRecord`]).
 

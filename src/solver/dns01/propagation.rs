@@ -138,8 +138,8 @@ async fn look(server: &Server, values: &Values, until: Until) -> Report {
     Report::AsWanted
 }
 
-/// How many other values are beside each of `values`, as the first of `servers` has it that can say.
-/// Nothing hangs on it: where servers are slow to say it is left at what was heard by then.
+/// How many other values are beside each of `values`, as the first of `servers` has it that can
+/// say. Nothing hangs on it: where servers are slow to say it is left at what was heard by then.
 pub(super) async fn others(servers: &[Server], values: &Values) -> BTreeMap<Name, usize> {
     let mut counts = BTreeMap::new();
     let count = async {

@@ -65,9 +65,9 @@ impl fmt::Display for Step {
 }
 
 impl Dns01 {
-    /// Adds a value of chance where a dns-01 proof of `identifier` would go, waits until all servers have
-    /// it, removes it, and waits until none has it. `tell` hears of each step as it is done. The
-    /// value is removed whatever fails.
+    /// Adds a value of chance where a dns-01 proof of `identifier` would go, waits until all
+    /// servers have it, removes it, and waits until none has it. `tell` hears of each step as it is
+    /// done. The value is removed whatever fails.
     ///
     /// # Errors
     ///

@@ -2,10 +2,10 @@
 //! goes when the second is done with it.
 //!
 //! Some providers read a set of records and write it back: two of our own changes at once would
-//! lose one. So there is one lock a zone for the whole process, whatever solver it is changed by and
-//! however often the configuration is loaded anew; with it stands the count of who needs a record.
-//! It is held for one request, never over a pause: a provider that adds and does not remove keeps no
-//! proof from being shown.
+//! lose one. So there is one lock a zone for the whole process, whatever solver it is changed by
+//! and however often the configuration is loaded anew; with it stands the count of who needs a
+//! record. It is held for one request, never over a pause: a provider that adds and does not remove
+//! keeps no proof from being shown.
 //!
 //! Not here: how records are changed ([`super::provider`]), and what a process that died had shown,
 //! which is journalled.
@@ -28,8 +28,8 @@ use crate::sys::clock::Clock;
 use super::DnsError;
 use super::provider::{DnsProvider, ProviderError};
 
-/// How long it may take to add a record, with all that a provider's client repeats by itself; and how
-/// long it is waited until nobody else of ours changes the zone.
+/// How long it may take to add a record, with all that a provider's client repeats by itself; and
+/// how long it is waited until nobody else of ours changes the zone.
 const CHANGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long one try to remove a record may take: it is repeated, now and later, and others wait.

@@ -4,8 +4,8 @@
 //! Such a socket stays open for as long as systemd wants it to, whether there is something to prove
 //! or not; to leave connections lying in it would have clients wait for nothing. So it is served
 //! from the first solver that names its address on, to the end of the process, and answers
-//! what is no proof as it does all the time. One board for each socket: the solvers of the old and of a reloaded
-//! configuration accept from the same queue, and each must know what the other shows.
+//! what is no proof as it does all the time. One board for each socket: the solvers of the old and
+//! of a reloaded configuration accept from the same queue, and each must know what the other shows.
 //!
 //! Not here: taking the sockets ([`crate::sys::activation`]).
 

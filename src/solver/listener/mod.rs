@@ -71,8 +71,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// For `dialogue` on all of `addresses` at once, of which those in `handed` are taken from there. No other is
-    /// opened yet. To be called where tasks can be started.
+    /// For `dialogue` on all of `addresses` at once, of which those in `handed` are taken from
+    /// there. No other is opened yet. To be called where tasks can be started.
     ///
     /// # Errors
     ///
@@ -132,7 +132,8 @@ impl Listener {
         // Connections of the last time may still linger on the port.
         socket.set_reuseaddr(true)?;
         if address.is_ipv6() {
-            // Alone, [::] means IPv4 too, whatever the system's default; beside 0.0.0.0 it must not.
+            // Alone, [::] means IPv4 too, whatever the system's default; beside 0.0.0.0 it must
+            // not.
             let any_v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
             let v6_only = !address.ip().is_unspecified() || self.addresses.contains(&any_v4);
             sockopt::set_ipv6_v6only(&socket, v6_only)?;

@@ -58,8 +58,8 @@ fn assert_nothing(answer: &str) {
     assert!(answer.ends_with("\r\n\r\n"), "says more than it should: {answer}");
 }
 
-/// Whether nobody listens at `address`. A program that another test starts just now may hold a socket
-/// that was closed for a moment.
+/// Whether nobody listens at `address`. A program that another test starts just now may hold a
+/// socket that was closed for a moment.
 async fn is_refused(address: SocketAddr) -> bool {
     for _ in 0..200 {
         let answer = TcpStream::connect(address).await;

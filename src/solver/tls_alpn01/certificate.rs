@@ -1,5 +1,6 @@
-//! The certificate that proves one identifier (RFC 8737 §3): self-signed, for this identifier alone,
-//! with the digest of the key authorization in `acmeIdentifier`. It and its key are in memory only.
+//! The certificate that proves one identifier (RFC 8737 §3): self-signed, for this identifier
+//! alone, with the digest of the key authorization in `acmeIdentifier`. It and its key are in
+//! memory only.
 
 use std::fmt;
 use std::net::IpAddr;

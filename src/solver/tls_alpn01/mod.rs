@@ -1,9 +1,9 @@
 //! tls-alpn-01 (RFC 8737): a TLS server that shows a certificate made for one proof to whoever asks
 //! for it by ALPN `acme-tls/1`.
 //!
-//! A client that offers `acme-tls/1` and nothing else, for the SNI of a proof that is shown now, gets
-//! that proof's certificate; the connection is closed after the handshake. Everybody else gets an
-//! alert. An address is asked for by its name in `in-addr.arpa` or `ip6.arpa` (RFC 8738 §6).
+//! A client that offers `acme-tls/1` and nothing else, for the SNI of a proof that is shown now,
+//! gets that proof's certificate; the connection is closed after the handshake. Everybody else gets
+//! an alert. An address is asked for by its name in `in-addr.arpa` or `ip6.arpa` (RFC 8738 §6).
 //!
 //! Not here: sockets and the limits of connections ([`crate::solver::listener`]).
 

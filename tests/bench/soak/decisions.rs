@@ -1,5 +1,5 @@
-//! What renewd decides by, for fleets of ten thousand: `plan` on the state of each certificate, with
-//! everything in memory, at a CA that is reduced to its answers and its limits.
+//! What renewd decides by, for fleets of ten thousand: `plan` on the state of each certificate,
+//! with everything in memory, at a CA that is reduced to its answers and its limits.
 //!
 //! The steps between decision and answer (protocol, proofs, files) are [`super::stack`]'s.
 

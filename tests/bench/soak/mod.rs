@@ -1,10 +1,11 @@
-//! Years in minutes: fleets of certificates of mixed lifetimes, at the scripted CA and by its limits,
-//! with faults of all kinds by chance, a week without the CA, and incidents that replace a part of
-//! all certificates at once.
+//! Years in minutes: fleets of certificates of mixed lifetimes, at the scripted CA and by its
+//! limits, with faults of all kinds by chance, a week without the CA, and incidents that replace a
+//! part of all certificates at once.
 //!
 //! [`stack`] runs the whole of renewd, with files in memory; [`decisions`] runs what it decides by
 //! (`plan`, the state of each certificate) for fleets that would take too long otherwise. Shared by
-//! the bench, which prints the figures, and by `tests/catalogue/seasons.rs`, which holds small ones.
+//! the bench, which prints the figures, and by `tests/catalogue/seasons.rs`, which holds small
+//! ones.
 
 pub(crate) mod decisions;
 pub(crate) mod stack;

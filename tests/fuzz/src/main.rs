@@ -1,5 +1,5 @@
-//! One program for all targets, so that there is one to link: `RENEWD_FUZZ_TARGET` names the one that
-//! is fed. `tests/fuzz.sh` builds and runs it.
+//! One program for all targets, so that there is one to link: `RENEWD_FUZZ_TARGET` names the one
+//! that is fed. `tests/fuzz.sh` builds and runs it.
 
 #![no_main]
 

@@ -78,8 +78,8 @@ fn wherever_the_power_goes_it_ends_in_served_and_pays_nothing_twice() {
 }
 
 impl Scene {
-    /// Has `flow`, which is one run, killed at the point `at`, and then takes from the disk what was
-    /// not flushed; starts again, and checks all that a kill is checked for.
+    /// Has `flow`, which is one run, killed at the point `at`, and then takes from the disk what
+    /// was not flushed; starts again, and checks all that a kill is checked for.
     #[track_caller]
     fn cut_power(&mut self, flow: Flow, at: &str, recorder: &FailingDisk) -> Strike {
         let mut disk = self.disk_before(flow);
@@ -114,8 +114,8 @@ impl Scene {
     }
 }
 
-/// What of `tree` renewd wrote to last: no locks, which are empty, nothing temporary, and none of the
-/// copies of an install, which go away some time.
+/// What of `tree` renewd wrote to last: no locks, which are empty, nothing temporary, and none of
+/// the copies of an install, which go away some time.
 fn of_renewd(tree: Tree) -> Tree {
     let is_temporary = |path: &Path| {
         path.components().any(|it| {

@@ -8,10 +8,10 @@
 //! 2. Who resolved `current` once, all the time and also while nothing of renewd ran, found a chain
 //!    and a key that belong together ([`Reader`]).
 //! 3. Where nothing was held, one certificate was paid for; else one, if an order was on record or
-//!    filled when the kill came, and none, if not. It is `current` afterwards, so none is ever lost.
-//!    No order was placed twice but one that the CA had placed and nobody could hear of, and one whose
-//!    proof died with the listener that was killed while the CA looked for it; and none gave two
-//!    certificates. One account at most was made.
+//!    filled when the kill came, and none, if not. It is `current` afterwards, so none is ever
+//!    lost. No order was placed twice but one that the CA had placed and nobody could hear of, and
+//!    one whose proof died with the listener that was killed while the CA looked for it; and none
+//!    gave two certificates. One account at most was made.
 //! 4. No proof, temporary file, half generation, open order, spare key or second account is left,
 //!    no key can be read by others, and no process lives but nginx.
 //! 5. What a receiver of alerts was to be told it was told, once, or twice with the same words.

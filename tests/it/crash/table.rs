@@ -1,8 +1,8 @@
 //! Which points there are, and in which flow each is passed.
 //!
-//! A point stands in the code as `crash::point("NAME")`, or as `crash::point_at("NAME", path)` where
-//! it is passed for many files; then each document has a row of its own, `NAME:END OF ITS PATH`.
-//! `every_point_of_the_code_has_its_row` holds the two to each other.
+//! A point stands in the code as `crash::point("NAME")`, or as `crash::point_at("NAME", path)`
+//! where it is passed for many files; then each document has a row of its own, `NAME:END OF ITS
+//! PATH`. `every_point_of_the_code_has_its_row` holds the two to each other.
 
 use super::scene::Flow;
 

@@ -1,8 +1,8 @@
 //! A clock that nobody waits for: it goes on when somebody sleeps, or a test turns it.
 //!
 //! Who sleeps moves the time of all by his span, so what is driven with it is driven one step after
-//! the other. Time limits of the network run on tokio's clock, not on this one: a silent CA lets both
-//! of them pass ([`VirtualClock::let_pass`]), and nobody waits for those either.
+//! the other. Time limits of the network run on tokio's clock, not on this one: a silent CA lets
+//! both of them pass ([`VirtualClock::let_pass`]), and nobody waits for those either.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

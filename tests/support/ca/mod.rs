@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Its time is that of a [`VirtualClock`], which is to be the client's too. It speaks plain HTTP on
-//! loopback, checks what RFC 8555 §6 lets a server check (signatures, nonces used once, the URL that
-//! was signed, key or account), makes real certificates, and counts by its own limits. It is written
-//! from the RFCs and shares no code with the program; `tests/catalogue/honest.rs` puts the same
-//! questions to it and to Pebble.
+//! loopback, checks what RFC 8555 §6 lets a server check (signatures, nonces used once, the URL
+//! that was signed, key or account), makes real certificates, and counts by its own limits. It is
+//! written from the RFCs and shares no code with the program; `tests/catalogue/honest.rs` puts the
+//! same questions to it and to Pebble.
 //!
 //! Silence and drip need a runtime of one thread (`#[tokio::test]` as it is): see [`clock`].
 

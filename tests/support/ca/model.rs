@@ -1,7 +1,8 @@
 //! What the CA knows, and how a request finds its way: nonces, signatures, accounts first, then the
 //! resource (RFC 8555 §6).
 //!
-//! Not here: faults and the network ([`super::serve`]); what single resources do (the files beside).
+//! Not here: faults and the network ([`super::serve`]); what single resources do (the files
+//! beside).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

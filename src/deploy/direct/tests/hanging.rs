@@ -1,5 +1,5 @@
-//! A mount that hangs: what is said of it, and who has to wait for it. A journal that is a pipe stands
-//! in for one: whoever opens it waits until somebody writes to it.
+//! A mount that hangs: what is said of it, and who has to wait for it. A journal that is a pipe
+//! stands in for one: whoever opens it waits until somebody writes to it.
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 

@@ -40,6 +40,9 @@ pub enum DeliveryError {
     /// The program did not take it.
     #[error("the program did not take the alert")]
     Command(#[source] ProcessError),
+    /// A run that ends has no more time for it.
+    #[error("the receiver took too long")]
+    OutOfTime,
 }
 
 impl DeliveryError {
@@ -61,7 +64,7 @@ impl Explain for DeliveryError {
     fn code(&self) -> &'static str {
         match self {
             Self::NoUrl => "alert.no_url",
-            Self::Unreachable(_) => "alert.unreachable",
+            Self::Unreachable(_) | Self::OutOfTime => "alert.unreachable",
             Self::Refused { .. } => "alert.refused",
             Self::Command(_) => "alert.command_failed",
         }
@@ -85,6 +88,9 @@ impl Explain for DeliveryError {
                 "the receiver has trouble of its own; the alert is kept"
             }
             Self::Refused { .. } => "see that the receiver's URL and secret are right",
+            Self::OutOfTime => {
+                "a run without a daemon waits for 45 s; what waits is told by the next"
+            }
             Self::Command(_) => "run the program by hand with a JSON object as its input",
         };
         Some(hint.to_owned())

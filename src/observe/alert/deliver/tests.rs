@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
-use crate::model::{CertificateStatus, RenewalCondition, Secret};
+use crate::model::{CertificateStatus, Health, RenewalCondition, Secret};
 use crate::observe::alert::ALERTS_UNDELIVERED;
 use crate::observe::alert::testing::{DAY, failing, served, start, status};
 use crate::sys::clock::ManualClock;
@@ -231,8 +231,8 @@ async fn a_receiver_that_is_down_three_times_gets_its_message_once_under_one_id(
     assert_ne!(received[3].headers["webhook-timestamp"], received[0].headers["webhook-timestamp"]);
 }
 
-/// W01: a day of silence is some thirty tries, and then the message comes, once; what came meanwhile
-/// comes after it.
+/// W01: a day of silence is some thirty tries, and then the message comes, once; what came
+/// meanwhile comes after it.
 #[tokio::test]
 async fn a_receiver_that_is_down_for_a_day_costs_few_tries_and_misses_nothing() {
     let hook = Receiver::answering(&[503; 64]).await;
@@ -517,7 +517,7 @@ async fn the_loop_delivers_what_comes_tries_again_and_ends_when_told() {
     })
     .await;
     end.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
 }
 
 /// Waits until `holds`, for ten seconds at most.

@@ -289,6 +289,19 @@ fn what_is_there_is_not_over_because_it_has_not_lasted() {
 }
 
 #[test]
+fn what_failed_is_not_over_because_the_ca_is_away_for_a_moment() {
+    let mut book = AlertBook::default();
+    assert_eq!(told(&mut book, &[blocked("api")], start()).len(), 1);
+    let away = failing(served("api", DAY, 90 * DAY), Duration::from_secs(60), "ca.unavailable");
+    let document = status(vec![away]);
+    let settings = AlertSettings::default();
+    let found = troubles(&document, &settings, start());
+    assert_eq!(found, []);
+    let unsettled = Unsettled::of(&document, &settings, &book, start());
+    assert_eq!(reconcile(&mut book, &found, &unsettled, start()), []);
+}
+
+#[test]
 fn summaries_that_are_made_at_once_have_their_own_keys() {
     let mut book = AlertBook::default();
     let of_age =

@@ -61,8 +61,8 @@ fn of_too_many_directories_the_one_whose_counts_are_over_first_is_forgotten() {
     assert!(record.elsewhere.contains_key(&former), "{record:?}");
 }
 
-/// Orders that come to nothing are given back when they have ended. By then time has done a part of it,
-/// and what is missing still is that of others.
+/// Orders that come to nothing are given back when they have ended. By then time has done a part of
+/// it, and what is missing still is that of others.
 #[test]
 fn what_time_has_given_back_is_not_given_back_again() {
     let limits = only(Limit::CertificatesPerSet, "10/10h");
