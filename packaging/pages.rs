@@ -52,7 +52,11 @@ const FILES: [(&str, &str); 6] = [
     ("/var/lib/renewd/private", "Account keys, orders on their way, failures, alerts to deliver."),
     ("/run/renewd/acme-challenge", "What proves control of a name, for a web server to show."),
     ("/run/renewd/control.sock", "For commands: root and the group renewd-admin."),
-    ("/run/renewd/status.json", "How everything stands, without secrets."),
+    (
+        "/run/renewd/status.json",
+        "How everything stands, without secrets: kept by the daemon, or left by the last run of \
+         `renewd renew`.",
+    ),
 ];
 
 const CONFIGURATION: [&str; 5] = [

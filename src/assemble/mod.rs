@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acme::{AccountAction, AccountReport, AcmeClient, AcmeError};
-use crate::config::{Ca, Config, DeployerChoice};
+use crate::config::{Ca, Config, DeployerChoice, Severity};
 use crate::deploy::{Deployer, DirectDeployer, SocketDeployer};
 use crate::issue::{Bookkeeper, Entry, IssueError, Issuer, Request, Twins};
 use crate::lifecycle::{Books, Lifecycle, Silences, Timekeeper, digest};
@@ -413,10 +413,16 @@ fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<N
         });
     }
     notices.extend(lasting::on_a_network(config, since));
-    let entries = config.rejected.iter().map(ToString::to_string);
-    let files = config.rejected_files.iter().map(|it| it.display().to_string());
-    let refused: Vec<String> = entries.chain(files).collect();
-    if !refused.is_empty() {
+    if config.alerts.is_partial {
+        let entries = config.rejected.iter().map(ToString::to_string);
+        let files = config.rejected_files.iter().map(|it| it.display().to_string());
+        let mut refused: Vec<String> = entries.chain(files).collect();
+        if refused.is_empty() {
+            // Of an entry without a name, or of what is no certificate, only the place is known.
+            let faults = config.warnings.iter().filter(|it| it.severity == Severity::Rejection);
+            let texts = faults.take(5).map(ToString::to_string);
+            refused.extend(texts.filter_map(|it| it.lines().next().map(str::to_owned)));
+        }
         let rest = if config.certificates.iter().any(|it| config.has_rejected(it)) {
             "until the next start what was in force of them stays"
         } else {

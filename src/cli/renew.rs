@@ -19,6 +19,7 @@ use crate::model::{
     CertificateName, CertificateSpec, Condition, Failure, Health, STATUS_FORMAT, StatusDocument,
     escaped,
 };
+use crate::observe::status_file;
 use crate::plan::Asked;
 
 use super::arguments::{DeployArguments, Global, RenewArguments};
@@ -64,16 +65,24 @@ async fn work(
     // A daemon has the secrets; whoever asks it need not be able to read them.
     let context = Context::load_to_look(global)?;
     selected(&context.config, &request.names)?;
+    let mut refused = None;
     let reports = match context.daemon_at_work(wait)? {
         Some(daemon) => ask(&daemon, &request).await?,
-        None => do_it(Context::load(global)?, &request, wait).await?,
+        None => {
+            let context = Context::load(global)?;
+            // Of all that is wanted, that was not done: a timer must not seem content.
+            let is_short = request.names.is_empty() && context.config.alerts.is_partial;
+            refused = is_short.then_some(Exit::Configuration);
+            do_it(context, &request, wait).await?
+        }
     };
     if global.json {
         output::json(&reports);
     } else {
         reports.iter().for_each(show);
     }
-    Ok(reports.iter().map(exit_of).max_by_key(|it| *it as u8).unwrap_or(Exit::AsWanted))
+    let exits = reports.iter().map(exit_of).chain(refused);
+    Ok(exits.max_by_key(|it| *it as u8).unwrap_or(Exit::AsWanted))
 }
 
 /// Has the daemon do it.
@@ -231,8 +240,25 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
         agent.alerts.pass(&document).await;
         agent.alerts.deliver_within(ALERT_TIME).await;
         if !known.has_changed().unwrap_or_default() {
-            return;
+            break;
         }
+    }
+    leave_status(agent, document).await;
+}
+
+/// Leaves `document` where the daemon would keep it, for what watches that file; where there is no
+/// run directory, nobody does.
+async fn leave_status(agent: &Agent, document: StatusDocument) {
+    let file = agent.config.store.status_file();
+    let writing = tokio::task::spawn_blocking(move || match file.parent() {
+        Some(folder) if folder.is_dir() => status_file::write(&file, &document),
+        _ => Ok(()),
+    });
+    if let Ok(Err(error)) = writing.await {
+        tracing::warn!(
+            error = crate::model::chain_text(&error),
+            "the status file could not be written"
+        );
     }
 }
 

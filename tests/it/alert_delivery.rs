@@ -305,9 +305,17 @@ fn a_run_over_all_certificates_ends_with_the_heartbeat_and_no_other_does() {
     assert_eq!(watcher.received().len(), 1);
     let served = site.renewd(&["deploy", "--pending"]);
     assert_eq!((served.code, watcher.received().len()), (0, 1), "{served}");
+    let run = site.workspace.path().join("run");
+    assert!(!run.exists(), "nobody watches a file there");
+    std::fs::create_dir(&run).unwrap();
     site.workspace.write("conf.d/other.toml", "[[certificate]]\ndomain = \"other.example\"\n");
     let rest = site.renewd(&["renew"]);
-    assert_eq!(watcher.received().len(), 1, "what was refused is looked at by nobody: {rest}");
+    assert_eq!((rest.code, watcher.received().len()), (3, 1), "nobody looks at the other: {rest}");
+    let left = std::fs::read(run.join("status.json")).unwrap();
+    let left: Value = serde_json::from_slice(&left).unwrap();
+    assert_eq!(left["certificates"][0]["condition"], "served", "{left}");
+    let said = left["notices"].to_string();
+    assert!(said.contains("config.rejected") && said.contains("conf.d/other.toml:2"), "{left}");
     std::fs::remove_file(site.workspace.path().join("conf.d/other.toml")).unwrap();
     add(&site, "[[certificate]]\ndomains = [\"b.example\"]\n");
     let one = site.renewd(&["renew", NAME]);
