@@ -70,9 +70,10 @@ async fn work(
         Some(daemon) => ask(&daemon, &request).await?,
         None => {
             let context = Context::load(global)?;
-            // Of all that is wanted, that was not done: a timer must not seem content.
+            // Of all that is wanted, that was not done: a timer must not seem content. As what
+            // failed it is told as an alert, so not by the code that nobody has told of.
             let is_short = request.names.is_empty() && context.config.alerts.is_partial;
-            refused = is_short.then_some(Exit::Configuration);
+            refused = is_short.then_some(Exit::Failed);
             do_it(context, &request, wait).await?
         }
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::model::{CertificateName, Health, Secret, Share};
 
@@ -74,11 +75,21 @@ pub enum Channel {
         /// The program and its arguments.
         arguments: Vec<String>,
         /// When it is killed.
-        timeout: std::time::Duration,
+        timeout: Duration,
     },
     /// The API of Prometheus' Alertmanager, version 2.
     Alertmanager {
         /// Its base URL; `/api/v2/alerts` is added.
         url: Secret,
     },
+}
+
+impl Channel {
+    /// For how long one message may be under way, with `exchange` for an answer over the network.
+    pub(super) const fn longest(&self, exchange: Duration) -> Duration {
+        match self {
+            Self::Command { timeout, .. } => *timeout,
+            Self::Webhook { .. } | Self::Alertmanager { .. } => exchange,
+        }
+    }
 }

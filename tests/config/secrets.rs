@@ -40,6 +40,17 @@ fn files_in_the_place_of_which_others_may_put_theirs_are_refused() {
     assert_eq!(warnings, expected);
     open("conf.d", 0o1777);
     assert_eq!(workspace.warnings(), "");
+    open("conf.d", 0o755);
+    // What the name leads to counts too.
+    workspace.write("shared/two.toml", "");
+    open("shared", 0o777);
+    std::os::unix::fs::symlink(
+        workspace.path("shared/two.toml"),
+        workspace.path("conf.d/two.toml"),
+    )
+    .unwrap();
+    assert!(workspace.warnings().starts_with("conf.d/two.toml: stands in a folder that anybody"));
+    open("shared", 0o755);
     open("", 0o777);
     assert!(workspace.faults().starts_with("renewd.toml: stands in a folder that anybody can"));
     open("", 0o700);

@@ -111,6 +111,9 @@ pub struct Queue {
     /// How many messages had to make room since what is failing now failed first.
     #[serde(default)]
     pub dropped: u64,
+    /// What is too little for the receiver, as last known.
+    #[serde(default)]
+    pub least: Option<Health>,
     /// The keys of troubles that it was not told of, since their messages had to make room.
     #[serde(default)]
     pub missed: BTreeSet<String>,
@@ -164,12 +167,17 @@ impl AlertBook {
     ) -> BTreeMap<String, usize> {
         let is_there = |name: &str| settings.receivers.iter().any(|it| it.name == name);
         self.queues.retain(|name, _| settings.is_partial || is_there(name));
-        for (_, queue) in self.queues.iter_mut().filter(|(name, _)| !is_there(name)) {
-            queue.keep_up(messages);
+        let is_older = |it: &&OpenAlert| it.opened_at < now;
+        let older = self.open.values().filter(is_older).map(|it| it.message.dedup_key.as_str());
+        let older: BTreeSet<&str> = older.collect();
+        for (name, queue) in self.queues.iter_mut().filter(|(name, _)| !is_there(name)) {
+            let wanted = messages.iter().filter(|it| !undelivered::is_about(name, &it.dedup_key));
+            queue.keep_up(wanted, &older, now);
         }
         let mut dropped = BTreeMap::new();
         for receiver in &settings.receivers {
             let queue = self.queues.entry(receiver.name.clone()).or_default();
+            queue.least = Some(receiver.min_severity);
             for message in messages.iter().filter(|it| wants(receiver, it)) {
                 queue.push(message.clone());
             }
@@ -303,20 +311,29 @@ impl Queue {
     }
 
     /// Notes `messages` for a receiver that is not there now: what began is told when it is there
-    /// again, if it is not over; what ended, if it knows of it.
-    fn keep_up(&mut self, messages: &[Message]) {
-        for message in messages {
-            if message.opens() {
+    /// again, if it is not over; what is news of `older` troubles or ended, if it knows of them.
+    fn keep_up<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a Message>,
+        older: &BTreeSet<&str>,
+        now: Timestamp,
+    ) {
+        let is_about_trouble = |it: &&Message| it.opens() || it.resolves.is_some();
+        let least = self.least;
+        let is_enough = |it: &&Message| least.is_none_or(|least| it.worst() >= least);
+        for message in messages.filter(is_about_trouble).filter(is_enough) {
+            let is_new = message.opens() && !message.troubles().any(|it| older.contains(it));
+            let is_missed = message.troubles().all(|it| self.missed.contains(it));
+            if is_new || is_missed && message.opens() {
                 self.missed.extend(message.troubles().map(str::to_owned));
-            } else if message.resolves.is_some() {
-                let is_known = message.troubles().any(|it| !self.missed.contains(it));
-                for key in message.troubles() {
-                    self.missed.remove(key);
-                }
-                if is_known && self.messages.len() < MAX_QUEUE {
-                    self.push(message.clone());
-                }
+            } else if is_missed {
+                message.troubles().for_each(|it| drop(self.missed.take(it)));
+            } else {
+                self.push(message.clone());
             }
+        }
+        while self.messages.len() > MAX_QUEUE {
+            self.drop_least(now);
         }
     }
 
@@ -572,6 +589,32 @@ mod tests {
         let waiting: Vec<_> = queue.messages.iter().map(|it| &it.message).collect();
         assert_eq!(waiting, [&first, &end]);
         assert_eq!(queue.missed.iter().collect::<Vec<_>>(), ["y"]);
+    }
+
+    #[test]
+    fn who_is_not_there_hears_of_what_he_knows_and_of_nothing_that_he_did_not_want() {
+        let mut book = AlertBook::default();
+        let mut all = receivers(&["a"]);
+        all.receivers[0].min_severity = Health::Critical;
+        let [mild, known] = [("mild", Health::Warning), ("known", Health::Critical)]
+            .map(|(key, it)| keyed(key, 0, it));
+        for message in [&mild, &known] {
+            let open = OpenAlert { opened_at: Timestamp::EPOCH, message: message.clone() };
+            book.open.insert(message.dedup_key.clone(), open);
+        }
+        drop(book.enqueue(&[mild.clone(), known.clone()], &all, Timestamp::EPOCH));
+        book.delivered("a", std::slice::from_ref(&known.id));
+        let partial = AlertSettings { is_partial: true, ..AlertSettings::default() };
+        let later = Timestamp::from_unix_seconds(60);
+        let worse = keyed("known", 1, Health::Critical);
+        let own = format!("web1/agent.degraded/{}", undelivered::cause_for("a"));
+        let own = keyed(&own, 2, Health::Critical);
+        let ends = [&mild, &known, &own].map(|it| it.resolved(later));
+        let news = [std::slice::from_ref(&worse), ends.as_slice()].concat();
+        drop(book.enqueue(&news, &partial, later));
+        let waiting = book.queues["a"].messages.iter().map(|it| it.message.id.clone());
+        assert_eq!(waiting.collect::<Vec<_>>(), [worse.id, ends[1].id.clone()]);
+        assert!(book.queues["a"].missed.is_empty());
     }
 
     /// It would be told for ever.

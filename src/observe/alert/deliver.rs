@@ -282,12 +282,18 @@ impl Alerts {
     async fn deliver_to(&self, receiver: &ReceiverSettings, limit: Option<Duration>) {
         let Some(_alone) = InFlight::begin(self, &receiver.name) else { return };
         let deadline = self.clock.monotonic() + limit.unwrap_or(DELIVER_TIMEOUT);
+        let mut needed = Duration::ZERO;
         while self.clock.monotonic() < deadline {
             let Some(parcel) = self.parcel(receiver).await else { return };
             let ids = parcel.ids();
             let now = self.clock.now();
             let sending = channel::send(&receiver.channel, &parcel, now, self.exchange_timeout);
             let left = limit.map(|_| deadline.saturating_sub(self.clock.monotonic()));
+            // Only the first is cut off: it may have been taken, and is told again then.
+            if left.is_some_and(|it| it < needed) {
+                return;
+            }
+            needed = receiver.channel.longest(self.exchange_timeout);
             let sent = match left {
                 Some(left) => timeout(left, sending).await.unwrap_or(Err(DeliveryError::OutOfTime)),
                 None => sending.await,

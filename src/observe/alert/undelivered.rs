@@ -79,8 +79,12 @@ pub(super) fn is_failing(queue: &Queue, now: Timestamp) -> bool {
 
 /// Whether a trouble with `key` is that messages do not reach `receiver`.
 pub(super) fn is_about(receiver: &str, key: &str) -> bool {
-    let cause = wording::cause(ALERTS_UNDELIVERED, &subject_of(receiver));
-    key.ends_with(&format!("/{}/{cause}", AlertType::AgentDegraded))
+    key.ends_with(&format!("/{}/{}", AlertType::AgentDegraded, cause_for(receiver)))
+}
+
+/// What the key of that trouble ends with.
+pub(super) fn cause_for(receiver: &str) -> String {
+    wording::cause(ALERTS_UNDELIVERED, &subject_of(receiver))
 }
 
 /// Whether a trouble with `key` is that messages do not reach some receiver.
