@@ -17,7 +17,7 @@ use super::front::Front;
 use super::port::free_port;
 use super::process::Running;
 use super::programs::Peers;
-use super::requests::{Request, Requests};
+use super::requests::Requests;
 use super::wait::eventually;
 
 /// How long Pebble may take to answer after its start; it makes its own CA first.
@@ -218,7 +218,7 @@ impl Pebble {
     /// All requests that it has seen since its start.
     #[must_use]
     pub fn requests(&self) -> Requests {
-        Requests(self.process.log().lines().filter_map(Request::parse).collect())
+        Requests::read(&self.process.log())
     }
 
     /// All it has written.
