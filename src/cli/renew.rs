@@ -17,7 +17,7 @@ use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::config::Severity;
 use crate::model::{
     CertificateName, CertificateSpec, Condition, Failure, Health, STATUS_FORMAT, StatusDocument,
-    escaped,
+    chain_text, escaped,
 };
 use crate::observe::status_file;
 use crate::plan::Asked;
@@ -113,7 +113,7 @@ pub(super) fn ended(error: &ApiError) -> Ended {
         }
         ApiError::Refused { .. } | ApiError::Strange(_) => (Exit::Failed, "see the daemon's log"),
     };
-    output::problem(&crate::model::chain_text(error), Some(hint));
+    output::problem(&chain_text(error), Some(hint));
     Ended(exit)
 }
 
@@ -256,10 +256,7 @@ async fn leave_status(agent: &Agent, document: StatusDocument) {
         _ => Ok(()),
     });
     if let Ok(Err(error)) = writing.await {
-        tracing::warn!(
-            error = crate::model::chain_text(&error),
-            "the status file could not be written"
-        );
+        tracing::warn!(error = chain_text(&error), "the status file could not be written");
     }
 }
 

@@ -228,7 +228,8 @@ fn is_kept(mode: u32, owner: u32) -> bool {
     mode & STICKY != 0 && [0, rustix::process::geteuid().as_raw()].contains(&owner)
 }
 
-/// Whether nobody can write to `folder`, whatever its mode: what Kubernetes mounts is 0777 as a rule.
+/// Whether nobody can write to `folder`, whatever its mode: what Kubernetes mounts is 0777 as a
+/// rule.
 fn is_read_only(folder: &Path) -> bool {
     rustix::fs::statvfs(folder).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
 }

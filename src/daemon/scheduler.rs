@@ -484,7 +484,7 @@ impl Scheduler {
             }
         };
         let is_in_force = Arc::ptr_eq(&agent, &self.daemon.agent);
-        let mut is_whole = true;
+        let mut is_whole = !agent.config.alerts.is_partial;
         for (ended, (name, looked)) in pass {
             let Some(entry) = self.schedule.get_mut(&name) else { continue };
             match looked {
@@ -498,8 +498,6 @@ impl Scheduler {
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
-        // Of what was refused nobody knows how it stands.
-        is_whole &= !self.daemon.agent.config.alerts.is_partial;
         if is_whole && self.schedule.longest_wait(self.now()).is_none() {
             self.herald.whole_pass();
         }

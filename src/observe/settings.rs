@@ -22,8 +22,8 @@ pub struct AlertSettings {
     /// All certificates that the configuration names, refused entries too: what is not known of one
     /// of them is not over.
     pub wanted: BTreeSet<CertificateName>,
-    /// Whether a part of the configuration was refused: it may name more certificates, and more
-    /// receivers.
+    /// Whether a part of the configuration was refused: it may name more certificates, of which
+    /// nobody knows how they stand, and more receivers.
     pub is_partial: bool,
     /// The files in which the entry of a receiver was refused.
     pub refused_in: BTreeSet<PathBuf>,

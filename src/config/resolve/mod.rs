@@ -237,9 +237,9 @@ fn default_ca_of_environment(
     }
 }
 
-/// Whether any of `certificates` is of a CA that has terms, which the built-in one has not. Of an entry
-/// that was refused, so that they are short of one, nobody knows which CA it means: in the main file
-/// it has all refused, so what may be wanting besides is told with it.
+/// Whether any of `certificates` is of a CA that has terms, which the built-in one has not. Of an
+/// entry that was refused, so that they are short of one, nobody knows which CA it means: in the
+/// main file it has all refused, so what may be wanting besides is told with it.
 fn needs_terms(
     certificates: &[CertificateSpec],
     is_short: bool,
