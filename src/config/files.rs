@@ -1,18 +1,17 @@
 //! Reads the main file and the files it includes, each as a tree and then as [`RawFile`].
 //!
-//! Refuses files that others may write or replace. A file that can't be read or parsed is refused alone if it
-//! is an included one. What the values mean is [`super::resolve`]'s business.
+//! Refuses files that others may write or replace. A file that can't be read or parsed is refused
+//! alone if it is an included one. What the values mean is [`super::resolve`]'s business.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::StatVfsMountFlags;
-
 use super::digest;
+use super::exposure;
 use super::fault::{Fault, Faults, Severity};
 use super::field::{At, Reading, beside, read_shape};
 use super::json::parse_json;
@@ -204,36 +203,6 @@ fn take_settings(table: &mut Table, allowed: &[&str]) -> Vec<Fault> {
     settings.iter().map(fault).collect()
 }
 
-/// Refuses `file`, which belongs to the user `owner`, where anybody could put another in its place:
-/// at the name that it is read by, or at what a link there leads to.
-fn check_folders(file: &Path, owner: u32) -> Result<(), Fault> {
-    let unreadable = |error| Fault::of_file(file, format!("cannot be read: {error}"));
-    let real = file.canonicalize().map_err(unreadable)?;
-    for folder in [file, &real].into_iter().filter_map(|it| it.parent()) {
-        let metadata = fs::metadata(folder).map_err(unreadable)?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o002 == 0 || is_kept(mode, owner) || is_read_only(folder) {
-            continue;
-        }
-        let message = format!("stands in a folder that anybody can write to (mode {mode:04o})");
-        return Err(Fault::of_file(file, message).hint(format!("chmod o-w {}", folder.display())));
-    }
-    Ok(())
-}
-
-/// Whether a folder with `mode` lets others make files, but not replace one of `owner`, who may have
-/// put it there.
-fn is_kept(mode: u32, owner: u32) -> bool {
-    const STICKY: u32 = 0o1000;
-    mode & STICKY != 0 && [0, rustix::process::geteuid().as_raw()].contains(&owner)
-}
-
-/// Whether nobody can write to `folder`, whatever its mode: what Kubernetes mounts is 0777 as a
-/// rule.
-fn is_read_only(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
 /// The text of `file`, which nobody but its owner may write, and which is root's where root reads
 /// it.
 fn read_text(file: &Path) -> Result<String, Fault> {
@@ -246,13 +215,9 @@ fn read_text(file: &Path) -> Result<String, Fault> {
     }
     let mut opened = fs::File::open(file).map_err(|error| unreadable(&error))?;
     let metadata = opened.metadata().map_err(|error| unreadable(&error))?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        let message = format!("can be written by its group or by others (mode {mode:04o})");
-        let hint = format!("chmod go-w {}", file.display());
-        return Err(Fault::of_file(file, message).hint(hint));
+    if let Some(found) = exposure::of(file, &metadata).map_err(|error| unreadable(&error))? {
+        return Err(Fault::of_file(file, found.message).hint(found.remedy));
     }
-    check_folders(file, metadata.uid())?;
     // Root runs the programs that it names. Others may have to read what their administrator wrote.
     if rustix::process::geteuid().is_root() && metadata.uid() != 0 {
         let message = format!("belongs to the user {}, and root runs what it says", metadata.uid());

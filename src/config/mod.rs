@@ -21,6 +21,7 @@ mod field;
 mod text;
 mod shape;
 mod raw;
+mod exposure;
 mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::model::Secret;
 
 use super::Environment;
+use super::exposure;
 use super::fault::Fault;
 use super::field::{At, FilePath};
 use super::text::SecretText;
@@ -162,10 +163,17 @@ fn from_file<T>(
         return Err(at.fault(format!("{shown} is not a regular file")));
     }
     let mut opened = fs::File::open(path).map_err(failed)?;
-    let mode = opened.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if readers == Readers::OwnerAndGroup && mode & 0o007 != 0 {
-        let message = format!("{shown} holds a secret that everybody can reach (mode {mode:04o})");
-        return Err(at.fault(message).hint(format!("chmod o-rwx {shown}")));
+    if readers == Readers::OwnerAndGroup {
+        let metadata = opened.metadata().map_err(failed)?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            let message =
+                format!("{shown} holds a secret that everybody can reach (mode {mode:04o})");
+            return Err(at.fault(message).hint(format!("chmod o-rwx {shown}")));
+        }
+        if let Some(found) = exposure::of(path, &metadata).map_err(failed)? {
+            return Err(at.fault(format!("{shown} {}", found.message)).hint(found.remedy));
+        }
     }
     let mut text = Zeroizing::new(String::new());
     let read = Read::by_ref(&mut opened).take(MAX_SECRET_BYTES + 1).read_to_string(&mut text);

@@ -105,6 +105,21 @@ fn secrets_that_others_may_read_are_refused_and_credentials_are_not() {
     let config = workspace.load();
     assert_eq!(config.alerts.heartbeat_url.unwrap().reveal(), "https://watch.example/canary");
     assert!(config.files.contains(&beat));
+    fs::set_permissions(&beat, fs::Permissions::from_mode(0o660)).unwrap();
+    assert_eq!(
+        workspace.faults(),
+        "renewd.toml:3: alerts.heartbeat_url_file: beat can be written by its group or by others \
+         (mode 0660)\n  hint: chmod go-w beat\n"
+    );
+    let elsewhere = format!("{TERMS}[alerts]\nheartbeat_url_file = \"open/beat\"\n");
+    workspace.write("renewd.toml", &elsewhere);
+    workspace.write_with_mode("open/beat", "https://watch.example/canary\n", 0o600);
+    fs::set_permissions(workspace.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(
+        workspace.faults().contains("open/beat stands in a folder that anybody can write to"),
+        "{}",
+        workspace.faults()
+    );
 
     workspace
         .write("renewd.toml", &format!("{TERMS}[alerts]\nheartbeat_url_credential = \"beat\"\n"));
@@ -116,6 +131,25 @@ fn secrets_that_others_may_read_are_refused_and_credentials_are_not() {
     fs::set_permissions(&beat, fs::Permissions::from_mode(0o444)).unwrap();
     workspace.environment.credentials_directory = Some(workspace.directory.path().to_owned());
     assert!(workspace.load().alerts.heartbeat_url.is_some());
+}
+
+/// C03: who writes these roots is whatever CA he likes.
+#[test]
+fn roots_that_others_may_write_are_refused() {
+    let table = "[ca.lab]\ndirectory = \"https://ca.example/\"\ntrust = \"root.pem\"\n";
+    let workspace = Workspace::with(&format!("{TERMS}{QUIET}{table}"));
+    assert_eq!(workspace.load().rejected_files.len(), 0, "that it is missing is seen elsewhere");
+    workspace.write_with_mode("root.pem", "", 0o664);
+    assert!(
+        workspace.faults().contains(
+            "ca.lab.trust: root.pem can be written by its group or by others (mode 0664)\n  \
+             hint: chmod go-w root.pem\n"
+        ),
+        "{}",
+        workspace.faults()
+    );
+    workspace.write_with_mode("root.pem", "", 0o644);
+    workspace.load();
 }
 
 /// C04: a secret that is missing, empty, with a line end or a BOM.

@@ -12,7 +12,9 @@ use crate::model::CaName;
 use super::registry::{Registry, named};
 use super::{Settings, World, limits};
 use crate::config::Ca;
-use crate::config::field::{At, Item};
+use crate::config::exposure;
+use crate::config::fault::Fault;
+use crate::config::field::{At, FilePath, Item};
 use crate::config::raw::{RawCa, built_in_tables};
 use crate::config::secret::Sources;
 use crate::config::shape::Shape;
@@ -78,6 +80,7 @@ fn resolve_one(
     let binding = external_account_binding(item, world);
     if let Some(trust) = &shape.trust {
         world.watched.insert(trust.value.0.clone());
+        item.faults.extend(exposed(trust));
     }
     let Some(directory) = &shape.directory else {
         if !item.has("directory") {
@@ -90,6 +93,14 @@ fn resolve_one(
         item.faults.push(directory.fault(format!("{:?} {message}", directory.value)));
     }
     Some(ca_settings(name, &shape, &directory.value, settings, binding))
+}
+
+/// That others could change the roots at `trust`, and so pose as the CA. Whether there are any is
+/// seen when the CA is asked.
+fn exposed(trust: &At<FilePath>) -> Option<Fault> {
+    let path = &trust.value.0;
+    let found = exposure::of(path, &std::fs::metadata(path).ok()?).ok()??;
+    Some(trust.fault(format!("{} {}", path.display(), found.message)).hint(found.remedy))
 }
 
 /// The keys that a CA of type `acme` alone has, and those of type `local`.

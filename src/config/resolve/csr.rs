@@ -14,9 +14,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use crate::config::exposure;
 use crate::config::fault::Fault;
 use crate::config::field::{At, FilePath, Item};
 use crate::config::raw::RawCertificate;
@@ -49,10 +49,9 @@ fn load(at: &At<FilePath>) -> Result<CertificateRequest, Fault> {
         return Err(at.fault(format!("{shown} is not a regular file")));
     }
     let mut opened = fs::File::open(path).map_err(failed)?;
-    let mode = opened.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        let message = format!("{shown} can be written by its group or by others (mode {mode:04o})");
-        return Err(at.fault(message).hint(format!("chmod go-w {shown}")));
+    let metadata = opened.metadata().map_err(failed)?;
+    if let Some(found) = exposure::of(path, &metadata).map_err(failed)? {
+        return Err(at.fault(format!("{shown} {}", found.message)).hint(found.remedy));
     }
     let limit = u64::try_from(MAX_REQUEST_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut content = Vec::new();
