@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ext::jws::AccountKeyError;
+use super::header::MAX_PAUSE;
 use super::object::{AuthorizationStatus, OrderStatus};
 use super::problem::{Problem, ProblemKind};
 use super::wire::WireError;
@@ -359,6 +360,7 @@ impl AcmeError {
                 if status == 429 || problem.kind == ProblemKind::RateLimited {
                     Self::RateLimited { place, problem, retry_at }
                 } else if status >= 500 || problem.kind == ProblemKind::ServerInternal {
+                    let retry_at = retry_after.map(|it| now.saturating_add(it.min(MAX_PAUSE)));
                     Self::Unavailable { place, problem, retry_at }
                 } else {
                     Self::Refused { place, problem, terms }
@@ -416,11 +418,14 @@ impl AcmeError {
     /// needs a new one.
     #[must_use]
     pub fn is_end_of_order(&self) -> bool {
-        if let Self::Refused { place, .. } = self {
+        if let Self::Refused { place, problem, .. } = self {
             // The CA does not know it, or it is another account's; or it does not take our CSR.
             let steps = [Step::FetchOrder, Step::FetchAuthorization, Step::Finalize];
-            // What is said where nonces are given out is not said of the order.
-            return !place.is_before && steps.contains(&place.step) && !self.is_unexplained();
+            // What is said where nonces are given out, or of the account, is not said of the order.
+            return !place.is_before
+                && steps.contains(&place.step)
+                && !self.is_unexplained()
+                && !problem.kind.is_of_the_account();
         }
         matches!(
             self,

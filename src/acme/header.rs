@@ -16,6 +16,10 @@ pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait that a CA can ask for: none of the known limits lasts longer.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The longest wait for what is no limit: something that is out of order, or not ready yet. A short
+/// certificate would not outlive more, and who meant it says it again.
+pub(super) const MAX_PAUSE: Duration = Duration::from_hours(24);
+
 /// How long the CA asks us to wait (RFC 8555 §6.6), between [`MIN_RETRY_AFTER`] and
 /// [`MAX_RETRY_AFTER`].
 ///

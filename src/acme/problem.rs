@@ -105,6 +105,16 @@ kinds! {
     UserActionRequired = "userActionRequired", "user_action_required";
 }
 
+impl ProblemKind {
+    /// Whether it is said of the account, whatever was asked for with it (RFC 8555 §7.3.3).
+    pub(super) const fn is_of_the_account(&self) -> bool {
+        matches!(
+            self,
+            Self::AccountDoesNotExist | Self::ExternalAccountRequired | Self::UserActionRequired
+        )
+    }
+}
+
 /// A CA's account of what went wrong, safe to print: escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {

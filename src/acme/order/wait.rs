@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Order;
 use crate::acme::error::{AcmeError, Step};
+use crate::acme::header::MAX_PAUSE;
 use crate::acme::object::OrderStatus;
 use crate::acme::poll::Polling;
 
@@ -97,7 +98,7 @@ impl Order {
         AcmeError::StillWaiting {
             place: self.place(step),
             status: self.status(),
-            retry_at: self.retry_after.map(|wait| now.saturating_add(wait)),
+            retry_at: self.retry_after.map(|wait| now.saturating_add(wait.min(MAX_PAUSE))),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::scripted::{Reply, ScriptedCa, request};
 use crate::acme::{AcmeError, AuthorizationStatus, Order, OrderRequest, OrderStatus};
 use crate::model::{Explain, Retry, chain_text};
+use crate::sys::clock::Clock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -126,6 +127,12 @@ async fn an_order_is_taken_up_again_by_its_url() {
 
     let gone = ca.client().order(&ca.at("/order/2")).await.unwrap_err();
     assert!(gone.is_end_of_order());
+
+    // What a human has to do for the account is not said of the order, which may be filled.
+    for kind in ["userActionRequired", "accountDoesNotExist", "externalAccountRequired"] {
+        ca.on("/order/1", [Reply::problem(403, kind)]);
+        assert!(!ca.client().order(&url).await.unwrap_err().is_end_of_order(), "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -140,7 +147,8 @@ async fn polling_follows_the_ca_and_never_longer_than_the_limit() {
     ca.on("/order/1", [ca.looked_at("pending").with("retry-after", "18446744073709551615")]);
     let error = order.wait_until_ready(MINUTE).await.unwrap_err();
     assert!(matches!(error, AcmeError::StillWaiting { .. }), "{error}");
-    assert!(matches!(error.retry(), Retry::NotBefore(_)));
+    let Retry::NotBefore(at) = error.retry() else { panic!("{error:?}") };
+    assert!(at.since(ca.clock.now()) <= Duration::from_hours(24), "{at}");
     assert!(!error.is_end_of_order());
 }
 
