@@ -39,6 +39,9 @@ use crate::model::{
     Refusal, Share, Timestamp, Validity,
 };
 
+/// A clock that differs by less was not wrong, as far as anybody can say.
+const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
+
 /// A life under this counts as short: half of it is kept in reserve, not a third.
 const SHORT_LIFE: Duration = Duration::from_secs(10 * 86_400);
 /// The last sixth of a life overrules the CA's advice to wait.
@@ -230,6 +233,8 @@ pub enum Reason {
     ProfileChanged,
     /// Another chain is preferred.
     ChainChanged(String),
+    /// A CA of our own made it by our clock, which was ahead then.
+    NotYetValid,
     /// It is revoked.
     Revoked,
     /// It is to be revoked, once another is served.
@@ -283,6 +288,7 @@ impl fmt::Display for Reason {
             Self::DirectoryChanged => f.write_str("its CA has another directory now"),
             Self::ProfileChanged => f.write_str("another profile is wanted"),
             Self::ChainChanged(wanted) => write!(f, "its chain is to lead to {wanted}"),
+            Self::NotYetValid => f.write_str("it was made by a clock that was ahead"),
             Self::Revoked => f.write_str("it is revoked"),
             Self::ToBeRevoked => f.write_str("it is to be revoked"),
             Self::SuggestedByCa => f.write_str("the CA suggests this moment"),
@@ -387,6 +393,9 @@ fn need(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Time
     if let (Some(preferred), HeldChain::Other) = (&spec.preferred_chain, observed.chain) {
         return Need::Now(Reason::ChainChanged(preferred.clone()));
     }
+    if is_from_the_future(held, observed.cas, now) {
+        return Need::Now(Reason::NotYetValid);
+    }
     match observed.withdrawn {
         Some(Withdrawn::Revoked) => return Need::Now(Reason::Revoked),
         Some(Withdrawn::ToBeRevoked) => return Need::Now(Reason::ToBeRevoked),
@@ -395,6 +404,14 @@ fn need(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Time
     }
     let (renew_at, reason) = due_at(&held.leaf, observed.selected_renewal);
     Need::At(renew_at.max(fresh_until(held, &reason, now)), reason)
+}
+
+/// Whether `held` was made here by a clock that was ahead: no client takes it, and another costs
+/// nobody anything. Where a CA with a clock of its own made it, ours is the one that is wrong.
+fn is_from_the_future(held: &Held, cas: &[Candidate<'_>], now: Timestamp) -> bool {
+    let Some(origin) = &held.origin else { return false };
+    let is_of_ours = cas.iter().any(|it| !it.ca.wants_proof && it.ca.name == origin.ca);
+    is_of_ours && held.leaf.validity.not_before > now.saturating_add(CLOCK_TOLERANCE)
 }
 
 /// The moment `leaf` becomes due, and the rule that says so.
@@ -441,11 +458,13 @@ fn fresh_until(held: &Held, reason: &Reason, now: Timestamp) -> Timestamp {
 /// The CAs that may be asked: those for tests only where nothing of a real one would be replaced,
 /// or a human allows it.
 fn allowed<'a>(observed: &Observed<'a>, asked: Asked) -> Vec<Candidate<'a>> {
+    // Where a damaged disk has lost what it is, it may be a real one; servers may still have that.
     let is_real = match &observed.holding {
         Holding::Certificate(held) => {
-            !held.is_placeholder() && held.origin.as_ref().is_some_and(|it| !it.test)
+            !held.is_placeholder() && held.origin.as_ref().is_none_or(|it| !it.test)
         }
-        Holding::Nothing | Holding::Unreadable(_) => false,
+        Holding::Unreadable(_) => observed.cas.iter().any(|it| !it.ca.test),
+        Holding::Nothing => false,
     };
     let keeps_real = is_real && !asked.allows_untrusted();
     observed.cas.iter().filter(|it| !(keeps_real && it.ca.test)).copied().collect()

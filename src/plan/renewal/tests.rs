@@ -287,6 +287,8 @@ fn a_test_ca_never_replaces_a_real_certificate() {
         Renewal::Blocked { until: None, reason: Reason::TestCa("staging".parse().unwrap()) };
     check(&real, day(80), &blocked);
     assert_eq!(decided(&real, Asked::Forced, day(80)), blocked);
+    let unknown = Held { origin: None, ..held_for(90) };
+    check(&World { cas: staging.clone(), ..world(Some(unknown)) }, day(80), &blocked);
 
     let mut held = held_for(90);
     held.origin.as_mut().unwrap().test = true;
@@ -381,6 +383,20 @@ fn our_own_failures_keep_us_from_every_ca() {
     let ours = failed(Retry::AfterChange, 1);
     let needs = World { ours, attempts_are_for_this: true, ..changed };
     check(&needs, day(60), &Renewal::Blocked { until: Some(day(61)), reason: Reason::Missing });
+}
+
+/// T01: the built-in CA has signed by a clock that was ahead. A CA with a clock of its own shows
+/// that ours is behind.
+#[test]
+fn what_a_ca_of_our_own_made_by_a_clock_that_was_ahead_is_made_anew() {
+    let inside = WantedCa { wants_proof: false, ..lab() };
+    let mut held = held_for(90);
+    held.leaf.validity.not_before = day(40);
+    let of = |cas| World { cas, ..world(Some(held.clone())) };
+    check(&of(vec![inside.clone()]), day(1), &issue(Reason::NotYetValid));
+    let kept = |cas, at| matches!(decided(&of(cas), Asked::ByTime, at), Renewal::Keep { .. });
+    assert!(kept(vec![inside], day(40)));
+    assert!(kept(vec![lab()], day(1)));
 }
 
 #[test]
