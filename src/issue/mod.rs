@@ -56,6 +56,11 @@ use crate::sys::crash;
 
 use subject_key::SubjectKey;
 
+/// For so long after it was placed an order is kept though its certificate is in no configuration
+/// any more: one that is being written, cut between two entries, is no faulty one, and what the CA
+/// has issued meanwhile need not be ordered twice.
+const MAY_BE_WANTED_AGAIN: Duration = Duration::from_hours(24);
+
 /// How long the CA may take to validate, and again to issue. An order outlives it: the next try
 /// takes it up where it stands.
 const ORDER_LIMIT: Duration = Duration::from_secs(300);
@@ -234,6 +239,27 @@ impl Issuer {
             self.clean_up_leftovers(&record).await;
         }
         self.journal.close_order(name).await
+    }
+
+    /// Takes away the proofs of an order for a certificate that nobody wants by now. The order
+    /// itself is kept for a day after it was placed.
+    ///
+    /// # Errors
+    ///
+    /// If the journal can't be read or written.
+    pub async fn let_go(&self, name: &CertificateName) -> Result<(), StorageError> {
+        let Some((mut record, _)) = self.journal.load_order(name).await? else {
+            return self.journal.close_order(name).await;
+        };
+        if self.clock.now() >= record.placed_at.saturating_add(MAY_BE_WANTED_AGAIN) {
+            return self.forget(name).await;
+        }
+        if !record.presented.is_empty() {
+            self.clean_up_leftovers(&record).await;
+            record.presented.clear();
+            self.journal.save_order(name, &record).await?;
+        }
+        Ok(())
     }
 
     /// Forgets the order of `spec`: its certificate is stored, or nobody wants it any more.

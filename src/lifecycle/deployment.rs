@@ -156,6 +156,13 @@ impl Lifecycle {
                 (Err(error), Ok(event)) if is_shown && is_of_the_deployer(&error) => {
                     return Ok(if was_fine { None } else { Some(Ok(event)) });
                 }
+                // By its new names it is not what the deployer may install. It is in its place all
+                // the same, until there is one with those.
+                (Err(error), Ok(event)) if error.code() == SOURCE && is_outdated(spec, held) => {
+                    let is_in_place = is_shown || state.installed == Some(held.fingerprint());
+                    let fine = if was_fine { None } else { Some(Ok(event)) };
+                    return Ok(if is_in_place { fine } else { Some(Err(error)) });
+                }
                 // What can't be put right is handed over next, which fails too, and is remembered
                 // and told with its reason. A kill before the reload must not make it be forgotten.
                 (Ok(false) | Err(_), _) => {
@@ -318,6 +325,16 @@ pub(super) fn request(
 fn is_of_the_deployer(error: &DeployError) -> bool {
     let codes = ["deploy.deployer_unreachable", "deploy.deployer_failed", "deploy.refused"];
     matches!(error, DeployError::Remote(_)) && codes.contains(&error.code())
+}
+
+/// What a deployer says that refuses what is stored.
+const SOURCE: &str = "deploy.source";
+
+/// Whether `held` is for other names, or another request, than are wanted by now.
+fn is_outdated(spec: &CertificateSpec, held: &Held) -> bool {
+    let request = spec.request().map(|it| it.sha256);
+    held.leaf.identifiers != spec.identifier_set()
+        || held.origin.as_ref().is_some_and(|it| it.csr != request)
 }
 
 /// With what the work on a target begins.

@@ -235,6 +235,11 @@ impl Lifecycle {
             if !is_new {
                 break;
             }
+            let is_doubted =
+                asked == Asked::ByTime && reason.is_of_time() && self.timekeeper.doubt().is_some();
+            if is_doubted && !self.timekeeper.let_pass().await? {
+                break;
+            }
             let renewed = self.renew(spec, facts, &reason, choice.as_ref(), asked).await?;
             let asked_now = std::mem::take(&mut facts.asked_now);
             *facts = Facts { asked_now, ..self.facts(spec).await? };
@@ -251,15 +256,10 @@ impl Lifecycle {
             }
         }
         // Whoever asks for it by name is to hear that nothing was done, and why.
-        if asked != Asked::ByTime
-            && asked.may_renew()
-            && !done.renewed
-            && done.failures.is_empty()
-            && let Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } =
-                self.plan(spec, facts, asked).renewal
+        if asked != Asked::ByTime && asked.may_renew() && !done.renewed && done.failures.is_empty()
         {
-            let error = IssueError::HeldBack(Box::new(refusal));
-            done.failures.push(error.failure(self.clock.now()));
+            let renewal = self.plan(spec, facts, asked).renewal;
+            done.failures.extend(status::why_nothing(spec, facts, &renewal, self.clock.now()));
         }
         done.failures.extend(self.deploy_due(spec, facts, asked).await?);
         Ok(done)
@@ -289,7 +289,7 @@ impl Lifecycle {
             // Nobody works on it, so nobody else takes away what a crash left of its order. While
             // part of the configuration is refused, it may be one that is wanted there.
             if self.knows_all_wanted && !self.digests.contains_key(&name) {
-                self.issuer.forget(&name).await?;
+                self.issuer.let_go(&name).await?;
             }
         }
         self.issuer.sweep().await
@@ -336,9 +336,6 @@ impl Lifecycle {
         choice: Option<&Choice>,
         asked: Asked,
     ) -> Result<Result<Held, Failure>, StorageError> {
-        if asked == Asked::ByTime && reason.is_of_time() && self.timekeeper.doubt().is_some() {
-            self.timekeeper.let_pass().await?;
-        }
         let certificate = spec.name.clone();
         let digest = self.digests.get(&spec.name).map(String::as_str);
         facts.state.begin(digest, choice.map(|it| &it.ca));

@@ -1,10 +1,11 @@
 //! How one certificate stands, in the words of `status`: from what is wanted, held and served in
 //! this moment, never from flags that say that a job was done.
 
+use crate::issue::IssueError;
 use crate::model::{
     Attempts, CLOCK_WRONG, CaName, CertificateId, CertificateSpec, CertificateStatus, Condition,
-    EndpointCondition, EndpointState, Health, Held, RecordStatus, RenewalCondition, StandIn,
-    StandInStatus, TargetName, TargetState, Timestamp,
+    EndpointCondition, EndpointState, Explain, Failure, Health, Held, RecordStatus,
+    RenewalCondition, StandIn, StandInStatus, TargetName, TargetState, Timestamp,
 };
 use crate::plan::{DeployReason, Deployment, Plan, Reason, Renewal, serves_newer};
 
@@ -103,6 +104,33 @@ fn way_out(spec: &CertificateSpec, renewal: &Renewal) -> Option<String> {
             spec.name
         )),
         _ => None,
+    }
+}
+
+/// Why whoever asks for a renewal by hand gets none now, by `renewal`; `None` if none is due.
+pub(super) fn why_nothing(
+    spec: &CertificateSpec,
+    facts: &Facts,
+    renewal: &Renewal,
+    now: Timestamp,
+) -> Option<Failure> {
+    match renewal {
+        Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } => {
+            Some(IssueError::HeldBack(Box::new(refusal.clone())).failure(now))
+        }
+        Renewal::BackOff { until, .. } => {
+            let last = facts.state.attempts.last.clone()?;
+            let message = format!("nothing is asked before {until}: {}", last.message);
+            Some(Failure { at: now, message, ..last })
+        }
+        Renewal::Blocked { reason: reason @ Reason::TestCa(_), .. } => Some(Failure {
+            at: now,
+            code: "renewal.test_ca".to_owned(),
+            message: format!("nothing is asked: {reason}"),
+            hint: way_out(spec, renewal),
+        }),
+        Renewal::Blocked { .. } => facts.state.attempts.last.clone(),
+        Renewal::Issue(_) | Renewal::Keep { .. } => None,
     }
 }
 

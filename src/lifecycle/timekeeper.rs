@@ -18,8 +18,11 @@ use crate::sys::clock::Clock;
 
 use super::Lifecycle;
 
-/// How long a CA's word on the time holds, and how long one that does not answer is left alone.
+/// How long a CA's word on the time holds, also that it says none.
 const WORD_HOLDS: Duration = Duration::from_secs(600);
+/// How long one that does not answer is left alone. No order can be placed at it meanwhile; once it
+/// is back, it is to be asked before many are.
+const SILENCE_HOLDS: Duration = Duration::from_secs(20);
 /// How long the CA may take to say what time it is.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
@@ -45,8 +48,28 @@ struct Known {
 /// What a CA said, and when by the time that the machine had run.
 struct Word {
     ca: CaName,
-    theirs: Option<Timestamp>,
+    said: Said,
     said_at: Duration,
+}
+
+/// What came of asking a CA what time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It is this time.
+    Time(Timestamp),
+    /// It answers, and does not say.
+    NoTime,
+    /// It does not answer.
+    Nothing,
+}
+
+impl Said {
+    const fn time(self) -> Option<Timestamp> {
+        match self {
+            Self::Time(time) => Some(time),
+            Self::NoTime | Self::Nothing => None,
+        }
+    }
 }
 
 impl Timekeeper {
@@ -109,7 +132,7 @@ impl Timekeeper {
         ask: impl FnOnce() -> F + Send,
     ) -> Result<(), StorageError>
     where
-        F: Future<Output = Option<Timestamp>> + Send,
+        F: Future<Output = Said> + Send,
     {
         self.open().await?;
         if self.standing() != Standing::Steady {
@@ -117,12 +140,12 @@ impl Timekeeper {
             if self.standing() == Standing::Steady || self.has_word() {
                 return Ok(());
             }
-            let theirs = ask().await;
+            let said = ask().await;
             let (now, said_at) = (self.clock.now(), self.clock.uptime().elapsed);
-            if theirs.is_some_and(|it| agree(it, now)) {
+            if said.time().is_some_and(|it| agree(it, now)) {
                 return self.note(ClockRecord::right(now, &self.clock.uptime())).await;
             }
-            self.known().word = Some(Word { ca: ca.clone(), theirs, said_at });
+            self.known().word = Some(Word { ca: ca.clone(), said, said_at });
             if let Some(doubt) = self.doubt() {
                 tracing::warn!(%ca, ours = %doubt.ours, theirs = %doubt.theirs, "the clock is wrong");
             }
@@ -141,17 +164,23 @@ impl Timekeeper {
         let (ours, elapsed) = (self.clock.now(), self.clock.uptime().elapsed);
         let known = self.known();
         let word = known.word.as_ref()?;
-        let theirs = word.theirs?.saturating_add(elapsed.saturating_sub(word.said_at));
+        let theirs = word.said.time()?.saturating_add(elapsed.saturating_sub(word.said_at));
         let lets_pass = lets_pass(known.record.as_ref());
         Some(ClockDoubt { theirs, ours, ca: word.ca.clone(), lets_pass })
     }
 
-    /// Notes that a renewal was let pass while the clock is in doubt.
-    pub(super) async fn let_pass(&self) -> Result<(), StorageError> {
+    /// Notes that a renewal is let pass while the clock is in doubt; `false` if it is not, since
+    /// others have passed meanwhile.
+    pub(super) async fn let_pass(&self) -> Result<bool, StorageError> {
+        let _alone = self.asking.lock().await;
         let record = self.known().record.clone();
-        let Some(record) = record else { return Ok(()) };
+        if !lets_pass(record.as_ref()) {
+            return Ok(false);
+        }
+        let Some(record) = record else { return Ok(true) };
         let passed = record.passed.saturating_add(1);
-        self.note(ClockRecord { passed, ..record }).await
+        self.note(ClockRecord { passed, ..record }).await?;
+        Ok(true)
     }
 
     /// What is to be known of the clock.
@@ -204,7 +233,10 @@ impl Timekeeper {
     fn has_word(&self) -> bool {
         let elapsed = self.clock.uptime().elapsed;
         let known = self.known();
-        known.word.as_ref().is_some_and(|it| elapsed.saturating_sub(it.said_at) < WORD_HOLDS)
+        known.word.as_ref().is_some_and(|it| {
+            let holds = if it.said == Said::Nothing { SILENCE_HOLDS } else { WORD_HOLDS };
+            elapsed.saturating_sub(it.said_at) < holds
+        })
     }
 
     async fn note(&self, record: ClockRecord) -> Result<(), StorageError> {
@@ -234,7 +266,10 @@ impl Lifecycle {
         // A CA of our own has our own clock, and costs nobody anything.
         let Some((ca, client)) = client else { return Ok(()) };
         let ask = || async {
-            tokio::time::timeout(ANSWER_LIMIT, client.time()).await.ok().and_then(Result::ok)?
+            match tokio::time::timeout(ANSWER_LIMIT, client.time()).await {
+                Ok(Ok(time)) => time.map_or(Said::NoTime, Said::Time),
+                Ok(Err(_)) | Err(_) => Said::Nothing,
+            }
         };
         self.timekeeper.attend(ca, ask).await
     }
@@ -269,7 +304,8 @@ mod tests {
     impl World {
         async fn attend(&self, theirs: Option<Timestamp>) -> Option<ClockDoubt> {
             let ca = "lab".parse().unwrap();
-            self.keeper.attend(&ca, || async { theirs }).await.unwrap();
+            let said = theirs.map_or(Said::NoTime, Said::Time);
+            self.keeper.attend(&ca, || async { said }).await.unwrap();
             self.keeper.doubt()
         }
 
@@ -293,9 +329,10 @@ mod tests {
         assert!(world.keeper.notice().unwrap().message.contains("that of lab says 2026-11-23"));
         for _ in 0..3 {
             assert!(world.unasked().await.unwrap().lets_pass);
-            world.keeper.let_pass().await.unwrap();
+            assert!(world.keeper.let_pass().await.unwrap());
         }
         assert!(!world.unasked().await.unwrap().lets_pass);
+        assert!(!world.keeper.let_pass().await.unwrap());
         // The CA's word goes on with the machine's own time, and is asked for again after a while.
         world.clock.advance(WORD_HOLDS);
         assert_eq!(world.keeper.doubt().unwrap().theirs, right.saturating_add(WORD_HOLDS));
@@ -303,6 +340,33 @@ mod tests {
         world.clock.step(right.saturating_add(WORD_HOLDS));
         assert_eq!(world.unasked().await, None);
         assert_eq!(world.keeper.notice(), None);
+    }
+
+    /// T01: many are due at once by a clock that jumps.
+    #[tokio::test]
+    async fn of_many_at_once_no_more_pass_than_one_after_the_other() {
+        let world = world().await;
+        world.unasked().await;
+        let right = world.clock.now();
+        world.clock.step(right.saturating_add(DAY * 3650));
+        world.attend(Some(right)).await.unwrap();
+        let passing = futures_util::future::join_all((0..20).map(|_| world.keeper.let_pass()));
+        let passed = passing.await.into_iter().filter(|it| *it.as_ref().unwrap()).count();
+        assert_eq!(passed, 3);
+    }
+
+    /// T01: the network comes after renewd.
+    #[tokio::test]
+    async fn a_ca_that_does_not_answer_is_asked_again_before_it_could_take_many_orders() {
+        let world = world().await;
+        world.unasked().await;
+        let right = world.clock.now();
+        world.clock.step(right.saturating_add(DAY * 60));
+        let ca = "lab".parse().unwrap();
+        world.keeper.attend(&ca, || async { Said::Nothing }).await.unwrap();
+        assert_eq!(world.unasked().await, None);
+        world.clock.advance(SILENCE_HOLDS);
+        assert!(world.attend(Some(right)).await.is_some());
     }
 
     /// T01: a clock that was wrong and is put right by a jump is believed as soon as the CA agrees.

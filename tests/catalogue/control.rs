@@ -33,6 +33,23 @@ async fn of_thirty_names_those_that_failed_are_named_and_no_proof_is_left() {
     assert!(world.held().is_some());
 }
 
+/// N09: a broken AAAA, port 80 shut, a captive portal: only the CA sees that. Its words are told,
+/// with what to look at, and it is asked a few times a day.
+#[tokio::test]
+async fn what_only_the_ca_can_see_is_told_in_its_words_with_what_to_look_at() {
+    for (kind, hint) in [("connection", "port 80 of every address"), ("unauthorized", "over IPv6")]
+    {
+        let world = World::start().await;
+        world.ca.with(|it| drop(it.refused.insert("site.example".into(), kind.into())));
+        let failure = world.failed().await;
+        assert_eq!(failure.code, "acme.validation_failed", "{failure:?}");
+        assert!(failure.message.contains("as scripted"), "{failure:?}");
+        assert!(failure.hint.as_ref().is_some_and(|it| it.contains(hint)), "{failure:?}");
+        world.live(DAY).await;
+        assert!(world.orders() <= 5, "{kind}: {}", world.orders());
+    }
+}
+
 /// A25: the CA refuses the order for single names.
 #[tokio::test]
 async fn subproblems_are_told_with_their_names() {
@@ -197,8 +214,11 @@ async fn a_token_that_is_none_is_refused_and_nothing_is_written() {
 /// A31: commands and escapes in every string of a problem are text, and stay text.
 #[tokio::test]
 async fn what_the_ca_says_is_shown_and_never_obeyed() {
-    let hostile = "`id`;$(touch /tmp/owned)\x1b]0;x\x07\r\n2026 FAKE LINE";
-    let mut body = crate::ca::problem(hostile, hostile);
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("owned");
+    let command = format!("$(touch {})", trace.display());
+    let hostile = format!("`id`;{command}\x1b]0;x\x07\r\n2026 FAKE LINE");
+    let mut body = crate::ca::problem(&hostile, &hostile);
     body["instance"] = json!(hostile);
     body["subproblems"] =
         json!([{ "type": hostile, "detail": hostile, "identifier": { "value": hostile } }]);
@@ -206,7 +226,8 @@ async fn what_the_ca_says_is_shown_and_never_obeyed() {
     world.ca.fault(Step::NewOrder, How::Instead(Reply::json(400, &body)), Times::Always);
     let failure = world.failed().await;
     let shown = format!("{}{:?}", failure.message, failure.hint);
-    assert!(shown.contains("$(touch /tmp/owned)"), "{shown}");
+    assert!(shown.contains(&command), "{shown}");
+    assert!(!trace.exists());
     assert!(!shown.contains(['\x1b', '\x07', '\r', '\n']), "{shown}");
     let told = format!("{:?}", world.told.all());
     assert!(!told.contains(['\x1b', '\x07']), "{told}");

@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use renewd::model::{Event, Timestamp};
+use renewd::model::{CertificateStatus, Event, Health, STATUS_FORMAT, StatusDocument, Timestamp};
+use renewd::observe::AlertSettings;
+use renewd::observe::alert::{self, AlertType};
 use renewd::plan::Asked;
 use serde_json::json;
 
@@ -106,7 +108,8 @@ async fn a_start_beside_a_broken_file_throws_no_order_away() {
     let included = world.path("conf.d/site.toml");
     std::fs::create_dir(world.path("conf.d")).unwrap();
     let mut world = world;
-    for broken in ["[[certificate", "[[certificate]]\nname = 7\n"] {
+    // An empty file is none that is refused: it wants nothing.
+    for broken in ["[[certificate", "[[certificate]]\nname = 7\n", ""] {
         write(&included, broken);
         world = world.reconfigured(|_| format!("include = [\"conf.d/*\"]\n{main}")).await;
         assert!(world.agent.config.certificates.is_empty());
@@ -118,13 +121,18 @@ async fn a_start_beside_a_broken_file_throws_no_order_away() {
     assert!(world.held().is_some(), "{:#?}", world.told.all());
     assert_eq!((world.orders(), world.ca.issued()), (1, 1));
 
-    // Wanted nowhere any more, it goes.
+    // Wanted nowhere any more, it goes: what it shows at once, itself when it will not come back.
     world.clock.advance(62 * DAY);
     world.failed().await;
     std::fs::remove_file(included).unwrap();
     let world = world.restart().await;
     world.agent.lifecycle.sweep().await;
-    assert!(!world.path("state/private/certificates/site/order.json").exists());
+    let order = world.path("state/private/certificates/site/order.json");
+    assert!(order.exists());
+    assert_eq!(world.proofs(), Vec::<String>::new());
+    world.clock.advance(DAY);
+    world.agent.lifecycle.sweep().await;
+    assert!(!order.exists());
 }
 
 /// A14: orderNotReady once, and for ever.
@@ -336,6 +344,19 @@ async fn a_week_without_the_ca_costs_no_certificate_and_ends_without_a_burst() {
     assert!(world.ca.requests() - before <= 40, "{}", world.ca.requests() - before);
 }
 
+/// The kinds and severities of what is told of a certificate that stands as `status` says.
+fn told(world: &World, status: CertificateStatus) -> Vec<(AlertType, Health)> {
+    let document = StatusDocument {
+        format: STATUS_FORMAT,
+        host: "host.example".into(),
+        written_at: world.now(),
+        notices: Vec::new(),
+        certificates: vec![status],
+    };
+    let found = alert::troubles(&document, &AlertSettings::default(), world.now());
+    found.into_iter().map(|it| (it.kind, it.severity)).collect()
+}
+
 /// A33: with a life of six days a week is too long: it is told as critical, and mended afterwards.
 #[tokio::test]
 async fn a_week_without_the_ca_is_critical_for_a_short_life_and_mended_at_the_next_try() {
@@ -345,9 +366,14 @@ async fn a_week_without_the_ca_is_critical_for_a_short_life_and_mended_at_the_ne
     world.live(2 * DAY).await;
     let (from, until) = (world.now(), world.now().saturating_add(7 * DAY));
     world.ca.fault_everywhere(How::status(503), Times::Between(from, until));
-    world.live(7 * DAY).await;
+    world.live(2 * DAY).await;
     let status = world.work().await.status;
-    assert_eq!(status.health, renewd::model::Health::Critical, "{status:?}");
+    assert_eq!(told(&world, status).first().map(|it| it.0), Some(AlertType::CaUnavailable));
+    world.live(5 * DAY).await;
+    let status = world.work().await.status;
+    let expired = (AlertType::CertificateExpired, Health::Critical);
+    assert!(told(&world, status.clone()).contains(&expired), "{status:?}");
+    assert_eq!(status.health, Health::Critical, "{status:?}");
     assert_eq!(status.condition, renewd::model::Condition::Expired, "{status:?}");
     // The longest pause is a day and a fifth.
     world.live(29 * HOUR).await;

@@ -190,6 +190,33 @@ fn a_certificate_is_served_through_the_deployer_and_nothing_is_run_by_the_daemon
     assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
 }
 
+/// Names that the CA does not certify yet are no reason to call failed what is served.
+#[test]
+fn what_is_served_stays_so_while_there_is_no_certificate_with_its_new_names() {
+    let world = World::start();
+    let file = world.site.workspace.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = format!("{text}\n[ca.lab.limits]\nnew_orders = \"1/7d\"\n");
+    write(&file, &text);
+    let first = world.site.renewd(&["renew"]);
+    assert_eq!(first.code, 0, "{first}");
+    let wider = text.replace("[\"site.example\"]", "[\"site.example\", \"new.example\"]");
+    assert_ne!(wider, text);
+    write(&file, wider);
+    // As it is after five minutes: it is looked at again.
+    let state = world.path("state/private/targets/nginx/site.json");
+    let kept = std::fs::read_to_string(&state).unwrap();
+    let mut kept: Value = serde_json::from_str(&kept).unwrap();
+    kept["checked_at"] = "2026-01-01T00:00:00Z".into();
+    write_secret(&state, kept.to_string(), 0o600);
+    world.site.renewd(&["renew"]);
+    let status = world.site.status();
+    assert_eq!(status["condition"], "served", "{status:#}");
+    assert_ne!(status["targets"][0]["checked_at"], "2026-01-01T00:00:00Z", "{status:#}");
+    let log = world.deployer.log();
+    assert_eq!(log.matches("\"code\":\"deploy.source\"").count(), 1, "{log}");
+}
+
 #[test]
 fn a_deployer_that_is_gone_is_a_failure_with_a_hint_and_made_up_for_when_it_is_back() {
     let world = World::start();
