@@ -136,6 +136,7 @@ pub(super) struct Scheduler {
     rejected: Option<Notice>,
     /// When a pass was begun last, by the monotonic clock; `None` if none was.
     passed_at: Option<Duration>,
+    began_at: Duration,
     /// What both clocks said at the last turn.
     clocks: (Timestamp, Duration),
     /// Who waits for what is to be shown next.
@@ -164,6 +165,7 @@ impl Scheduler {
             reloads: Reloads::default(),
             rejected: None,
             passed_at: None,
+            began_at: clocks.1,
             clocks,
             answers: Vec::new(),
             status,
@@ -433,10 +435,14 @@ impl Scheduler {
         if is_set {
             self.schedule.clock_was_set();
         }
-        // Before the first round is done there is nothing to look at afresh.
         let is_over = |at: Duration| passed.saturating_sub(at) >= BETWEEN_PASSES;
-        if self.passed_at.is_some_and(|it| is_set || is_over(it)) {
-            self.begin_pass();
+        let is_time = match self.passed_at {
+            Some(at) => is_set || is_over(at),
+            // The first round does it when it ends, but work that takes hours must not keep it from
+            // being told how all else stands.
+            None => self.schedule.is_whole() && is_over(self.began_at),
+        };
+        if is_time && self.begin_pass() {
             self.sweep();
         }
     }
@@ -450,9 +456,10 @@ impl Scheduler {
         }
     }
 
-    fn begin_pass(&mut self) {
+    /// Begins to look at all certificates, unless that is being done already.
+    fn begin_pass(&mut self) -> bool {
         if !self.passes.is_empty() {
-            return;
+            return false;
         }
         self.passed_at = Some(self.monotonic());
         let agent = self.daemon.agent.clone();
@@ -467,6 +474,7 @@ impl Scheduler {
             }
             (agent, pass)
         });
+        true
     }
 
     fn end_pass(&mut self, pass: Result<Passed, JoinError>) {

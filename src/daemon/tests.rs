@@ -322,6 +322,26 @@ async fn a_storm_of_reloads_is_answered_with_few_readings_and_no_more_work_than_
     assert!((1..=PARALLEL).contains(&most), "{most} at once");
 }
 
+/// H08: the same of work that a thousand ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_ask_for_the_same_work_have_it_done_a_few_times_and_in_turn() {
+    let world = World::start(&["one", "two"]).await;
+    world.until(|it| failures(it, "one") >= Some(1)).await;
+    let before = world.observer.started("one");
+    let asked = || world.handle.work(Vec::new(), crate::plan::Asked::ByName);
+    let storm = (0..1000).map(|_| asked());
+    let answers = timeout(LIMIT, futures_util::future::join_all(storm)).await.unwrap();
+    let done = answers.iter().filter(|it| it.as_ref().is_ok_and(|it| it.len() == 2)).count();
+    let busy = answers.iter().filter(|it| matches!(it, Err(Refused::Busy))).count();
+    assert_eq!(done + busy, 1000);
+    assert!(done >= 1);
+    // Whoever comes during a run is answered by the next one, and there is no third to wait for.
+    let runs = world.observer.started("one") - before;
+    assert!((1..=20).contains(&runs), "{runs} runs for {done} answers");
+    let (_, most) = *world.observer.at_once.lock().unwrap();
+    assert!((1..=PARALLEL).contains(&most), "{most} at once");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_for_work_is_answered_and_sees_what_came_of_it_at_once() {
     let world = World::start(&["one", "two"]).await;
