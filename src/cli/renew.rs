@@ -17,7 +17,7 @@ use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::config::Severity;
 use crate::model::{
     CertificateName, CertificateSpec, Condition, Failure, Health, STATUS_FORMAT, StatusDocument,
-    chain_text, escaped,
+    Timestamp, chain_text, escaped,
 };
 use crate::observe::status_file;
 use crate::plan::Asked;
@@ -31,6 +31,13 @@ use super::{dry_run, output};
 /// How long a one-shot run tries to deliver its alerts, which is more than a program has as a rule;
 /// the rest is on disk.
 const ALERT_TIME: Duration = Duration::from_secs(45);
+
+/// How long after its beginning a run that nobody watches begins new work: its systemd unit gives it
+/// half an hour, of which what hangs and the alerts have the rest.
+const BEGINS_WORK: Duration = Duration::from_mins(20);
+
+/// How long a run that is told to end takes to decide about alerts, for the next one to deliver.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Renews what is due.
 pub(super) async fn renew(global: &Global, arguments: RenewArguments) -> Result<Exit, Ended> {
@@ -65,16 +72,14 @@ async fn work(
     // A daemon has the secrets; whoever asks it need not be able to read them.
     let context = Context::load_to_look(global)?;
     selected(&context.config, &request.names)?;
-    let mut refused = None;
-    let reports = match context.daemon_at_work(wait)? {
-        Some(daemon) => ask(&daemon, &request).await?,
+    // Of all that is wanted, that was not done: a timer must not seem content. As what failed it is
+    // told as an alert, so not by the code that nobody has told of.
+    let (reports, is_short) = match context.daemon_at_work(wait)? {
+        Some(daemon) => (ask(&daemon, &request).await?, goes_without_parts(&daemon).await),
         None => {
             let context = Context::load(global)?;
-            // Of all that is wanted, that was not done: a timer must not seem content. As what
-            // failed it is told as an alert, so not by the code that nobody has told of.
-            let is_short = request.names.is_empty() && context.config.alerts.is_partial;
-            refused = is_short.then_some(Exit::Failed);
-            do_it(context, &request, wait).await?
+            let is_short = context.config.alerts.is_partial;
+            (do_it(context, &request, wait).await?, is_short)
         }
     };
     if global.json {
@@ -82,7 +87,8 @@ async fn work(
     } else {
         reports.iter().for_each(show);
     }
-    let exits = reports.iter().map(exit_of).chain(refused);
+    let refused = is_short && request.names.is_empty();
+    let exits = reports.iter().map(exit_of).chain(refused.then_some(Exit::Failed));
     Ok(exits.max_by_key(|it| *it as u8).unwrap_or(Exit::AsWanted))
 }
 
@@ -92,6 +98,14 @@ async fn ask(daemon: &Client, request: &WorkRequest) -> Result<Vec<WorkReport>, 
     let answer = daemon.renew(request).await;
     spinner.finish_and_clear();
     answer.map_err(|error| ended(&error))
+}
+
+/// Whether the daemon goes without a part of what its configuration says by now, which is printed.
+/// If it can't be asked, that was not what anybody wanted to know: what was done is known.
+async fn goes_without_parts(daemon: &Client) -> bool {
+    let notices = daemon.status().await.map(|it| it.notices).unwrap_or_default();
+    let refused = notices.iter().filter(|it| it.code == "config.rejected");
+    refused.inspect(|it| output::talk(&it.message)).count() > 0
 }
 
 /// Tells why the daemon did not do what was asked.
@@ -129,37 +143,68 @@ async fn do_it(
     let (base, agent, deployer) = context.open(wait).await?;
     Box::pin(attended(async |stop| {
         stop.unless_come(agent.lifecycle.repair_targets()).await;
-        let work = work_on(&agent, &base, &specs, request.asked(), &stop);
+        let is_for_all = request.names.is_empty();
+        let until = (is_for_all && !output::is_watched()).then_some(BEGINS_WORK);
+        let work = work_on(&agent, &base, &specs, request.asked(), &stop, until);
         let sweep = stop.unless_come(agent.lifecycle.sweep());
         let (_, mut reports) = tokio::join!(sweep, work);
         let order = |name: &CertificateName| specs.iter().position(|it| it.name == *name);
         reports.sort_by_key(|it| order(&it.name));
-        // What is not told now is told by the next run.
-        stop.unless_asked(Box::pin(conclude(&agent, &base, request.scope, &reports))).await;
+        let concluded = Box::pin(conclude(&agent, &base, request.scope, &reports));
+        if stop.unless_asked(concluded).await.is_none() {
+            // What was found must not be found anew by the next run only, which may end like this
+            // one: it delivers what is on disk.
+            let deciding =
+                async { agent.alerts.pass(&document(&agent, &base, &reports).await).await };
+            drop(tokio::time::timeout(LAST_WORD, Box::pin(deciding)).await);
+        }
         deployer.end().await;
         reports
     }))
     .await
 }
 
-/// Works on `specs` side by side, at most as many at once as the configuration says, until `stop`.
+/// `specs` in the order in which they have their turns: those that end first, and after all of them
+/// those that failed before, whose tries may take long and be in vain.
+async fn in_turn(base: &Base, specs: &[CertificateSpec]) -> Vec<CertificateSpec> {
+    let mut ranked = Vec::new();
+    for spec in specs {
+        let held = base.store.held(&spec.name).await.ok().flatten();
+        let held = held.filter(|it| !it.is_placeholder());
+        let ends_at = held.map_or(Timestamp::EPOCH, |it| it.leaf.validity.not_after);
+        let state = base.store.certificate_state(&spec.name).await;
+        let has_failed = state.is_ok_and(|it| it.attempts.failures > 0);
+        ranked.push((has_failed, ends_at, spec.clone()));
+    }
+    ranked.sort_by_key(|(has_failed, ends_at, _)| (*has_failed, *ends_at));
+    ranked.into_iter().map(|(.., spec)| spec).collect()
+}
+
+/// Works on `specs` side by side, at most as many at once as the configuration says, until `stop`;
+/// if `begins` is given, only as long after now.
 async fn work_on(
     agent: &Agent,
     base: &Base,
     specs: &[CertificateSpec],
     asked: Asked,
     stop: &Stop,
+    begins: Option<Duration>,
 ) -> Vec<WorkReport> {
+    let until = begins.map(|it| base.clock.monotonic().saturating_add(it));
     let slots = Arc::new(Semaphore::new(agent.config.parallel.max(1)));
     let progress = MultiProgress::new();
     let mut tasks = JoinSet::new();
-    for spec in specs.iter().cloned() {
+    for spec in in_turn(base, specs).await {
         let (slots, lifecycle, clock) =
             (slots.clone(), agent.lifecycle.clone(), base.clock.clone());
         let stop = stop.clone();
         let bar = output::is_watched().then(|| progress.add(spinner(spec.name.as_str())));
         tasks.spawn(async move {
-            let result = match stop.unless_asked(slots.acquire_owned()).await {
+            let slot = stop.unless_asked(slots.acquire_owned()).await;
+            if slot.is_some() && until.is_some_and(|it| clock.monotonic() >= it) {
+                return unbegun(&spec.name, clock.now());
+            }
+            let result = match slot {
                 Some(_slot) => stop.unless_come(Box::pin(lifecycle.work(&spec, asked))).await,
                 None => None,
             };
@@ -188,6 +233,18 @@ async fn work_on(
     reports
 }
 
+/// What is reported of the certificate `name` whose turn did not come in time.
+fn unbegun(name: &CertificateName, now: Timestamp) -> WorkReport {
+    let failure = Failure {
+        at: now,
+        code: "agent.waiting".to_owned(),
+        message: "its turn did not come: what was before it took all the time of this run"
+            .to_owned(),
+        hint: Some("see what fails, or raise `parallel`; the daemon has no such end".to_owned()),
+    };
+    WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
+}
+
 fn panicked(name: &CertificateName, base: &Base) -> WorkReport {
     let failure = Failure {
         at: base.clock.now(),
@@ -213,6 +270,25 @@ async fn conclude(agent: &Agent, base: &Base, scope: Scope, reports: &[WorkRepor
 /// Decides about alerts and tries to deliver them, within limits: what is not delivered now is on
 /// disk for the next run.
 pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
+    let mut document = document(agent, base, reports).await;
+    // Twice, where the first time shows who is dead: that is for the others, and there is no later.
+    let mut known = agent.alerts.notices();
+    let notices = document.notices.clone();
+    for _ in 0..2 {
+        document.notices.clone_from(&notices);
+        agent.alerts.note_undelivered(&mut document).await;
+        known.mark_unchanged();
+        agent.alerts.pass(&document).await;
+        agent.alerts.deliver_within(ALERT_TIME).await;
+        if !known.has_changed().unwrap_or_default() {
+            break;
+        }
+    }
+    leave_status(agent, document).await;
+}
+
+/// How all certificates stand, of which those that `reports` tell of need not be looked at.
+async fn document(agent: &Agent, base: &Base, reports: &[WorkReport]) -> StatusDocument {
     let mut certificates = Vec::new();
     for spec in &agent.config.certificates {
         let known = reports.iter().find(|it| it.name == spec.name).and_then(|it| it.status.clone());
@@ -231,20 +307,7 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     };
     document.note_unfit_stand_ins();
     document.note_revocations();
-    // Twice, where the first time shows who is dead: that is for the others, and there is no later.
-    let mut known = agent.alerts.notices();
-    let notices = document.notices.clone();
-    for _ in 0..2 {
-        document.notices.clone_from(&notices);
-        agent.alerts.note_undelivered(&mut document).await;
-        known.mark_unchanged();
-        agent.alerts.pass(&document).await;
-        agent.alerts.deliver_within(ALERT_TIME).await;
-        if !known.has_changed().unwrap_or_default() {
-            break;
-        }
-    }
-    leave_status(agent, document).await;
+    document
 }
 
 /// Leaves `document` where the daemon would keep it, for what watches that file; where there is no
@@ -305,4 +368,60 @@ pub(super) fn spinner(what: &str) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_wrong| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+    use crate::model::{Event, Observer, Retry};
+    use crate::solver::HandedSockets;
+    use crate::store::Store;
+    use crate::sys::atomic::{self, Access};
+    use crate::sys::clock::{Clock, ManualClock};
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn observe(&self, _: &Event) {}
+    }
+
+    /// N02: many that fail slowly.
+    #[tokio::test]
+    async fn what_failed_before_has_its_turn_after_all_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("renewd.toml");
+        let mut text = "state_dir = \"state\"\nrun_dir = \"run\"\ndefault_ca = \"inside\"\n\
+                        [ca.inside]\ntype = \"local\"\n"
+            .to_owned();
+        for name in ["failing", "one", "two"] {
+            let domains = format!("domains = [\"{name}.example\"]\ntargets = []\n");
+            text += &format!("[[certificate]]\nname = \"{name}\"\n{domains}");
+        }
+        atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+        let config = config::load(&file, &Environment::default()).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_800_000_000)));
+        let store = Store::open(&config.store, clock.clone(), Duration::ZERO).await.unwrap();
+        let name = "failing".parse().unwrap();
+        let mut state = store.certificate_state(&name).await.unwrap();
+        let failure = Failure {
+            at: clock.now(),
+            code: "dns.change".to_owned(),
+            message: String::new(),
+            hint: None,
+        };
+        state.attempts.fail(failure, Retry::BackOff, Duration::ZERO);
+        store.save_certificate_state(&name, &state).await.unwrap();
+        let base = Base {
+            store: Arc::new(store),
+            clock,
+            observer: Arc::new(Deaf),
+            host: "test".to_owned(),
+            handed: HandedSockets::default(),
+        };
+        let turns = in_turn(&base, &config.certificates).await;
+        let names: Vec<&str> = turns.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["one", "two", "failing"]);
+    }
 }

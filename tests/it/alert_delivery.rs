@@ -324,6 +324,23 @@ fn a_run_over_all_certificates_ends_with_the_heartbeat_and_no_other_does() {
 }
 
 #[test]
+fn a_daemon_that_goes_without_a_part_of_its_configuration_sends_no_heartbeat() {
+    let site = Site::with(&SiteOptions { proof: ProofBy::Listener, ..SiteOptions::default() });
+    let (hook, watcher) = (Receiver::answering(&[]), Receiver::answering(&[]));
+    let url = format!("http://{}/canary", watcher.address);
+    add(&site, &format!("[alerts]\nheartbeat_url = {url:?}\n{}", hook.table(&site)));
+    site.workspace.write("conf.d/other.toml", "[[certificate]]\ndomain = \"other.example\"\n");
+    let mut daemon = site.daemon();
+    // It is told only when all that is in force was looked at, as the heartbeat would be.
+    eventually(LIMIT, "the refused part is told", || {
+        hook.taken("config.rejected").pop().ok_or_else(|| daemon.log())
+    });
+    site.await_condition("served");
+    assert_eq!(daemon.terminate(Duration::from_secs(20)), 0, "{}", daemon.log());
+    assert_eq!(watcher.received().len(), 0, "nobody looks at the other: {}", daemon.log());
+}
+
+#[test]
 fn the_heartbeat_comes_after_the_first_round_and_only_with_a_writable_store() {
     let site = Site::with(&SiteOptions { proof: ProofBy::Listener, ..SiteOptions::default() });
     let watcher = Receiver::answering(&[]);

@@ -82,6 +82,12 @@ fn a_reload_succeeds_when_it_is_in_force_and_says_what_is_wrong_when_it_is_not()
     let partly = site.renewd(&["reload"]);
     assert_eq!(partly.code, 3, "{partly}");
     assert!(partly.stderr.contains("tenant.toml:2"), "{partly}");
+    // Nor is all well for a timer that has the daemon look at all there is; at one, it is.
+    let all = site.renewd(&["renew"]);
+    assert_eq!(all.code, 1, "{all}");
+    assert!(all.stderr.contains("tenant.toml:2"), "{all}");
+    let one = site.renewd(&["renew", NAME]);
+    assert_eq!(one.code, 0, "{one}");
 
     site.workspace.write(
         "conf.d/tenant.toml",
