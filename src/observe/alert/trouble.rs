@@ -45,13 +45,8 @@ use super::message::AlertType;
 use super::wording;
 
 /// Error codes that say: the CA can't be reached or does not work.
-pub const CA_CODES: &[&str] = &[
-    "ca.unavailable",
-    "acme.unreachable",
-    "acme.unavailable",
-    "acme.server_internal",
-    "acme.bad_nonce",
-];
+pub const CA_CODES: &[&str] =
+    &["acme.unreachable", "acme.unavailable", "acme.server_internal", "acme.bad_nonce"];
 
 /// Error codes that say: a human must put the account with the CA right.
 pub const ACCOUNT_CODES: &[&str] = &[

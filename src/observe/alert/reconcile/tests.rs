@@ -72,7 +72,7 @@ fn a_failure_that_turns_out_to_be_the_cas_is_not_over() {
     let failed = (AlertType::RenewalFailed, Health::Warning, None);
     assert_eq!(told(&mut book, &with("acme.refused"), start()), [failed]);
     let down = (AlertType::CaUnavailable, Health::Warning, None);
-    assert_eq!(told(&mut book, &with("ca.unavailable"), start()), [down]);
+    assert_eq!(told(&mut book, &with("acme.unavailable"), start()), [down]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn no_message_is_larger_than_a_receiver_takes_and_each_says_how_many_it_leaves_o
         ..blocked(&format!("{number:04}{}", "n".repeat(50)))
     };
     for (kind, code) in
-        [(AlertType::RenewalFailed, "acme.caa"), (AlertType::CaUnavailable, "ca.unavailable")]
+        [(AlertType::RenewalFailed, "acme.caa"), (AlertType::CaUnavailable, "acme.unavailable")]
     {
         let many =
             (0..3000).map(|it| CertificateStatus { error_code: Some(code.into()), ..long(it) });
@@ -239,7 +239,7 @@ fn what_a_receiver_missed_is_told_as_soon_as_there_is_room() {
 fn of_a_certificate_that_could_not_be_looked_at_nothing_is_over() {
     let mut book = AlertBook::default();
     let expired = served("api", 91 * DAY, 90 * DAY);
-    let failing = failing(served("www", 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
+    let failing = failing(served("www", 60 * DAY, 90 * DAY), 9 * DAY, "acme.unavailable");
     assert_eq!(told(&mut book, &[expired, failing], start()).len(), 2);
     let wanted = ["api", "www", "new"].map(|it| it.parse().unwrap()).into();
     let wanted = AlertSettings { wanted, ..AlertSettings::default() };
@@ -260,7 +260,7 @@ fn of_a_certificate_that_could_not_be_looked_at_nothing_is_over() {
 #[test]
 fn what_several_share_is_over_when_those_that_could_be_looked_at_are_well() {
     let mut book = AlertBook::default();
-    let down = |name| failing(served(name, 60 * DAY, 90 * DAY), 9 * DAY, "ca.unavailable");
+    let down = |name| failing(served(name, 60 * DAY, 90 * DAY), 9 * DAY, "acme.unavailable");
     assert_eq!(told(&mut book, &[down("api"), down("www")], start()).len(), 1);
     let wanted = ["api", "www"].map(|it| it.parse().unwrap()).into();
     let settings = AlertSettings { wanted, ..AlertSettings::default() };
@@ -292,7 +292,7 @@ fn what_is_there_is_not_over_because_it_has_not_lasted() {
 fn what_failed_is_not_over_because_the_ca_is_away_for_a_moment() {
     let mut book = AlertBook::default();
     assert_eq!(told(&mut book, &[blocked("api")], start()).len(), 1);
-    let away = failing(served("api", DAY, 90 * DAY), Duration::from_secs(60), "ca.unavailable");
+    let away = failing(served("api", DAY, 90 * DAY), Duration::from_secs(60), "acme.unavailable");
     let document = status(vec![away]);
     let settings = AlertSettings::default();
     let found = troubles(&document, &settings, start());

@@ -175,7 +175,7 @@ fn a_failing_target_is_told_of_after_15_minutes() {
 
 #[test]
 fn a_ca_that_is_down_is_one_trouble_for_all_its_certificates() {
-    let down = |name: &str, age| failing(served(name, age, 90 * DAY), 8 * DAY, "ca.unavailable");
+    let down = |name: &str, age| failing(served(name, age, 90 * DAY), 8 * DAY, "acme.unavailable");
     let other = CertificateStatus { ca: Some("zerossl".parse().unwrap()), ..down("c", 60 * DAY) };
     let found = all(vec![down("a", 60 * DAY), down("b", 60 * DAY), other]);
     let keys: Vec<&str> = found.iter().map(|it| it.key.as_str()).collect();
@@ -193,7 +193,7 @@ fn the_ca_that_fails_is_told_of_and_not_the_stand_in_that_gave_what_is_held() {
     let status = CertificateStatus {
         ca: Some("zerossl".parse().unwrap()),
         failing_ca: Some("letsencrypt".parse().unwrap()),
-        ..failing(served("a", 60 * DAY, 90 * DAY), 20 * DAY, "ca.unavailable")
+        ..failing(served("a", 60 * DAY, 90 * DAY), 20 * DAY, "acme.unavailable")
     };
     let found = all(vec![status]);
     assert_eq!(found[0].key, "ca.unavailable/letsencrypt");
@@ -207,13 +207,13 @@ fn the_ca_that_fails_is_told_of_and_not_the_stand_in_that_gave_what_is_held() {
 
 #[test]
 fn a_ca_that_is_down_for_a_moment_is_nobodys_business() {
-    let down = failing(served("a", 60 * DAY, 90 * DAY), DAY, "ca.unavailable");
+    let down = failing(served("a", 60 * DAY, 90 * DAY), DAY, "acme.unavailable");
     assert_eq!(found(vec![down]), []);
 }
 
 #[test]
 fn where_nothing_is_held_a_ca_that_is_down_is_told_of_first_and_then_what_is_missing() {
-    let down = |span| failing(missing("a"), span, "ca.unavailable");
+    let down = |span| failing(missing("a"), span, "acme.unavailable");
     assert_eq!(found(vec![down(MINUTE)]), [(AlertType::CaUnavailable, Health::Warning)]);
     let expected = [
         (AlertType::CertificateMissing, Health::Warning),
