@@ -426,17 +426,34 @@ mod tests {
         assert!(accepted.is_err(), "nobody connected");
     }
 
-    /// A proxy that answers one request, and returns its first line.
-    async fn proxy(listener: tokio::net::TcpListener) -> String {
+    #[tokio::test]
+    async fn a_stranger_leads_nobody_on_to_another_server() {
+        let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let location = format!("http://{}/", elsewhere.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = HttpClient::for_strangers(&HttpSettings::default(), Reach::Loopback).unwrap();
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = url.parse().unwrap();
+        let head = format!("302 Found\r\nlocation: {location}\r\n");
+        let (answer, _) = tokio::join!(client.send(request), answer_one(listener, &head));
+        assert_eq!(answer.unwrap().status(), StatusCode::FOUND);
+        let accepted = tokio::time::timeout(Duration::ZERO, elsewhere.accept()).await;
+        assert!(accepted.is_err(), "nobody connected");
+    }
+
+    /// Answers one request with the status and fields of `head`, and returns its first line.
+    async fn answer_one(listener: tokio::net::TcpListener, head: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(stream.read_u8().await.unwrap());
         }
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlist").await.unwrap();
-        String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
+        let answer = format!("HTTP/1.1 {head}content-length: 4\r\n\r\nlist");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(asked).unwrap().lines().next().unwrap().to_owned()
     }
 
     #[tokio::test]
@@ -455,7 +472,7 @@ mod tests {
         for inside in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/"] {
             assert!(matches!(get(inside).await, Err(HttpError::OutOfReach)), "{inside}");
         }
-        let asked = tokio::spawn(proxy(listener));
+        let asked = tokio::spawn(answer_one(listener, "200 OK\r\n"));
         let answer = get("http://crl.nowhere.invalid/1").await.unwrap();
         assert_eq!(answer.body().as_ref(), b"list");
         assert_eq!(asked.await.unwrap(), "GET http://crl.nowhere.invalid/1 HTTP/1.1");

@@ -151,6 +151,7 @@ fn a_faulty_configuration_is_refused_and_the_old_one_stays_in_force() {
     let good = std::fs::read_to_string(site.workspace.config_file()).unwrap();
 
     write(&site.workspace.config_file(), good.replace("domains", "hosts"));
+    daemon.signal(Signal::HUP);
     let notices = |code: &'static str| {
         let site = &site;
         move || {
@@ -158,7 +159,13 @@ fn a_faulty_configuration_is_refused_and_the_old_one_stays_in_force() {
             let document: Value =
                 serde_json::from_slice(&shown.unwrap_or_default()).unwrap_or(Value::Null);
             let notices = document["notices"].as_array().cloned().unwrap_or_default();
-            if notices.iter().any(|it| it["code"] == code) { Ok(()) } else { Err(document) }
+            if !notices.iter().any(|it| it["code"] == code) {
+                return Err(document);
+            }
+            let kept = &document["certificates"][0];
+            assert_eq!(kept["domains"][0], "site.example", "the old one stays: {document:#}");
+            assert_eq!(kept["condition"], "served", "{document:#}");
+            Ok(())
         }
     };
     eventually(LIMIT, "the refusal is shown", notices("config.rejected"));
@@ -191,7 +198,7 @@ fn a_second_writer_waits_and_says_so() {
     assert!(said.contains(&holder) && said.contains("hint: "), "{holder}: {refused}");
 }
 
-/// H04, H11: huge bodies, other content types.
+/// H04, H09, H11: huge and nested bodies, other content types, settings of the caller's own.
 #[test]
 fn the_control_socket_refuses_what_it_does_not_know() {
     let site = Site::start();
@@ -217,6 +224,14 @@ fn the_control_socket_refuses_what_it_does_not_know() {
     assert!(ask(&["http://localhost/v1/keys"]).contains("404"));
     assert!(ask(&[json[0], json[1], json[2], &large, renew]).contains("413"));
     assert!(ask(&["-d", "{}", renew]).contains("415"));
+    let unsized_body = ["-H", "transfer-encoding: chunked"];
+    let large_and_unsized = [unsized_body[0], unsized_body[1], json[0], json[1], json[2], &large];
+    assert!(ask(&[large_and_unsized.as_slice(), &[renew]].concat()).contains("413"));
+    assert!(ask(&[json[0], json[1], json[2], &"[".repeat(60_000), renew]).contains("422"));
+    for foreign in ["\"directory\":\"https://evil.example/\"", "\"program\":[\"/bin/sh\"]"] {
+        let body = format!("{{\"names\":[],{foreign}}}");
+        assert!(ask(&[json[0], json[1], json[2], &body, renew]).contains("422"), "{foreign}");
+    }
     assert!(ask(&[json[0], json[1], json[2], "{\"names\":[\"../x\"]}", renew]).contains("422"));
     assert!(ask(&[json[0], json[1], json[2], "{\"names\":[\"other\"]}", renew]).contains("404"));
     eventually(HALF_A_SECOND, "the daemon still answers", || match site.status() {
