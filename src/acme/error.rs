@@ -425,7 +425,7 @@ impl AcmeError {
             return !place.is_before
                 && steps.contains(&place.step)
                 && !self.is_unexplained()
-                && !problem.kind.is_of_the_account();
+                && !problem.kind.waits_for_the_account();
         }
         matches!(
             self,

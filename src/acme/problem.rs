@@ -106,12 +106,10 @@ kinds! {
 }
 
 impl ProblemKind {
-    /// Whether it is said of the account, whatever was asked for with it (RFC 8555 §7.3.3).
-    pub(super) const fn is_of_the_account(&self) -> bool {
-        matches!(
-            self,
-            Self::AccountDoesNotExist | Self::ExternalAccountRequired | Self::UserActionRequired
-        )
+    /// Whether a human has to do something for the account first, whatever was asked for with it
+    /// (RFC 8555 §7.3.3, §7.3.4).
+    pub(super) const fn waits_for_the_account(&self) -> bool {
+        matches!(self, Self::ExternalAccountRequired | Self::UserActionRequired)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - At the first (SIGTERM, SIGINT, SIGHUP) no new work is begun, and what is under way goes on for
 //!   a moment. Then it is dropped: its programs end, its proofs are taken away, and its journal
-//!   says how the next run goes on.
+//!   says how the next run goes on. What was found is decided about, for the next run to tell.
 //! - The second ends the process at once. What comes with the first is none: where a session or a
 //!   terminal ends, it sends several; and no SIGHUP is one.
 //!

@@ -16,8 +16,8 @@ use crate::api::{ApiError, Client, Scope, WorkRequest};
 use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::config::Severity;
 use crate::model::{
-    CertificateName, CertificateSpec, Condition, Failure, Health, STATUS_FORMAT, StatusDocument,
-    Timestamp, chain_text, escaped,
+    CertificateName, CertificateSpec, Condition, Failure, Health, Notice, STATUS_FORMAT,
+    StatusDocument, Timestamp, chain_text, escaped,
 };
 use crate::observe::status_file;
 use crate::plan::Asked;
@@ -38,6 +38,11 @@ const BEGINS_WORK: Duration = Duration::from_mins(20);
 
 /// How long a run that is told to end takes to decide about alerts, for the next one to deliver.
 const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// As the daemon calls it in its notices.
+const BEHIND: &str = "agent.behind";
+const BEHIND_HINT: &str = "see in the log what takes so long, or raise `parallel`; the daemon has \
+                           no such end";
 
 /// Renews what is due.
 pub(super) async fn renew(global: &Global, arguments: RenewArguments) -> Result<Exit, Ended> {
@@ -154,8 +159,11 @@ async fn do_it(
         if stop.unless_asked(concluded).await.is_none() {
             // What was found must not be found anew by the next run only, which may end like this
             // one: it delivers what is on disk.
-            let deciding =
-                async { agent.alerts.pass(&document(&agent, &base, &reports).await).await };
+            let deciding = async {
+                let mut document = document(&agent, &base, &reports).await;
+                agent.alerts.note_undelivered(&mut document).await;
+                agent.alerts.pass(&document).await;
+            };
             drop(tokio::time::timeout(LAST_WORD, Box::pin(deciding)).await);
         }
         deployer.end().await;
@@ -173,7 +181,11 @@ async fn in_turn(base: &Base, specs: &[CertificateSpec]) -> Vec<CertificateSpec>
         let held = held.filter(|it| !it.is_placeholder());
         let ends_at = held.map_or(Timestamp::EPOCH, |it| it.leaf.validity.not_after);
         let state = base.store.certificate_state(&spec.name).await;
-        let has_failed = state.is_ok_and(|it| it.attempts.failures > 0);
+        let mut has_failed = state.is_ok_and(|it| it.attempts.failures > 0);
+        for target in &spec.targets {
+            let state = base.store.target_state(target, &spec.name).await;
+            has_failed |= state.is_ok_and(|it| it.attempts.failures > 0);
+        }
         ranked.push((has_failed, ends_at, spec.clone()));
     }
     ranked.sort_by_key(|(has_failed, ends_at, _)| (*has_failed, *ends_at));
@@ -237,10 +249,10 @@ async fn work_on(
 fn unbegun(name: &CertificateName, now: Timestamp) -> WorkReport {
     let failure = Failure {
         at: now,
-        code: "agent.waiting".to_owned(),
+        code: BEHIND.to_owned(),
         message: "its turn did not come: what was before it took all the time of this run"
             .to_owned(),
-        hint: Some("see what fails, or raise `parallel`; the daemon has no such end".to_owned()),
+        hint: Some(BEHIND_HINT.to_owned()),
     };
     WorkReport { name: name.clone(), renewed: false, failures: vec![failure], status: None }
 }
@@ -287,6 +299,19 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
     leave_status(agent, document).await;
 }
 
+/// That some of `reports` are of what had no turn.
+fn behind(reports: &[WorkReport], now: Timestamp) -> Option<Notice> {
+    let waits = |it: &&WorkReport| it.failures.iter().any(|it| it.code == BEHIND);
+    let count = reports.iter().filter(waits).count();
+    (count > 0).then(|| Notice {
+        code: BEHIND.to_owned(),
+        health: Health::Warning,
+        message: format!("{count} certificates had no turn within a whole run"),
+        since: now,
+        hint: Some(BEHIND_HINT.to_owned()),
+    })
+}
+
 /// How all certificates stand, of which those that `reports` tell of need not be looked at.
 async fn document(agent: &Agent, base: &Base, reports: &[WorkReport]) -> StatusDocument {
     let mut certificates = Vec::new();
@@ -298,11 +323,13 @@ async fn document(agent: &Agent, base: &Base, reports: &[WorkReport]) -> StatusD
         };
         certificates.extend(status);
     }
+    let mut notices = agent.all_notices();
+    notices.extend(behind(reports, base.clock.now()));
     let mut document = StatusDocument {
         format: STATUS_FORMAT,
         host: base.host.clone(),
         written_at: base.clock.now(),
-        notices: agent.all_notices(),
+        notices,
         certificates,
     };
     document.note_unfit_stand_ins();

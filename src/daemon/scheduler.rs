@@ -136,6 +136,7 @@ pub(super) struct Scheduler {
     rejected: Option<Notice>,
     /// When a pass was begun last, by the monotonic clock; `None` if none was.
     passed_at: Option<Duration>,
+    /// When this began, by the monotonic clock.
     began_at: Duration,
     /// What both clocks said at the last turn.
     clocks: (Timestamp, Duration),
@@ -438,9 +439,9 @@ impl Scheduler {
         let is_over = |at: Duration| passed.saturating_sub(at) >= BETWEEN_PASSES;
         let is_time = match self.passed_at {
             Some(at) => is_set || is_over(at),
-            // The first round does it when it ends, but work that takes hours must not keep it from
-            // being told how all else stands.
-            None => self.schedule.is_whole() && is_over(self.began_at),
+            // The first round does it when it ends. Work that takes hours must not keep from being
+            // told how all else stands, once each had its turn.
+            None => self.schedule.had_turns() && is_over(self.began_at),
         };
         if is_time && self.begin_pass() {
             self.sweep();

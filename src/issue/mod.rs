@@ -56,8 +56,8 @@ use crate::sys::crash;
 
 use subject_key::SubjectKey;
 
-/// For so long after it was placed an order is kept though its certificate is in no configuration
-/// any more: one that is being written, cut between two entries, is no faulty one, and what the CA
+/// For so long after it was placed an order of which nobody knows when it ends is kept though its
+/// certificate is in no configuration any more: one that is being written, cut between two entries, is no faulty one, and what the CA
 /// has issued meanwhile need not be ordered twice.
 const MAY_BE_WANTED_AGAIN: Duration = Duration::from_hours(24);
 
@@ -242,7 +242,8 @@ impl Issuer {
     }
 
     /// Takes away the proofs of an order for a certificate that nobody wants by now. The order
-    /// itself is kept for a day after it was placed.
+    /// itself is kept until the CA forgets it, or, where it does not say when, for a day after it
+    /// was placed.
     ///
     /// # Errors
     ///
@@ -251,7 +252,8 @@ impl Issuer {
         let Some((mut record, _)) = self.journal.load_order(name).await? else {
             return self.journal.close_order(name).await;
         };
-        if self.clock.now() >= record.placed_at.saturating_add(MAY_BE_WANTED_AGAIN) {
+        let day_after = record.placed_at.saturating_add(MAY_BE_WANTED_AGAIN);
+        if self.clock.now() >= record.expires_at.unwrap_or(day_after) {
             return self.forget(name).await;
         }
         if !record.presented.is_empty() {

@@ -10,6 +10,7 @@ use crate::model::{
     Revocation, RevocationReason, Share, StandingWatch, StorageError, TargetName, TargetState,
     Timestamp, Validity, chain_text,
 };
+use crate::plan::clock::Standing;
 use crate::plan::{
     Asked, Candidate, Deployment, HeldChain, Holding, Observed, Plan, Renewal, Verified, WantedCa,
     Withdrawn, choose, decide_deployment, decide_renewal, suggestion,
@@ -189,6 +190,7 @@ impl Facts {
             withdrawn: self.withdrawn(),
             refusals: wanted.refusals,
             doubt: wanted.doubt,
+            clock: wanted.clock,
         };
         let renewal = decide_renewal(spec, &observed, asked, now);
         let choice = match &renewal {
@@ -241,6 +243,8 @@ pub(super) struct Wanted<'a> {
     pub(super) refusals: &'a [(CaName, Refusal)],
     /// Why the clock is not believed.
     pub(super) doubt: Option<&'a ClockDoubt>,
+    /// How the clock stands to what is known of it.
+    pub(super) clock: Standing,
 }
 
 /// Whether `target` is asked what it serves of `spec`.

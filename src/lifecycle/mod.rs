@@ -237,7 +237,11 @@ impl Lifecycle {
             }
             let is_doubted =
                 asked == Asked::ByTime && reason.is_of_time() && self.timekeeper.doubt().is_some();
-            if is_doubted && !self.timekeeper.let_pass().await? {
+            // What is due by the CA's clock as well needs nobody's leave.
+            if is_doubted
+                && !self.timekeeper.let_pass().await?
+                && !matches!(self.plan(spec, facts, asked).renewal, Renewal::Issue(_))
+            {
                 break;
             }
             let renewed = self.renew(spec, facts, &reason, choice.as_ref(), asked).await?;
@@ -479,6 +483,7 @@ impl Lifecycle {
             target: &target,
             refusals: &refusals,
             doubt: doubt.as_ref(),
+            clock: self.timekeeper.standing(),
         };
         let plan = facts.plan(spec, &wanted, asked, self.clock.now());
         let polls = [

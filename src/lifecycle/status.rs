@@ -118,8 +118,18 @@ pub(super) fn why_nothing(
         Renewal::BackOff { reason: Reason::HeldBack(_, refusal), .. } => {
             Some(IssueError::HeldBack(Box::new(refusal.clone())).failure(now))
         }
-        Renewal::BackOff { until, .. } => {
-            let last = facts.state.attempts.last.clone()?;
+        Renewal::BackOff { until, reason } => {
+            // A stand-in's success leaves what another CA said.
+            let of_cas = facts.state.cas.values().map(|it| &it.attempts);
+            let by_word = of_cas.filter(|it| it.forbidden_until(now) == Some(*until));
+            let said = std::iter::once(&facts.state.attempts).chain(by_word);
+            let last = said.filter_map(|it| it.last.clone()).next();
+            let last = last.unwrap_or_else(|| Failure {
+                at: now,
+                code: "renewal.waits".to_owned(),
+                message: reason.to_string(),
+                hint: None,
+            });
             let message = format!("nothing is asked before {until}: {}", last.message);
             Some(Failure { at: now, message, ..last })
         }

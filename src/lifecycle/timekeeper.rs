@@ -113,7 +113,7 @@ impl Timekeeper {
     }
 
     /// How the clock stands now.
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let mut known = self.known();
         let standing = standing(known.record.as_ref(), now, &uptime);
@@ -263,8 +263,11 @@ impl Lifecycle {
             return Ok(());
         }
         let client = spec.cas.iter().find_map(|ca| Some((ca, self.issuer.clients.get(ca)?)));
-        // A CA of our own has our own clock, and costs nobody anything.
-        let Some((ca, client)) = client else { return Ok(()) };
+        let Some((ca, client)) = client else {
+            // A CA of our own has our own clock: it can't say what time it is.
+            let Some(ca) = spec.cas.first() else { return Ok(()) };
+            return self.timekeeper.attend(ca, async || Said::NoTime).await;
+        };
         let ask = || async {
             match tokio::time::timeout(ANSWER_LIMIT, client.time()).await {
                 Ok(Ok(time)) => time.map_or(Said::NoTime, Said::Time),

@@ -5,20 +5,22 @@
 //! Asked in this order; the first that applies gives the reason that operators see in `plan`,
 //! `status` and the log.
 //!
-//! 1. a certificate of a real CA is never replaced by one of a CA for tests, unless a human allows
-//!    it: such CAs are not asked, and where there are no others it is blocked
+//! 1. a certificate of a real CA, or of one that is not known any more, is never replaced by one of
+//!    a CA for tests, unless a human allows it: such CAs are not asked, and where there are no others
+//!    it is blocked
 //! 2. an order is under way: it goes on, since the CA may have filled it already
 //! 3. nothing but a placeholder is held, or nothing at all, or it can't be read
 //! 4. identifiers, kind of key, certificate request, CA, profile or chain are not as wanted
-//! 5. it is revoked, or is to be once there is another: at once
-//! 6. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
+//! 5. the built-in CA made it by our clock, which was ahead: it is not valid for an hour or more
+//! 6. it is revoked, or is to be once there is another: at once
+//! 7. the moment selected in the CA's suggested window has come (RFC 9773), or a sixth of the life
 //!    is left, whichever is earlier
-//! 7. without advice: two thirds of the life have passed, or half if it is under ten days
-//! 8. by 6 and 7 a certificate is never due before a third of what it had left when it came has
+//! 8. without advice: two thirds of the life have passed, or half if it is under ten days
+//! 9. by 7 and 8 a certificate is never due before a third of what it had left when it came has
 //!    passed (a day, if the CA advises it), and ten seconds: one that came old, or seems so to a
 //!    clock that runs ahead, would else be ordered anew as soon as it is there, for ever
 //!
-//! What is due by 6 and 7 waits where the clock has jumped and the CA's says that it is not due,
+//! What is due by 7 and 8 waits where the clock has jumped and the CA's says that it is not due,
 //! unless few were let pass so far ([`super::clock`]).
 //!
 //! A reason is not yet an attempt: after failures the ladder waits, and what the ledger refuses
@@ -34,6 +36,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::authority::{Candidate, Choice, Pauses, Stakes, Turn, turn};
+use super::clock::Standing;
 use crate::model::{
     Attempts, CaName, CertificateSpec, ClockDoubt, Fault, Held, Identifier, KeyType, Leaf, Origin,
     Refusal, Share, Timestamp, Validity,
@@ -80,6 +83,8 @@ pub struct Observed<'a> {
     pub refusals: &'a [(CaName, Refusal)],
     /// Why the clock is not believed, if it is not.
     pub doubt: Option<&'a ClockDoubt>,
+    /// How the clock stands to what is known of it.
+    pub clock: Standing,
 }
 
 /// How the held chain stands to the preferred one.
@@ -393,7 +398,7 @@ fn need(spec: &CertificateSpec, observed: &Observed<'_>, asked: Asked, now: Time
     if let (Some(preferred), HeldChain::Other) = (&spec.preferred_chain, observed.chain) {
         return Need::Now(Reason::ChainChanged(preferred.clone()));
     }
-    if is_from_the_future(held, observed.cas, now) {
+    if observed.clock != Standing::Behind && is_from_the_future(held, observed.cas, now) {
         return Need::Now(Reason::NotYetValid);
     }
     match observed.withdrawn {

@@ -125,12 +125,21 @@ async fn a_start_beside_a_broken_file_throws_no_order_away() {
     world.clock.advance(62 * DAY);
     world.failed().await;
     std::fs::remove_file(included).unwrap();
+    // As a run that was killed during its proof leaves it.
+    let order = world.path("state/private/certificates/site/order.json");
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&order).unwrap()).unwrap();
+    let solver = world.spec().solvers.into_values().next().unwrap().to_string();
+    let token = "DGyRejmCefe7v4NfDGDKfA";
+    record["presented"] =
+        json!([{ "solver": solver, "identifier": "site.example", "token": token }]);
+    crate::support::write_secret(&order, record.to_string(), 0o600);
+    write(&world.path("run/acme-challenge").join(token), "proof");
     let world = world.restart().await;
     world.agent.lifecycle.sweep().await;
-    let order = world.path("state/private/certificates/site/order.json");
     assert!(order.exists());
     assert_eq!(world.proofs(), Vec::<String>::new());
-    world.clock.advance(DAY);
+    world.clock.advance(8 * DAY);
     world.agent.lifecycle.sweep().await;
     assert!(!order.exists());
 }

@@ -61,6 +61,21 @@ async fn a_clock_ten_years_ahead_renews_three_of_ten_and_none_when_it_is_back() 
     assert!(!clock_is_told(&world));
 }
 
+/// T02: what is due by both clocks needs nobody's leave.
+#[tokio::test]
+async fn what_is_due_by_the_cas_clock_as_well_is_renewed_while_ours_is_behind() {
+    let world = apart(5, CaOptions::default()).await;
+    assert_eq!(world.work_all().await, 6);
+    pass(&world, 70 * DAY);
+    world.clock.step_to(world.now().saturating_sub(HOUR / 2));
+    let mut renewed = 0;
+    for _ in 0..3 {
+        renewed += world.work_all().await;
+        pass(&world, HOUR);
+    }
+    assert_eq!(renewed, 6);
+}
+
 /// T01: over a restart, and with a CA that says nothing of the time but what its answers do.
 #[tokio::test]
 async fn a_restart_under_a_wrong_clock_lets_no_more_pass() {

@@ -273,7 +273,8 @@ fn a_test_ca_replaces_a_real_certificate_only_where_a_human_allows_it() {
         config.replace("\"lab\"", "\"trial\"").replace("[ca.lab]", "[ca.trial]\ntest = true");
     write(&file, config);
     let refused = site.renewd(&["renew", "--force", NAME]);
-    assert_eq!(site.status()["ca"], "lab", "{refused}");
+    assert_eq!((refused.code, &site.status()["ca"]), (1, &"lab".into()), "{refused}");
+    assert!(refused.stderr.contains("nothing is asked: the CA trial is for tests"), "{refused}");
     let status = site.status();
     assert_eq!(status["renewal"], "blocked", "{status:#}");
     let hint = status["hint"].as_str().unwrap();

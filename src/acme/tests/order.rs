@@ -129,10 +129,13 @@ async fn an_order_is_taken_up_again_by_its_url() {
     assert!(gone.is_end_of_order());
 
     // What a human has to do for the account is not said of the order, which may be filled.
-    for kind in ["userActionRequired", "accountDoesNotExist", "externalAccountRequired"] {
+    for kind in ["userActionRequired", "externalAccountRequired"] {
         ca.on("/order/1", [Reply::problem(403, kind)]);
         assert!(!ca.client().order(&url).await.unwrap_err().is_end_of_order(), "{kind}");
     }
+    // Of an account that is not known any more a new order makes another.
+    ca.on("/order/1", [Reply::problem(400, "accountDoesNotExist")]);
+    assert!(ca.client().order(&url).await.unwrap_err().is_end_of_order());
 }
 
 #[tokio::test]

@@ -45,6 +45,15 @@ async fn no_retry_after_can_do_more_than_make_us_wait_a_week() {
 }
 
 #[tokio::test]
+async fn what_is_out_of_order_is_asked_again_within_a_day_whatever_it_says() {
+    let ca = ScriptedCa::start().await;
+    ca.on("/order", [Reply::text(503, "down").with("retry-after", "604800")]);
+    let error = ca.client().new_order(&request()).await.unwrap_err();
+    let tomorrow = ca.clock.now().saturating_add(Duration::from_hours(24));
+    assert_eq!(error.retry(), Retry::NotBefore(tomorrow));
+}
+
+#[tokio::test]
 async fn nine_refused_nonces_in_a_row_are_survived() {
     let ca = ScriptedCa::start().await;
     let mut replies = vec![Reply::problem(400, "badNonce"); 9];

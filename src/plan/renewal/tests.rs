@@ -90,6 +90,7 @@ struct World {
     /// Which of them this run has asked already.
     just_asked: Option<usize>,
     doubt: Option<ClockDoubt>,
+    clock: Standing,
 }
 
 fn world(held: Option<Held>) -> World {
@@ -108,6 +109,7 @@ fn world(held: Option<Held>) -> World {
         refusal: None,
         just_asked: None,
         doubt: None,
+        clock: Standing::Steady,
     }
 }
 
@@ -149,6 +151,7 @@ fn observed<T>(world: &World, look: impl Fn(&CertificateSpec, &Observed<'_>) -> 
         withdrawn: world.withdrawn,
         refusals: &refusals,
         doubt: world.doubt.as_ref(),
+        clock: world.clock,
     };
     let spec = CertificateSpec { preferred_chain: world.preferred_chain.clone(), ..spec() };
     look(&spec, &observed)
@@ -394,9 +397,13 @@ fn what_a_ca_of_our_own_made_by_a_clock_that_was_ahead_is_made_anew() {
     held.leaf.validity.not_before = day(40);
     let of = |cas| World { cas, ..world(Some(held.clone())) };
     check(&of(vec![inside.clone()]), day(1), &issue(Reason::NotYetValid));
-    let kept = |cas, at| matches!(decided(&of(cas), Asked::ByTime, at), Renewal::Keep { .. });
-    assert!(kept(vec![inside], day(40)));
-    assert!(kept(vec![lab()], day(1)));
+    let kept =
+        |world: World, at| matches!(decided(&world, Asked::ByTime, at), Renewal::Keep { .. });
+    let an_hour_before = day(40).saturating_sub(CLOCK_TOLERANCE);
+    assert!(kept(of(vec![inside.clone()]), an_hour_before));
+    assert!(!kept(of(vec![inside.clone()]), an_hour_before.saturating_sub(Duration::from_secs(1))));
+    assert!(kept(of(vec![lab()]), day(1)));
+    assert!(kept(World { clock: Standing::Behind, ..of(vec![inside]) }, day(1)));
 }
 
 #[test]

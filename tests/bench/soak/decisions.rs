@@ -14,6 +14,7 @@ use renewd::model::{
     Origin, PrivateKey, RenewalInfo, Retry, Share, SuggestedWindow, Timestamp, Validity,
 };
 use renewd::plan::backoff::{Jitter, after_ca_failure};
+use renewd::plan::clock::Standing;
 use renewd::plan::{
     Asked, Candidate, HeldChain, Holding, Observed, Renewal, WantedCa, decide_renewal, ledger,
     suggestion,
@@ -243,6 +244,7 @@ impl One {
             withdrawn: None,
             refusals: &refusals,
             doubt: None,
+            clock: Standing::Steady,
         };
         decide_renewal(&self.spec, &observed, Asked::ByTime, now)
     }

@@ -165,6 +165,11 @@ impl Scene {
         if flow == Flow::Daemon {
             let mut daemon = self.daemon(Some(variable));
             self.renewd(Flow::Renewal.arguments());
+            // At its end it gives a message little time; the next start would tell it.
+            eventually(LIMIT, "the renewal is told", || {
+                let told: usize = self.told().values().sum();
+                if told > self.told { Ok(()) } else { Err(daemon.log()) }
+            });
             daemon.terminate(LIMIT);
         } else {
             let mut command = self.site.workspace.command(flow.arguments());
