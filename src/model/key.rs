@@ -191,7 +191,8 @@ impl PrivateKey {
     ///
     /// If the library can't use the key.
     pub fn pair(&self) -> Result<KeyPair, KeyError> {
-        KeyPair::from_pem(&self.pem).map_err(KeyError::Unusable)
+        // Not from the text: rcgen takes its first section, whatever that is.
+        KeyPair::try_from(&self.secret_der()?).map_err(KeyError::Unusable)
     }
 
     /// The `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) of its public half, as DER: equal to
@@ -259,6 +260,12 @@ mod tests {
     #[test]
     fn garbage_is_no_key() {
         assert!(PrivateKey::from_pem(b"garbage").is_err());
+        // `openssl ecparam -genkey` puts the curve's name before the key.
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n\
+                          -----END EC PARAMETERS-----\n";
+        let behind = PrivateKey::from_pem(format!("{parameters}{}", key.secret_pem()).as_bytes());
+        assert_eq!(behind.unwrap().public_key().unwrap(), key.public_key().unwrap());
         let hollow = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert!(matches!(PrivateKey::from_pem(hollow), Err(KeyError::Unusable(_))));
     }

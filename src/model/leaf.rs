@@ -56,7 +56,8 @@ impl TryFrom<String> for Fingerprint {
     type Error = FingerprintError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.len() != 64 || !text.is_ascii() {
+        // A sign would be taken for a part of a number.
+        if text.len() != 64 || !text.bytes().all(|it| it.is_ascii_hexdigit()) {
             return Err(FingerprintError);
         }
         let mut bytes = [0; 32];
@@ -503,6 +504,7 @@ mod tests {
         let fingerprint = Fingerprint::of(b"x");
         assert_eq!(Fingerprint::try_from(fingerprint.to_string()).unwrap(), fingerprint);
         assert!(Fingerprint::try_from("zz".repeat(32)).is_err());
+        assert!(Fingerprint::try_from("+0".repeat(32)).is_err());
         assert!(Fingerprint::try_from("é".repeat(32)).is_err());
     }
 
