@@ -146,12 +146,12 @@ impl Schedule {
         self.entries.values().all(|it| it.wake_at.is_some_and(|at| at > Timestamp::EPOCH))
     }
 
-    /// Whether there are certificates, and the work on each was done or is being done.
+    /// Whether the work on every certificate was done or is being done.
     pub(super) fn had_turns(&self) -> bool {
         let had_turn = |it: &Entry| {
             it.stage == Stage::Working || it.wake_at.is_some_and(|at| at > Timestamp::EPOCH)
         };
-        !self.entries.is_empty() && self.entries.values().all(had_turn)
+        self.entries.values().all(had_turn)
     }
 
     /// The names whose work is to begin now, with `limit` slots of which `free` are free.

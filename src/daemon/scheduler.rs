@@ -138,6 +138,8 @@ pub(super) struct Scheduler {
     passed_at: Option<Duration>,
     /// When this began, by the monotonic clock.
     began_at: Duration,
+    /// Whether each certificate had its turn since then.
+    had_turns: bool,
     /// What both clocks said at the last turn.
     clocks: (Timestamp, Duration),
     /// Who waits for what is to be shown next.
@@ -167,6 +169,7 @@ impl Scheduler {
             rejected: None,
             passed_at: None,
             began_at: clocks.1,
+            had_turns: false,
             clocks,
             answers: Vec::new(),
             status,
@@ -440,8 +443,8 @@ impl Scheduler {
         let is_time = match self.passed_at {
             Some(at) => is_set || is_over(at),
             // The first round does it when it ends. Work that takes hours must not keep from being
-            // told how all else stands, once each had its turn.
-            None => self.schedule.had_turns() && is_over(self.began_at),
+            // told how all else stands.
+            None => self.schedule.is_whole() && is_over(self.began_at),
         };
         if is_time && self.begin_pass() {
             self.sweep();
@@ -507,7 +510,8 @@ impl Scheduler {
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
-        if is_whole && self.schedule.longest_wait(self.now()).is_none() {
+        self.had_turns |= self.schedule.had_turns();
+        if is_whole && self.had_turns && self.schedule.longest_wait(self.now()).is_none() {
             self.herald.whole_pass();
         }
     }

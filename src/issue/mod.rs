@@ -56,10 +56,13 @@ use crate::sys::crash;
 
 use subject_key::SubjectKey;
 
-/// For so long after it was placed an order of which nobody knows when it ends is kept though its
-/// certificate is in no configuration any more: one that is being written, cut between two entries, is no faulty one, and what the CA
+/// For so long after it was placed an order is kept at least though its certificate is in no
+/// configuration any more: one that is being written, cut between two entries, is no faulty one, and what the CA
 /// has issued meanwhile need not be ordered twice.
 const MAY_BE_WANTED_AGAIN: Duration = Duration::from_hours(24);
+
+/// For longer it is not kept, whenever its CA says that it ends.
+const NOT_WANTED_AGAIN: Duration = Duration::from_hours(30 * 24);
 
 /// How long the CA may take to validate, and again to issue. An order outlives it: the next try
 /// takes it up where it stands.
@@ -242,8 +245,8 @@ impl Issuer {
     }
 
     /// Takes away the proofs of an order for a certificate that nobody wants by now. The order
-    /// itself is kept until the CA forgets it, or, where it does not say when, for a day after it
-    /// was placed.
+    /// itself is kept until the CA forgets it, but for a day after it was placed at least, and for a
+    /// month at most.
     ///
     /// # Errors
     ///
@@ -252,8 +255,10 @@ impl Issuer {
         let Some((mut record, _)) = self.journal.load_order(name).await? else {
             return self.journal.close_order(name).await;
         };
-        let day_after = record.placed_at.saturating_add(MAY_BE_WANTED_AGAIN);
-        if self.clock.now() >= record.expires_at.unwrap_or(day_after) {
+        let least = record.placed_at.saturating_add(MAY_BE_WANTED_AGAIN);
+        let most = record.placed_at.saturating_add(NOT_WANTED_AGAIN);
+        let until = record.expires_at.unwrap_or(least).clamp(least, most);
+        if self.clock.now() >= until {
             return self.forget(name).await;
         }
         if !record.presented.is_empty() {

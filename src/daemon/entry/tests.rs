@@ -224,6 +224,18 @@ fn a_clock_that_was_set_back_leaves_nobody_behind_those_who_had_a_turn_since() {
 }
 
 #[test]
+fn each_had_its_turn_when_its_work_is_done_or_under_way() {
+    let mut schedule = schedule(&["a", "b"]);
+    assert!(!schedule.had_turns());
+    schedule.get_mut(&name("a")).unwrap().begin();
+    assert!(!schedule.had_turns(), "b waits");
+    schedule.get_mut(&name("b")).unwrap().begin();
+    assert!(schedule.had_turns());
+    tell(schedule.get_mut(&name("a")).unwrap().end(at(100)), "a");
+    assert!(schedule.had_turns());
+}
+
+#[test]
 fn who_waits_too_long_for_a_turn_is_told_of() {
     let mut schedule = schedule(&["a", "b", "c"]);
     for (of, wake_at) in [("a", 100), ("b", 1000), ("c", 200)] {
