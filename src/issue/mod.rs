@@ -263,8 +263,12 @@ impl Issuer {
         }
         if !record.presented.is_empty() {
             self.clean_up_leftovers(&record).await;
-            record.presented.clear();
-            self.journal.save_order(name, &record).await?;
+            // A provider takes its time: it may be wanted again by now, and have been gone on with.
+            let now = self.journal.load_order(name).await?;
+            if now.is_some_and(|(it, _)| it == record) {
+                record.presented.clear();
+                self.journal.save_order(name, &record).await?;
+            }
         }
         Ok(())
     }
