@@ -15,6 +15,7 @@ mod entry;
 mod herald;
 mod limit;
 mod notices;
+mod pass;
 mod reload;
 mod requests;
 mod scheduler;

@@ -21,6 +21,7 @@ use crate::sys::process;
 use crate::sys::signals::{Signal, Signals};
 
 use super::entry::{Breakdown, Schedule, Stage};
+use super::pass::{Passed, Passes};
 use super::reload::{Begun, Reloads, Reply};
 use super::supervision::{Supervision, Word};
 use super::watch::{Changed, Watch};
@@ -28,12 +29,6 @@ use super::{Command, Daemon, Reloaded, SHUTDOWN_GRACE, Shown, herald, limit, not
 
 /// The longest sleep: a clock that was stepped, or a tick that was lost, costs no more than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// So often a whole pass over all certificates is made, and the heartbeat sent. By the monotonic
-/// clock: the other one may stand still for as long as it is set back.
-const BETWEEN_PASSES: Duration = Duration::from_mins(5);
-/// A clock that moved by more than this against the monotonic one was set, and what it was to wake
-/// for may be far away.
-const CLOCK_STEP: Duration = Duration::from_secs(30);
 /// What takes no longer to show is shown before whoever waits is answered; else these wait until it
 /// is shown next, or ten thousand answers would show ten thousand certificates each.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -74,7 +69,7 @@ pub(super) async fn run(
     }
 
     loop {
-        scheduler.attend_the_clock();
+        scheduler.look_afresh();
         scheduler.begin_due();
         scheduler.publish();
         scheduler.attend();
@@ -83,7 +78,7 @@ pub(super) async fn run(
         tokio::select! {
             () = clock.sleep(sleep) => {}
             Some(done) = scheduler.work.join_next_with_id() => scheduler.end(done),
-            Some(pass) = scheduler.passes.join_next() => scheduler.end_pass(pass),
+            Some(pass) = scheduler.passes.ended() => scheduler.end_pass(pass),
             Some(tended) = scheduler.tended.join_next() => {
                 tended.ok().flatten().iter().for_each(|ca| scheduler.schedule.account_mended(ca));
             }
@@ -117,31 +112,18 @@ enum Undone {
     Overdue(Duration),
 }
 
-/// What came of the look at a certificate.
-type Looked = (CertificateName, Result<Outcome, StorageError>);
-
-/// What a pass found, under which configuration; with each, how many runs had ended when it began.
-type Passed = (Arc<Agent>, Vec<(u64, Looked)>);
-
 pub(super) struct Scheduler {
     pub(super) daemon: Daemon,
     pub(super) schedule: Schedule,
     work: JoinSet<Worked>,
     at_work: HashMap<Id, (CertificateName, Stage)>,
-    passes: JoinSet<Passed>,
+    passes: Passes,
     /// What is done to accounts: says whose was put right.
     pub(super) tended: JoinSet<Option<CaName>>,
-    sweeps: JoinSet<()>,
     reloads: Reloads,
     rejected: Option<Notice>,
-    /// When a pass was begun last, by the monotonic clock; `None` if none was.
-    passed_at: Option<Duration>,
-    /// When this began, by the monotonic clock.
-    began_at: Duration,
-    /// Whether each certificate had its turn since then.
+    /// Whether each certificate had its turn since this began.
     had_turns: bool,
-    /// What both clocks said at the last turn.
-    clocks: (Timestamp, Duration),
     /// Who waits for what is to be shown next.
     answers: Vec<(oneshot::Sender<WorkReport>, WorkReport)>,
     status: channel::Sender<Shown>,
@@ -157,20 +139,16 @@ impl Scheduler {
         let supervision = Supervision::new(std::mem::take(&mut daemon.supervisor));
         let mut schedule = Schedule::default();
         schedule.set_names(&names(&daemon.agent));
-        let clocks = (daemon.base.clock.now(), daemon.base.clock.monotonic());
+        let passes = Passes::new(&*daemon.base.clock);
         Self {
             schedule,
             work: JoinSet::new(),
             at_work: HashMap::new(),
-            passes: JoinSet::new(),
+            passes,
             tended: JoinSet::new(),
-            sweeps: JoinSet::new(),
             reloads: Reloads::default(),
             rejected: None,
-            passed_at: None,
-            began_at: clocks.1,
             had_turns: false,
-            clocks,
             answers: Vec::new(),
             status,
             is_changed: true,
@@ -214,7 +192,7 @@ impl Scheduler {
                 return came;
             }
         }
-        self.sweep();
+        self.passes.sweep(&self.daemon.agent);
         self.publish();
         self.say(Word::Ready);
         if came == Some(Signal::Reload) {
@@ -343,7 +321,7 @@ impl Scheduler {
         }
         self.is_changed = true;
         // The first heartbeat need not wait for a tick.
-        if self.passed_at.is_none() && self.schedule.had_a_round() {
+        if self.passes.is_none_begun() && self.schedule.had_a_round() {
             self.begin_pass();
         }
     }
@@ -424,61 +402,17 @@ impl Scheduler {
         }
     }
 
-    /// Now and then looks at everything afresh, in case a wake-up was lost or a file was changed;
-    /// and at once where the clock was set, since every moment to wake at was a moment of the old
-    /// time.
-    fn attend_the_clock(&mut self) {
-        let (passed, wall) = (self.monotonic(), self.now());
-        if self.monotonic().saturating_sub(passed) > CLOCK_STEP {
-            // Whoever was stopped between both can't compare them.
-            return;
-        }
-        let expected = self.clocks.0.saturating_add(passed.saturating_sub(self.clocks.1));
-        self.clocks = (wall, passed);
-        let is_set = wall.since(expected).max(expected.since(wall)) > CLOCK_STEP;
-        if is_set {
-            self.schedule.clock_was_set();
-        }
-        let is_over = |at: Duration| passed.saturating_sub(at) >= BETWEEN_PASSES;
-        let is_time = match self.passed_at {
-            Some(at) => is_set || is_over(at),
-            // The first round does it when it ends. Work that takes hours must not keep from being
-            // told how all else stands.
-            None => self.schedule.is_whole() && is_over(self.began_at),
-        };
+    /// Looks at all certificates again if it is time to.
+    fn look_afresh(&mut self) {
+        let is_time = self.passes.is_time(&*self.daemon.base.clock, &mut self.schedule);
         if is_time && self.begin_pass() {
-            self.sweep();
-        }
-    }
-
-    /// Takes away, beside all else, what could not be taken away before; one sweep at a time.
-    fn sweep(&mut self) {
-        while self.sweeps.try_join_next().is_some() {}
-        if self.sweeps.is_empty() {
-            let lifecycle = self.daemon.agent.lifecycle.clone();
-            self.sweeps.spawn(async move { lifecycle.sweep().await });
+            self.passes.sweep(&self.daemon.agent);
         }
     }
 
     /// Begins to look at all certificates, unless that is being done already.
     fn begin_pass(&mut self) -> bool {
-        if !self.passes.is_empty() {
-            return false;
-        }
-        self.passed_at = Some(self.monotonic());
-        let agent = self.daemon.agent.clone();
-        let ended: HashMap<_, _> =
-            self.schedule.iter().map(|(name, it)| (name.clone(), it.ended())).collect();
-        self.passes.spawn(async move {
-            let mut pass = Vec::new();
-            for spec in &agent.config.certificates {
-                let looked = agent.lifecycle.look(spec, Asked::ByTime).await;
-                let ended = ended.get(&spec.name).copied().unwrap_or_default();
-                pass.push((ended, (spec.name.clone(), looked)));
-            }
-            (agent, pass)
-        });
-        true
+        self.passes.begin(self.daemon.agent.clone(), &self.schedule)
     }
 
     fn end_pass(&mut self, pass: Result<Passed, JoinError>) {
@@ -596,7 +530,6 @@ impl Scheduler {
         drop(tokio::time::timeout(SHUTDOWN_GRACE, all).await);
         self.work.shutdown().await;
         self.passes.shutdown().await;
-        self.sweeps.shutdown().await;
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
