@@ -116,7 +116,7 @@ pub async fn verify(
     let inquiry = wanted.inquiry(IN_A_ROW, clock);
     let mut pause = FIRST_PAUSE;
     loop {
-        ask_round(&mut questions, inquiry).await;
+        ask_round(&mut questions, |_| inquiry).await;
         let passed = clock.monotonic().saturating_sub(began);
         let left = target.verify_timeout.saturating_sub(passed);
         if left.is_zero() || is_settled(&questions, passed) {
@@ -127,8 +127,9 @@ pub async fn verify(
     }
 }
 
-/// One look at every endpoint of `target`, one handshake each, for watching what is served between
-/// deployments. Arguments as in [`verify`].
+/// One look at every endpoint of `target`, for watching what is served between deployments: one
+/// handshake where `before` says that `wanted` was served, else the three of a proof. Arguments as
+/// in [`verify`].
 pub async fn look(
     target: &TargetSettings,
     wanted: &Wanted<'_>,
@@ -136,8 +137,8 @@ pub async fn look(
     clock: &dyn Clock,
 ) -> Verified {
     let mut questions = questions(target, wanted, before);
-    let inquiry = wanted.inquiry(1, clock);
-    ask_round(&mut questions, inquiry).await;
+    let (again, anew) = (wanted.inquiry(1, clock), wanted.inquiry(IN_A_ROW, clock));
+    ask_round(&mut questions, |it| if it.was_served { again } else { anew }).await;
     verified(target, wanted.leaf, questions)
 }
 
@@ -146,6 +147,8 @@ pub async fn look(
 struct Question<'a> {
     endpoint: &'a VerifySettings,
     name: &'a Identifier,
+    /// Whether it was proved to serve what is wanted when it was asked before.
+    was_served: bool,
     ever_served: bool,
     answer: Option<(Answer, Timestamp)>,
 }
@@ -218,8 +221,17 @@ fn questions<'a>(
             if questions.len() < MAX_PAIRS {
                 let earlier =
                     before.iter().find(|it| it.address == endpoint.address && it.name == *name);
-                let ever_served = earlier.is_some_and(|it| it.ever_served);
-                questions.push(Question { endpoint, name, ever_served, answer: None });
+                let serves = |it: &EndpointState| {
+                    it.state == EndpointCondition::Served
+                        && it.served_sha256 == Some(wanted.leaf.sha256)
+                };
+                questions.push(Question {
+                    endpoint,
+                    name,
+                    was_served: earlier.is_some_and(serves),
+                    ever_served: earlier.is_some_and(|it| it.ever_served),
+                    answer: None,
+                });
             }
         }
         if questions.len() == count {
@@ -228,11 +240,15 @@ fn questions<'a>(
     }
 }
 
-/// Asks again for whatever is not served yet.
-async fn ask_round(questions: &mut [Question<'_>], inquiry: Inquiry<'_>) {
+/// Asks again for whatever is not served yet, each as `inquiry` says.
+async fn ask_round<'a>(
+    questions: &mut [Question<'_>],
+    inquiry: impl Fn(&Question<'_>) -> Inquiry<'a>,
+) {
     let mut asking = Vec::new();
     for question in questions.iter_mut() {
         if !question.is_served() {
+            let inquiry = inquiry(question);
             // Boxed: the compiler can't prove that a stream of bare futures can be sent on.
             asking.push(ask_one(question, inquiry).boxed());
         }

@@ -273,18 +273,46 @@ async fn a_server_that_comes_up_late_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_look_is_one_handshake_and_does_not_wait() {
+async fn a_look_at_what_was_served_is_one_handshake_and_does_not_wait() {
     let (old, new) = (certified(), certified());
     let server = TestServer::start(&new);
     let (target, clock) = (target(vec![endpoint(server.address)]), HandClock::default());
     let wanted = wanted(&new, &["example.com"]);
-    let seen = look(&target, &wanted, &[], &clock).await;
+    let proved = look(&target, &wanted, &[], &clock).await;
+    let before = clock.monotonic();
+    server.show(&[&new]);
+    let seen = look(&target, &wanted, &proved.endpoints, &clock).await;
     assert_eq!((seen.state, server.accepted()), (EndpointCondition::Served, 1));
     server.show(&[&old]);
     let seen = look(&target, &wanted, &seen.endpoints, &clock).await;
     assert_eq!((seen.state, server.accepted()), (EndpointCondition::Failed, 1));
     assert!(seen.endpoints[0].ever_served);
-    assert_eq!(clock.monotonic(), Duration::ZERO);
+    assert_eq!(clock.monotonic(), before);
+}
+
+/// P08: old and new workers answer side by side, and one handshake happens on a new one.
+#[tokio::test]
+async fn a_look_at_what_was_not_seen_to_be_served_is_the_whole_proof() {
+    let (old, new) = (certified(), certified());
+    let server = TestServer::start(&old);
+    let (target, clock) = (target(vec![endpoint(server.address)]), HandClock::default());
+    let wanted = wanted(&new, &["example.com"]);
+    let failed = look(&target, &wanted, &[], &clock).await;
+    assert_eq!(failed.state, EndpointCondition::Failed);
+    for shown in [[&new, &old, &new], [&new, &new, &old]] {
+        server.show(&shown);
+        let seen = look(&target, &wanted, &failed.endpoints, &clock).await;
+        assert_eq!(seen.state, EndpointCondition::Failed);
+    }
+    server.show(&[&new, &new, &new, &old]);
+    let seen = look(&target, &wanted, &failed.endpoints, &clock).await;
+    assert_eq!((seen.state, server.accepted()), (EndpointCondition::Served, 3));
+    // What the last one served says nothing of the next.
+    let renewed = certified();
+    let next = Wanted { leaf: &renewed.leaf, ..wanted };
+    server.show(&[&renewed, &new]);
+    let seen = look(&target, &next, &seen.endpoints, &clock).await;
+    assert_eq!(seen.state, EndpointCondition::Failed);
 }
 
 #[tokio::test]
