@@ -254,10 +254,11 @@ impl Lifecycle {
         let Some(request) = request(spec, held, &target.name) else {
             return Ok(Ok(installed_event(spec, &target.name)));
         };
-        if let Err(error) = self.install_and_test(&request).await {
+        if let Err(error) = self.install_and_test(spec, held, target, &request, state).await? {
             return Ok(Err(error));
         }
         crash::point("deploy.installed");
+        state.untested = None;
         state.installed = Some(held.fingerprint());
         // Also where it was told before, and is told again by hand: what fails now is tried again.
         state.reloaded = None;
@@ -289,17 +290,51 @@ impl Lifecycle {
     ///
     /// Where the test refuses, the old files tell whose fault it is: if it passes with them, the
     /// new ones are, and the old ones stay; if not, somebody broke the server's configuration, and
-    /// the new files stay for when it is mended.
-    async fn install_and_test(&self, request: &DeployRequest) -> Result<(), DeployError> {
-        let installed = self.deployer.install(request).await?;
-        let Err(error) = self.deployer.test(request).await else { return Ok(()) };
-        if installed == Installed::Changed {
-            self.deployer.put_back(request).await?;
-            if self.deployer.test(request).await.is_err() {
-                self.deployer.install(request).await?;
+    /// the new files stay for when it is mended. That is found out anew at each try: who mends the
+    /// configuration does not mend the files, and one try may have ended before it could tell.
+    async fn install_and_test(
+        &self,
+        spec: &CertificateSpec,
+        held: &Held,
+        target: &TargetSettings,
+        request: &DeployRequest,
+        state: &mut TargetState,
+    ) -> Result<Result<(), DeployError>, StorageError> {
+        let fingerprint = Some(held.fingerprint());
+        let was_untested = state.untested == fingerprint;
+        let is_judged = target.test.is_some() && !target.install.is_empty();
+        if is_judged && state.installed != fingerprint && !was_untested {
+            state.untested = fingerprint;
+            self.store.save_target_state(&target.name, &spec.name, state).await?;
+        }
+        let installed = match self.deployer.install(request).await {
+            Ok(installed) => installed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Err(error) = self.deployer.test(request).await else { return Ok(Ok(())) };
+        match installed {
+            Installed::Changed => {}
+            Installed::Unchanged if was_untested => {}
+            Installed::Unchanged | Installed::Nothing => {
+                // What stands there stood there before.
+                state.untested = None;
+                return Ok(Err(error));
             }
         }
-        Err(error)
+        Ok(Err(self.find_whose_fault(request).await.err().unwrap_or(error)))
+    }
+
+    /// Leaves the earlier files in place if the server's test passes with them, else the new ones.
+    async fn find_whose_fault(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        match self.deployer.put_back(request).await {
+            // There were none.
+            Err(error) if error.code() == NOTHING_KEPT => return Ok(()),
+            done => done?,
+        }
+        if self.deployer.test(request).await.is_err() {
+            self.deployer.install(request).await?;
+        }
+        Ok(())
     }
 
     fn note(&self, held: &Held, seen: &Verified, state: &mut TargetState) {
@@ -329,6 +364,9 @@ fn is_of_the_deployer(error: &DeployError) -> bool {
 
 /// What a deployer says that refuses what is stored.
 const SOURCE: &str = "deploy.source";
+
+/// What a deployer says that has nothing to put back.
+const NOTHING_KEPT: &str = "deploy.nothing_kept";
 
 /// Whether `held` is for other names, or another request, than are wanted by now.
 fn is_outdated(spec: &CertificateSpec, held: &Held) -> bool {

@@ -144,6 +144,10 @@ pub struct TargetState {
     /// The certificate that `attempts` were for: a new one starts afresh.
     #[serde(default)]
     pub attempted: Option<Fingerprint>,
+    /// The certificate whose files may stand in the place of others without that the server's test
+    /// has passed with them; noted before they are put there.
+    #[serde(default)]
+    pub untested: Option<Fingerprint>,
     /// The certificate whose files are in place.
     #[serde(default)]
     pub installed: Option<Fingerprint>,

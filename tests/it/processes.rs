@@ -230,6 +230,35 @@ fn what_the_old_files_fail_at_too_leaves_the_new_ones_in_place() {
     assert!(chain == current && chain != old_chain && key != old_key, "{refused}");
 }
 
+/// P09: two faults at once. The new files stay where the server's configuration is broken too; when
+/// that is mended, it is found out that they are at fault, and the old ones come back.
+#[test]
+fn new_files_that_fail_still_when_the_configuration_is_mended_give_way_to_the_old_ones() {
+    let workspace = installed(
+        "cd \"${0%/*}\" && [ ! -e broken ] && { [ ! -e good ] || cmp good installed/site.pem; }",
+    );
+    let [old_chain, old_key, _] = chains(&workspace);
+    write(&workspace.path().join("good"), &old_chain);
+    write(&workspace.path().join("broken"), "");
+    let refused = workspace.renewd(&["renew", "--force", NAME]);
+    assert_eq!(refused.code, 1, "{refused}");
+    let [chain, _, current] = chains(&workspace);
+    assert!(chain == current && chain != old_chain, "{refused}");
+
+    std::fs::remove_file(workspace.path().join("broken")).unwrap();
+    let refused = workspace.renewd(&["deploy", NAME]);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(refused.stderr.contains("differ"), "the test's own words: {refused}");
+    let [chain, key, _] = chains(&workspace);
+    assert!(chain == old_chain && key == old_key, "{refused}");
+
+    std::fs::remove_file(workspace.path().join("good")).unwrap();
+    let again = workspace.renewd(&["deploy", NAME]);
+    assert_eq!(again.code, 0, "{again}");
+    let [chain, _, current] = chains(&workspace);
+    assert_eq!(chain, current, "{again}");
+}
+
 /// P06: whatever is wrong with a program, the certificate stays, the target has failed and says
 /// why, and it is tried again by itself.
 #[test]
