@@ -61,6 +61,7 @@ pub struct Agent {
     pub lifecycle: Arc<Lifecycle>,
     /// Who installs files and reloads servers.
     pub deployed_by: DeployedBy,
+    direct_deployer: Option<Arc<DirectDeployer>>,
     /// Who is told. The same for all configurations of a process, since it holds what is not yet
     /// delivered: who puts this one in force tells it so ([`Alerts::reconfigure`]).
     pub alerts: Arc<Alerts>,
@@ -198,7 +199,7 @@ pub fn build(
         clock: base.clock.clone(),
         observer: base.observer.clone(),
     };
-    let deployer = deployer(&config, &deployed_by, previous);
+    let (deployer, direct_deployer) = deployer(&config, &deployed_by, previous);
     let lifecycle = Lifecycle {
         store: base.store.clone(),
         issuer: Arc::new(issuer),
@@ -221,7 +222,8 @@ pub fn build(
     };
     let alerts = previous.map_or_else(|| alerts(&config, base), |it| it.alerts.clone());
     let notices = notices(&config, &deployed_by, base.clock.now());
-    Ok(Agent { config, lifecycle: Arc::new(lifecycle), deployed_by, alerts, notices })
+    let lifecycle = Arc::new(lifecycle);
+    Ok(Agent { config, lifecycle, deployed_by, direct_deployer, alerts, notices })
 }
 
 /// Who installs files and reloads servers, as it was settled when everything was built.
@@ -243,7 +245,8 @@ impl fmt::Display for DeployedBy {
 }
 
 /// What the configuration's choice comes to on this machine, now.
-fn deployed_by(config: &Config) -> DeployedBy {
+#[must_use]
+pub fn deployed_by(config: &Config) -> DeployedBy {
     let path = config.store.deployer_socket();
     match config.deployer {
         DeployerChoice::Direct => DeployedBy::ThisProcess,
@@ -253,24 +256,39 @@ fn deployed_by(config: &Config) -> DeployedBy {
     }
 }
 
-/// The deployer of `previous` where it does the same: it knows what is being done to each target.
-fn deployer(config: &Config, by: &DeployedBy, previous: Option<&Agent>) -> Arc<dyn Deployer> {
+/// The deployer, and it again if it is this process. That of `previous` where it does the same; else
+/// one that knows what that does to each target.
+fn deployer(
+    config: &Config,
+    by: &DeployedBy,
+    previous: Option<&Agent>,
+) -> (Arc<dyn Deployer>, Option<Arc<DirectDeployer>>) {
     let is_same = |it: &&Agent| {
         it.config.targets == config.targets
             && it.config.store == config.store
             && it.deployed_by == *by
     };
     if let Some(previous) = previous.filter(is_same) {
-        return previous.lifecycle.deployer.clone();
+        return (previous.lifecycle.deployer.clone(), previous.direct_deployer.clone());
     }
     let settings = &config.store;
     match by {
-        DeployedBy::Deployer(path) => Arc::new(SocketDeployer::new(path.clone(), &config.targets)),
-        DeployedBy::ThisProcess => Arc::new(DirectDeployer::new(
-            settings.certs_dir(),
-            settings.private_dir().join("previous"),
-            config.targets.clone(),
-        )),
+        DeployedBy::Deployer(path) => {
+            (Arc::new(SocketDeployer::new(path.clone(), &config.targets)), None)
+        }
+        DeployedBy::ThisProcess => {
+            let deployer = DirectDeployer::new(
+                settings.certs_dir(),
+                settings.private_dir().join("previous"),
+                config.targets.clone(),
+            );
+            let before = previous.and_then(|it| it.direct_deployer.as_deref());
+            let deployer = Arc::new(match before {
+                Some(before) => deployer.in_place_of(before),
+                None => deployer,
+            });
+            (deployer.clone(), Some(deployer))
+        }
     }
 }
 
@@ -440,4 +458,60 @@ fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<N
         });
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{self, Environment};
+    use crate::model::Event;
+    use crate::store::{Store, StoreSettings};
+    use crate::sys::atomic::{self, Access};
+    use crate::sys::clock::SystemClock;
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn observe(&self, _: &Event) {}
+    }
+
+    /// P03: a reload while the former configuration is at work on a target.
+    #[tokio::test]
+    async fn a_new_configuration_knows_what_is_done_to_the_targets_of_the_former() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("renewd.toml");
+        let config = |timeout: &str| {
+            let text = format!(
+                "state_dir = \"state\"\nrun_dir = \"run\"\ndeployer = \"direct\"\n\
+                 default_ca = \"inside\"\n[ca.inside]\ntype = \"local\"\n\
+                 [target.web]\ntype = \"other\"\nverify_timeout = \"{timeout}\"\n\
+                 [[certificate]]\ndomains = [\"a.example\"]\ntargets = [\"web\"]\n"
+            );
+            atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+            config::load(&file, &Environment::default()).unwrap()
+        };
+        let settings = StoreSettings {
+            state_dir: folder.path().join("state"),
+            run_dir: folder.path().join("run"),
+        };
+        let clock = Arc::new(SystemClock::new());
+        let store = Store::open(&settings, clock.clone(), Duration::ZERO).await.unwrap();
+        let base = Base {
+            store: Arc::new(store),
+            clock,
+            observer: Arc::new(Deaf),
+            host: "test".to_owned(),
+            handed: HandedSockets::default(),
+        };
+        let former = build(config("10s"), &base, None).unwrap();
+        let present = build(config("20s"), &base, Some(&former)).unwrap();
+        assert_ne!(former.config.targets, present.config.targets);
+        let deployer = |agent: &Agent| agent.direct_deployer.clone().unwrap();
+        assert!(deployer(&present).shares_turns_with(&deployer(&former)));
+        let stranger = build(config("20s"), &base, None).unwrap();
+        assert!(!deployer(&present).shares_turns_with(&deployer(&stranger)));
+    }
 }

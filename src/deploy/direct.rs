@@ -123,6 +123,14 @@ impl DirectDeployer {
         self
     }
 
+    /// Whether each target of this one has its turns in common with `other`.
+    #[cfg(test)]
+    pub(crate) fn shares_turns_with(&self, other: &Self) -> bool {
+        self.targets.iter().all(|(name, it)| {
+            other.targets.get(name).is_some_and(|other| Arc::ptr_eq(&it.shared, &other.shared))
+        })
+    }
+
     /// The target of `request`, if it may be asked for.
     fn target(&self, request: &DeployRequest) -> Result<&Target, DeployError> {
         self.target_of(&request.certificate, &request.target)
