@@ -2,9 +2,11 @@
 
 use renewd::lifecycle::Outcome;
 use renewd::model::{
-    Event, RevocationCondition, RevocationReason, RevocationRequest, STATUS_FORMAT, StatusDocument,
+    Chain, Event, RevocationCondition, RevocationReason, RevocationRequest, STATUS_FORMAT,
+    StatusDocument,
 };
 use renewd::plan::Asked;
+use serde_json::{Value, json};
 
 use crate::ca::{How, Step, Times};
 use crate::support::write;
@@ -100,6 +102,41 @@ async fn what_is_refused_to_the_account_is_asked_for_by_the_certificates_key() {
         assert!(world.ca.with(|it| it.certificates.values().all(|it| it.revoked)), "{kind}");
         assert_eq!((world.ca.count(Step::Revoke), outcome.status.revocation), (2, None));
     }
+}
+
+/// A35: another certificate is to be revoked while the CA revokes the one that it replaced. What
+/// came of the first says nothing of the second.
+#[tokio::test]
+async fn what_is_to_be_revoked_while_another_is_being_revoked_is_not_forgotten() {
+    let world = world().await;
+    let folder = world.path("state");
+    let asked_meanwhile = move |_: &mut _| {
+        let chain = std::fs::read(folder.join("certs/site/current/fullchain.pem")).unwrap();
+        let file = folder.join("private/certificates/site/revocation.json");
+        let mut pending: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        pending["certificate"] = json!(Chain::parse_pem(&chain).unwrap().leaf.sha256);
+        pending["request"] = json!({ "reason": RevocationReason::KeyCompromise });
+        write(&file, pending.to_string());
+    };
+    world.ca.fault(Step::Revoke, How::after(asked_meanwhile), Times::Count(1));
+    let superseded = RevocationReason::Superseded;
+    let replaced = RevocationRequest {
+        reason: superseded,
+        reissue: Some(true),
+        ..RevocationRequest::default()
+    };
+    world.agent.lifecycle.ask_to_revoke(&world.spec(), replaced).await.unwrap();
+    let outcome = world.work().await;
+    assert!(outcome.renewed && outcome.failures.is_empty(), "{outcome:#?}");
+    assert!(world.agent.lifecycle.awaits_revocation(&world.spec()).await.unwrap());
+    let (held, old_key) = (world.held(), key(&world));
+
+    let outcome = world.work().await;
+    assert!(outcome.renewed && outcome.failures.is_empty(), "{outcome:#?}");
+    assert!(world.held() != held && key(&world) != old_key);
+    assert!(!world.agent.lifecycle.awaits_revocation(&world.spec()).await.unwrap());
+    let revoked = world.ca.with(|it| it.certificates.values().filter(|it| it.revoked).count());
+    assert_eq!((revoked, world.ca.count(Step::Revoke)), (2, 2));
 }
 
 /// A35: a page of a proxy and a URL that leads nowhere are not the CA's word.
