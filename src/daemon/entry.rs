@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) wake_at: Option<Timestamp>,
     /// When the pause after its last run ends, whatever wakes it before.
     pause_ends_at: Option<Timestamp>,
+    /// Since when it waits for its turn, as was noted last.
+    due_since: Option<Timestamp>,
     /// What happens to it now.
     pub(super) stage: Stage,
     /// What humans asked for and was not begun yet; a run each.
@@ -71,6 +73,8 @@ pub(super) struct Entry {
     pub(super) status: Option<CertificateStatus>,
     /// What keeps its work from being done at all.
     pub(super) broken: Option<Broken>,
+    /// What the present run, or the last one, was begun for.
+    begun_for: Option<Asked>,
     /// Whether something changed since the present run began, which that run may have missed.
     changed_meanwhile: bool,
     /// Who waits for the present run to end.
@@ -171,17 +175,21 @@ impl Schedule {
         for entry in self.entries.values_mut() {
             entry.wake();
             entry.pause_ends_at = None;
+            entry.due_since = None;
         }
+    }
+
+    /// Notes who waits for his turn at `now`, for [`Self::longest_wait`]. Who failed when he was
+    /// tried last is none of them: his own trouble is told, and whoever is well comes before him.
+    pub(super) fn note_waits(&mut self, now: Timestamp) {
+        self.entries.values_mut().for_each(|it| it.note_wait(now));
     }
 
     /// How many certificates wait at `now` for longer than [`LONGEST_WAIT`] after they became due,
     /// and since when the first of them does.
     pub(super) fn longest_wait(&self, now: Timestamp) -> Option<(usize, Timestamp)> {
-        let waits = |entry: &Entry| {
-            let since = entry.wake_at.filter(|_| entry.stage == Stage::Idle)?;
-            let is_long = since > Timestamp::EPOCH && now.since(since) > LONGEST_WAIT;
-            is_long.then_some(since)
-        };
+        let is_long = |since: &Timestamp| now.since(*since) > LONGEST_WAIT;
+        let waits = |entry: &Entry| entry.due_since.filter(is_long);
         let all: Vec<_> = self.entries.values().filter_map(waits).collect();
         all.iter().min().map(|since| (all.len(), *since))
     }
@@ -218,6 +226,22 @@ impl Entry {
         Some(Due { name, is_asked, has_failed, not_after, since })
     }
 
+    fn note_wait(&mut self, now: Timestamp) {
+        let is_due = match self.stage {
+            Stage::New => true,
+            Stage::Idle => !self.wishes.is_empty() || self.wake_at.is_some_and(|it| it <= now),
+            Stage::Entering | Stage::Working => false,
+        };
+        // Whoever was woken waits since he is first found awake, if not for longer.
+        let since = self.due_since.or(self.due_at()).map_or(now, |it| it.min(now));
+        self.due_since = (is_due && !self.has_failed()).then_some(since);
+    }
+
+    /// When it becomes due by itself; nothing where it was woken.
+    fn due_at(&self) -> Option<Timestamp> {
+        self.wake_at.filter(|it| *it > Timestamp::EPOCH)
+    }
+
     /// Whether something of it failed when it was last tried.
     fn has_failed(&self) -> bool {
         self.broken.is_some() || self.status.as_ref().is_some_and(|it| it.error_code.is_some())
@@ -225,6 +249,7 @@ impl Entry {
 
     /// Has it looked at at once; after the present run, if there is one.
     pub(super) fn wake(&mut self) {
+        self.due_since = self.due_since.or(self.due_at());
         self.wake_at = Some(Timestamp::EPOCH);
         self.changed_meanwhile = self.is_running();
     }
@@ -257,15 +282,26 @@ impl Entry {
     /// since, or runs now, that knows better.
     pub(super) fn looked(&mut self, ended: u64, status: CertificateStatus, wake_at: Timestamp) {
         if self.stage == Stage::Idle && self.ended == ended {
+            self.due_since = self.due_since.or(self.due_at());
             self.wake_at = Some(self.wake_at.unwrap_or(Timestamp::MAX).min(wake_at));
             self.status = Some(status);
         }
     }
 
-    /// How it stands, with the renewal that runs now said so.
-    pub(super) fn running_status(&self) -> Option<CertificateStatus> {
+    /// How it stands at `now`, with the renewal that runs said so. One that failed stays what it
+    /// is until a try succeeds: alerts are decided from this, and would be over at each try.
+    pub(super) fn running_status(&self, now: Timestamp) -> Option<CertificateStatus> {
         let mut status = self.status.clone()?;
-        if self.stage == Stage::Working && status.renewal == RenewalCondition::Due {
+        let asked = self.begun_for.filter(|it| self.stage == Stage::Working && it.may_renew());
+        let is_renewed = asked.is_some_and(|asked| match status.renewal {
+            RenewalCondition::Due => true,
+            // It was looked at before it became due.
+            RenewalCondition::Idle => {
+                asked.is_forced() || status.renew_at.is_some_and(|it| it <= now)
+            }
+            _ => false,
+        });
+        if is_renewed {
             status.renewal = RenewalCondition::Running;
         }
         Some(status)
@@ -274,18 +310,23 @@ impl Entry {
     /// Begins to put it in order.
     pub(super) fn enter(&mut self) {
         self.stage = Stage::Entering;
+        self.due_since = None;
     }
 
     /// Begins a run: the first of what was asked for, and for whom, is taken.
     pub(super) fn begin(&mut self) -> Asked {
         self.stage = Stage::Working;
         self.wake_at = None;
-        if self.wishes.is_empty() {
-            return Asked::ByTime;
-        }
-        let wish = self.wishes.remove(0);
-        self.served.extend(wish.waiting);
-        wish.asked
+        self.due_since = None;
+        let asked = if self.wishes.is_empty() {
+            Asked::ByTime
+        } else {
+            let wish = self.wishes.remove(0);
+            self.served.extend(wish.waiting);
+            wish.asked
+        };
+        self.begun_for = Some(asked);
+        asked
     }
 
     /// Ends what ran: the next look comes at `wake_at`, or at once if something changed meanwhile.

@@ -88,9 +88,9 @@ impl Teller {
                 }
                 pass = passes.recv() => {
                     // Thresholds pass with time, also if nothing else changes.
-                    let is_written = self.tell(&mut status).await;
+                    let is_told = self.tell(&mut status).await;
                     match pass {
-                        Some(()) if is_written => self.alerts.heartbeat().await,
+                        Some(()) if is_told => self.alerts.heartbeat().await,
                         Some(()) => {}
                         None => return,
                     }
@@ -99,7 +99,7 @@ impl Teller {
         }
     }
 
-    /// Writes the status file and decides about alerts; whether the file could be written.
+    /// Writes the status file and decides about alerts; whether both could be done.
     async fn tell(&self, status: &mut channel::Receiver<Shown>) -> bool {
         let mut shown = status.borrow_and_update().clone();
         self.alerts.note_undelivered(&mut shown.document).await;
@@ -122,6 +122,6 @@ impl Teller {
         if shown.is_whole {
             self.alerts.pass(&shown.document).await;
         }
-        written.is_ok()
+        written.is_ok() && shown.is_whole
     }
 }

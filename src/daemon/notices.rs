@@ -3,7 +3,7 @@
 //!
 //! Not here: what the configuration alone shows ([`crate::assemble`]).
 
-use crate::model::{Health, Notice, Timestamp};
+use crate::model::{Health, Notice, STATE_UNUSABLE, Timestamp};
 
 use super::entry::{Breakdown, Broken, Schedule};
 
@@ -41,7 +41,7 @@ pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
     // One cause, one notice: a full disk is a trouble of all certificates.
     let all: Vec<&Broken> = broken(Breakdown::Storage).map(|(_, it)| it).collect();
     notices.extend(all.first().map(|first| Notice {
-        code: "agent.storage".to_owned(),
+        code: STATE_UNUSABLE.to_owned(),
         health: Health::Critical,
         message: format!("{} certificates stand still: {}", all.len(), first.failure.message),
         since: all.iter().map(|it| it.since).fold(first.since, Timestamp::min),

@@ -12,7 +12,7 @@ use crate::config::Severity;
 use crate::lifecycle::Outcome;
 use crate::model::{
     CaName, CertificateName, Event, Failure, Notice, STATUS_FORMAT, StatusDocument, StorageError,
-    Timestamp, escaped,
+    Timestamp, chain_text, escaped,
 };
 use crate::plan::Asked;
 use crate::plan::backoff::{Jitter, after_local_failure};
@@ -438,13 +438,21 @@ impl Scheduler {
                     entry.looked(ended, outcome.status, outcome.plan.wake_at());
                 }
                 Ok(_) => {}
-                Err(_) => is_whole = false,
+                Err(error) => {
+                    // Its work fails by the same, and is told; it may be hours away.
+                    tracing::warn!(%name, error = chain_text(&error), "it can't be looked at");
+                    is_whole = false;
+                    if entry.broken.is_none() {
+                        entry.wake();
+                    }
+                }
             }
         }
         self.is_changed = true;
         self.show_at = Duration::ZERO;
         self.publish();
         self.had_turns |= self.schedule.had_turns();
+        let is_whole = is_whole && self.rejected.is_none();
         if is_whole && self.had_turns && self.schedule.longest_wait(self.now()).is_none() {
             self.herald.whole_pass();
         }
@@ -496,16 +504,18 @@ impl Scheduler {
             return;
         }
         self.is_changed = false;
+        let wall = self.now();
         let agent = &self.daemon.agent;
         let mut document = empty_document(&self.daemon.base, agent);
         document.notices.extend(self.rejected.clone());
-        document.notices.extend(notices::of(&self.schedule, self.now()));
+        self.schedule.note_waits(wall);
+        document.notices.extend(notices::of(&self.schedule, wall));
         let order: HashMap<_, _> =
             agent.config.certificates.iter().zip(0..).map(|(spec, at)| (&spec.name, at)).collect();
         let mut certificates: Vec<_> = self
             .schedule
             .iter()
-            .filter_map(|(name, entry)| Some((*order.get(name)?, entry.running_status()?)))
+            .filter_map(|(name, entry)| Some((*order.get(name)?, entry.running_status(wall)?)))
             .collect();
         certificates.sort_by_key(|(at, _): &(i32, _)| *at);
         document.certificates = certificates.into_iter().map(|(_, status)| status).collect();

@@ -244,11 +244,42 @@ fn who_waits_too_long_for_a_turn_is_told_of() {
         tell(entry.end(at(wake_at)), of);
     }
     let minutes = |it: i64| at(100 + 60 * it);
-    assert_eq!(schedule.longest_wait(minutes(15)), None);
-    assert_eq!(schedule.longest_wait(minutes(16)), Some((1, at(100))));
-    assert_eq!(schedule.longest_wait(minutes(17)), Some((2, at(100))));
+    let longest_wait = |schedule: &mut Schedule, now| {
+        schedule.note_waits(now);
+        schedule.longest_wait(now)
+    };
+    assert_eq!(longest_wait(&mut schedule, minutes(15)), None);
+    assert_eq!(longest_wait(&mut schedule, minutes(16)), Some((1, at(100))));
+    assert_eq!(longest_wait(&mut schedule, minutes(17)), Some((2, at(100))));
     schedule.get_mut(&name("a")).unwrap().begin();
-    assert_eq!(schedule.longest_wait(minutes(17)), Some((1, at(200))), "its turn has come");
+    assert_eq!(longest_wait(&mut schedule, minutes(17)), Some((1, at(200))), "its turn has come");
+}
+
+/// A look finds what is due to be so at once, and a reload wakes all: neither makes a wait shorter.
+#[test]
+fn who_is_woken_and_looked_at_while_he_waits_waits_no_less() {
+    let mut schedule = schedule(&["due", "woken", "failing"]);
+    schedule.set_names(&["due", "woken", "failing", "new"].into_iter().map(name).collect());
+    for (of, wake_at) in [("due", 100), ("woken", 9000), ("failing", 100)] {
+        let entry = schedule.get_mut(&name(of)).unwrap();
+        entry.begin();
+        tell(entry.end(at(wake_at)), of);
+    }
+    schedule.get_mut(&name("failing")).unwrap().status =
+        Some(failing(served("failing", DAY, 90 * DAY), DAY, "dns.change"));
+    for now in (200..=1000).step_by(100) {
+        let entry = schedule.get_mut(&name("due")).unwrap();
+        let ended = entry.ended();
+        entry.looked(ended, served("due", DAY, 90 * DAY), Timestamp::EPOCH);
+        schedule.get_mut(&name("woken")).unwrap().wake();
+        schedule.note_waits(at(now));
+        assert_eq!(schedule.longest_wait(at(now)), None);
+    }
+    assert_eq!(schedule.longest_wait(at(1001)), Some((1, at(100))));
+    assert_eq!(schedule.longest_wait(at(1101)), Some((3, at(100))), "woken and new ones too");
+    schedule.clock_was_set();
+    schedule.note_waits(at(5000));
+    assert_eq!(schedule.longest_wait(at(5000)), None, "the old time says nothing");
 }
 
 #[test]
@@ -313,4 +344,37 @@ fn breakdowns_of_one_kind_are_counted_in_a_row() {
     assert_eq!(entry.break_down(Breakdown::Panic, failure(at(2))), 2);
     assert_eq!(entry.broken.as_ref().map(|it| it.since), Some(at(1)));
     assert_eq!(entry.break_down(Breakdown::Storage, failure(at(3))), 1);
+}
+
+#[test]
+fn a_renewal_that_runs_is_said_to_unless_it_failed_before() {
+    let mut schedule = schedule(&["a"]);
+    let entry = schedule.get_mut(&name("a")).unwrap();
+    let stands = |renewal| CertificateStatus {
+        renewal,
+        renew_at: Some(at(100)),
+        ..served("a", DAY, 90 * DAY)
+    };
+    let mut shown = |renewal, asked: Option<Asked>, now: i64| {
+        if let Some(asked) = asked {
+            entry.ask(asked, oneshot::channel().0);
+        }
+        entry.status = Some(stands(renewal));
+        let before = entry.running_status(at(now)).unwrap().renewal;
+        assert_eq!(before, renewal, "nothing runs");
+        entry.begin();
+        let running = entry.running_status(at(now)).unwrap().renewal;
+        tell(entry.end(at(now)), "a");
+        running
+    };
+    use RenewalCondition::{BackingOff, Blocked, Due, Idle, Running};
+    assert_eq!(shown(Due, None, 50), Running);
+    assert_eq!(shown(Idle, None, 99), Idle);
+    assert_eq!(shown(Idle, None, 100), Running);
+    assert_eq!(shown(Idle, Some(Asked::Forced), 50), Running);
+    assert_eq!(shown(Idle, Some(Asked::ByName), 50), Idle);
+    assert_eq!(shown(Due, Some(Asked::Redeploy), 100), Due);
+    for failed in [BackingOff, Blocked] {
+        assert_eq!(shown(failed, Some(Asked::Forced), 100), failed);
+    }
 }
