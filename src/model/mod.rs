@@ -76,8 +76,9 @@ pub use standing_watch::{
 };
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{
-    CertificateStatus, Condition, Health, Notice, RecordCondition, RecordStatus, RenewalCondition,
-    RevocationCondition, RevocationStatus, STATUS_FORMAT, StatusDocument, TargetStatus,
+    CA_UNFIT, CertificateStatus, Condition, Health, Notice, REVOCATION_NOT_DONE, RecordCondition,
+    RecordStatus, RenewalCondition, RevocationCondition, RevocationStatus, STATE_UNUSABLE,
+    STATUS_FORMAT, StatusDocument, TargetStatus,
 };
 pub use suggestion::{CertificateId, RenewalInfo, SuggestedWindow, Suggestion};
 pub use timestamp::{Timestamp, TimestampError};

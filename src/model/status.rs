@@ -15,6 +15,14 @@ use super::{
 /// The number of this form; a field may be added without a new one, never taken away.
 pub const STATUS_FORMAT: u32 = 1;
 
+/// The code of the notice that the state directory can't be used.
+pub const STATE_UNUSABLE: &str = "agent.storage";
+/// The code of the notice that a CA could not stand in; its words begin with the CA's name.
+pub const CA_UNFIT: &str = "ca.unfit";
+/// The code of the notice that a revocation needs a human; its words begin with the certificate's
+/// name and a colon.
+pub const REVOCATION_NOT_DONE: &str = "revocation.not_done";
+
 /// All certificates of one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusDocument {
@@ -45,7 +53,7 @@ impl StatusDocument {
             let first = unfit.first()?;
             let why = first.last_error.as_deref().unwrap_or_default();
             Some(Notice {
-                code: "ca.unfit".to_owned(),
+                code: CA_UNFIT.to_owned(),
                 health: Health::Warning,
                 message: format!("{ca} could not stand in (certificates: {}): {why}", unfit.len()),
                 since: unfit.iter().filter_map(|it| it.since).min().unwrap_or(first.checked_at),
@@ -61,7 +69,7 @@ impl StatusDocument {
         let notices = self.certificates.iter().filter_map(|it| {
             let revocation = it.revocation.as_ref()?;
             Some(Notice {
-                code: "revocation.not_done".to_owned(),
+                code: REVOCATION_NOT_DONE.to_owned(),
                 health: Health::Warning,
                 message: revocation.trouble(&it.name)?,
                 since: revocation.since.unwrap_or(self.written_at),

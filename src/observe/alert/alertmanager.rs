@@ -37,7 +37,8 @@ pub(super) fn alerts(
     for alert in open {
         known.insert(alert.message.dedup_key.as_str());
         let ends_at = now.saturating_add(HOLDS_FOR);
-        list.push(entry(&alert.message, &alert.message.as_affected(), alert.opened_at, ends_at));
+        let (affected, began_at) = (alert.message.as_affected(), alert.opened_at.min(now));
+        list.push(entry(&alert.message, &affected, began_at, ends_at));
     }
     for message in queued {
         match message.kind {
@@ -86,7 +87,9 @@ fn entry(message: &Message, alert: &Affected, starts_at: Timestamp, ends_at: Tim
     json!({
         "labels": labels,
         "annotations": { "summary": alert.title, "description": description },
-        "startsAt": starts_at,
+        // By a clock that was ahead it may have begun after its end, and Alertmanager refuses all that
+        // comes with such a one.
+        "startsAt": starts_at.min(ends_at),
         "endsAt": ends_at,
     })
 }
@@ -110,6 +113,18 @@ fn alert_name(kind: AlertType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// T01: what was told by a clock that was ahead is over when that is right again. A parcel with
+    /// an alert that ends before it begins is refused as a whole.
+    #[test]
+    fn nothing_ends_before_it_begins() {
+        let (now, ahead) = (Timestamp::from_unix_seconds(1000), Timestamp::MAX);
+        let over = Message::plain(AlertType::AlertResolved, "web1", "over".to_owned(), now);
+        let over = Message { since: Some(ahead), ..over };
+        let list = alerts(&AlertBook::default(), &[over], |_| true, now);
+        assert_eq!(list[0]["startsAt"], json!(now));
+        assert_eq!(list[0]["endsAt"], json!(now));
+    }
 
     #[test]
     fn an_alert_is_named_in_camel_case() {

@@ -70,6 +70,8 @@ pub struct Alerts {
 struct State {
     book: AlertBook,
     saved: Option<Vec<u8>>,
+    /// Why what is on disk could not be read. It is not to be written over: it may be read later.
+    unread: Option<StorageError>,
 }
 
 impl Alerts {
@@ -374,10 +376,16 @@ impl Alerts {
     }
 
     async fn loaded<'a>(&self, guard: &'a mut Option<State>) -> &'a mut State {
-        if guard.is_none() {
-            let state = self.load().await;
-            self.show(&state.book);
-            *guard = Some(state);
+        if guard.as_ref().is_none_or(|it| it.unread.is_some()) {
+            let read = self.load().await;
+            // What is told meanwhile is told without what is on disk, rather than not at all.
+            if guard.is_none() || read.unread.is_none() {
+                if let Some(error) = &read.unread {
+                    self.degraded("alerts.unreadable", error);
+                }
+                self.show(&read.book);
+                *guard = Some(read);
+            }
         }
         guard.get_or_insert_default()
     }
@@ -386,13 +394,10 @@ impl Alerts {
         let document = match self.outbox.load_alerts().await {
             Ok(Some(document)) => document,
             Ok(None) => return State::default(),
-            Err(error) => {
-                self.degraded("alerts.unreadable", &error);
-                return State::default();
-            }
+            Err(error) => return State { unread: Some(error), ..State::default() },
         };
         match AlertBook::parse(&document) {
-            Ok(book) => State { book, saved: Some(document) },
+            Ok(book) => State { book, saved: Some(document), unread: None },
             Err(error) => {
                 self.degraded("alerts.damaged", &error);
                 if let Err(error) = self.outbox.set_alerts_aside(&error).await {
@@ -416,6 +421,9 @@ impl Alerts {
     /// Keeps the book, if it is not what is kept already.
     async fn save(&self, state: &mut State) {
         self.show(&state.book);
+        if let Some(error) = &state.unread {
+            return self.degraded("alerts.not_kept", error);
+        }
         let document = match state.book.to_bytes() {
             Ok(document) => document,
             Err(error) => return self.degraded("alerts.not_kept", &error),

@@ -251,7 +251,8 @@ impl<'a> Facts<'a> {
     }
 
     fn of_target(&self, target: &TargetStatus, host: &str) -> Option<Trouble> {
-        if target.state != EndpointCondition::Failed {
+        // Unproven too: whom nobody can see to serve may serve nothing at all.
+        if !matches!(target.state, EndpointCondition::Failed | EndpointCondition::Unproven) {
             return None;
         }
         let since = target.since.or(self.status.since);

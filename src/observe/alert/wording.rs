@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    CaName, CertificateName, CertificateStatus, Notice, TargetStatus, Timestamp, escaped,
+    CA_UNFIT, CLOCK_WRONG, CaName, CertificateName, CertificateStatus, EndpointCondition, Notice,
+    REVOCATION_NOT_DONE, STATE_UNUSABLE, TargetStatus, Timestamp, escaped,
 };
 
 use super::message::AlertType;
@@ -46,7 +47,11 @@ pub(super) fn deploy_failed(
     now: Timestamp,
 ) -> String {
     let cause = because(target.last_error.as_deref());
-    format!("{} does not serve {name}{}{cause}", target.name, failing_for(since, now))
+    let does_not = match target.state {
+        EndpointCondition::Unproven => "was never seen to serve",
+        _ => "does not serve",
+    };
+    format!("{} {does_not} {name}{}{cause}", target.name, failing_for(since, now))
 }
 
 /// The line for a standing record that is not right, beside `more` others of `name`.
@@ -86,11 +91,16 @@ pub(super) fn of_notice(notice: &Notice) -> String {
     cut(&notice.message)
 }
 
-/// A short word for the cause that a notice names, which is the same while only numbers in its
-/// message change. A receiver's name may end in one.
+/// A short word for the cause that a notice names, which is the same for as long as it lasts: while
+/// only numbers in its message change, or what was said last of the same subject.
 pub(super) fn cause_of(notice: &Notice) -> String {
+    let until = |end: char| notice.message.split(end).next().unwrap_or_default().to_owned();
     let words: String = match notice.code.as_str() {
         ALERTS_UNDELIVERED => subject(&notice.message).to_owned(),
+        // There is but one of each, whoever meets it first.
+        STATE_UNUSABLE | CLOCK_WRONG => String::new(),
+        REVOCATION_NOT_DONE => until(':'),
+        CA_UNFIT => until(' '),
         _ => notice.message.chars().filter(|it| !it.is_ascii_digit()).collect(),
     };
     cause(&notice.code, &words)

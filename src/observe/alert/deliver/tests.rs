@@ -22,16 +22,23 @@ mod channels;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// An outbox in memory, which may be full.
+/// An outbox in memory, which may be full, or refuse to be read so many times.
 #[derive(Default)]
 struct Memory {
     document: Mutex<Option<Vec<u8>>>,
     is_full: bool,
+    refuses: Mutex<usize>,
 }
 
 #[async_trait]
 impl Outbox for Memory {
     async fn load_alerts(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        let mut refuses = self.refuses.lock().unwrap();
+        if *refuses > 0 {
+            *refuses -= 1;
+            let source = "input/output error".into();
+            return Err(StorageError { action: "read", place: "alerts".into(), source });
+        }
         Ok(self.document.lock().unwrap().clone())
     }
 
@@ -361,10 +368,41 @@ async fn a_restart_neither_forgets_nor_repeats() {
     assert_eq!(hook.received().len(), 2);
 }
 
+/// D02: the disk reads again later, and what waits for a receiver that is down is still there.
+#[tokio::test]
+async fn a_book_that_can_not_be_read_for_a_while_is_not_written_over() {
+    let hook = Receiver::answering(&[500]).await;
+    let outbox = Arc::new(Memory::default());
+    let first = world(vec![receiver("hook", hook.webhook())], Arc::clone(&outbox));
+    first.alerts.pass(&in_trouble(&["api"])).await;
+    first.alerts.deliver().await;
+    let before = outbox.document.lock().unwrap().clone();
+
+    *outbox.refuses.lock().unwrap() = 3;
+    let second = world(vec![receiver("hook", hook.webhook())], Arc::clone(&outbox));
+    second.alerts.pass(&in_trouble(&["shop"])).await;
+    second.alerts.deliver().await;
+    assert_eq!(hook.received().len(), 2, "it is told without what is on disk");
+    assert_eq!(*outbox.document.lock().unwrap(), before);
+    let codes: Vec<String> = second.heard.failures().into_iter().map(|it| it.code).collect();
+    assert_eq!(codes, ["alerts.unreadable", "alerts.not_kept", "alerts.not_kept"]);
+
+    *outbox.refuses.lock().unwrap() = 0;
+    second.clock.advance(Duration::from_secs(5));
+    second.alerts.pass(&in_trouble(&["api", "shop"])).await;
+    second.alerts.deliver().await;
+    let told: Vec<_> =
+        hook.received().iter().map(|it| it.json()["data"]["alerts"].clone()).collect();
+    assert_ne!(*outbox.document.lock().unwrap(), before, "it is kept again: {told:?}");
+    let names = |it: &Received| it.json().to_string().contains("api");
+    assert_eq!(hook.received().iter().filter(|it| names(it)).count(), 2, "{told:?}");
+}
+
 #[tokio::test]
 async fn a_damaged_book_and_a_full_disk_are_said_and_alerts_go_out_all_the_same() {
     let hook = Receiver::answering(&[]).await;
-    let outbox = Memory { document: Mutex::new(Some(b"{".to_vec())), is_full: true };
+    let document = Mutex::new(Some(b"{".to_vec()));
+    let outbox = Memory { document, is_full: true, ..Memory::default() };
     let world = world(vec![receiver("hook", hook.webhook())], Arc::new(outbox));
     world.alerts.pass(&in_trouble(&["api"])).await;
     world.alerts.deliver().await;

@@ -174,6 +174,21 @@ fn a_failing_target_is_told_of_after_15_minutes() {
 }
 
 #[test]
+fn a_target_that_nobody_can_see_to_serve_is_told_of_too() {
+    let mut target = failing_target("nginx", 15 * MINUTE);
+    target.state = EndpointCondition::Unproven;
+    target.last_error = Some("nobody is there".into());
+    let unproven =
+        CertificateStatus { targets: vec![target], ..served("api", Duration::ZERO, 90 * DAY) };
+    let trouble = all(vec![unproven]).remove(0);
+    assert_eq!(trouble.kind, AlertType::DeployFailed);
+    assert_eq!(
+        trouble.title,
+        "nginx was never seen to serve api, failing for 15m: nobody is there"
+    );
+}
+
+#[test]
 fn a_ca_that_is_down_is_one_trouble_for_all_its_certificates() {
     let down = |name: &str, age| failing(served(name, age, 90 * DAY), 8 * DAY, "acme.unavailable");
     let other = CertificateStatus { ca: Some("zerossl".parse().unwrap()), ..down("c", 60 * DAY) };
@@ -262,6 +277,38 @@ fn notices_are_troubles_of_the_agent_but_silence_is_told_to_nobody() {
     // Only the number changed, so it is the same trouble.
     document.notices[3].message = "the disk has 11 kB left".into();
     assert_eq!(keys(&document), before);
+}
+
+/// What is told as over while it goes on is looked at by nobody any more.
+#[test]
+fn a_trouble_of_the_agent_is_the_same_one_however_it_is_said() {
+    let key = |code: &str, message: &str| {
+        let notice = Notice {
+            code: code.into(),
+            health: Health::Warning,
+            message: message.into(),
+            since: start(),
+            hint: None,
+        };
+        wording::cause_of(&notice)
+    };
+    let same = [
+        ("agent.storage", "2 certificates stand still: b: full", "3 certificates stand still: a"),
+        ("agent.clock", "the clock is wrong: it says", "the CA says it is; renewals wait"),
+        ("revocation.not_done", "site: is still not revoked: timeout", "site: the CA refuses"),
+        ("ca.unfit", "lab could not stand in (2): timeout", "lab could not stand in (3): refused"),
+    ];
+    for (code, one, other) in same {
+        assert_eq!(key(code, one), key(code, other), "{code}");
+    }
+    let others = [
+        ("revocation.not_done", "site: refused", "shop: refused"),
+        ("ca.unfit", "lab could not stand in", "other could not stand in"),
+        ("agent.degraded", "the work on a panicked", "the work on b panicked"),
+    ];
+    for (code, one, other) in others {
+        assert_ne!(key(code, one), key(code, other), "{code}");
+    }
 }
 
 #[test]

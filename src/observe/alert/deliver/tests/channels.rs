@@ -213,7 +213,7 @@ async fn the_heartbeat_is_a_get_and_its_failure_is_heard() {
 #[tokio::test]
 async fn without_a_writable_store_the_heartbeat_stops() {
     let watcher = Receiver::answering(&[]).await;
-    let outbox = Memory { document: Mutex::default(), is_full: true };
+    let outbox = Memory { document: Mutex::default(), is_full: true, ..Memory::default() };
     let world = world(Vec::new(), Arc::new(outbox));
     let heartbeat_url = Some(Secret::new(format!("http://{}/", watcher.address)));
     world.alerts.reconfigure(AlertSettings { heartbeat_url, ..AlertSettings::default() });
