@@ -194,9 +194,10 @@ impl Store {
         run(&lineage.clone(), move || {
             // The lease lives as long as this work, also if nobody waits for it any more.
             let _lease = lease;
-            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            // Before all others are kept waiting: groups may come from a network.
             let rights = Rights::for_group(read_group.as_deref());
             let rights = rights.map_err(storage("choose the group of", lineage.root()))?;
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
             work(&lineage, &rights)
         })
         .await
