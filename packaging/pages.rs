@@ -55,7 +55,7 @@ const FILES: [(&str, &str); 6] = [
     (
         "/run/renewd/status.json",
         "How everything stands, without secrets: kept by the daemon, or left by the last run of \
-         `renewd renew`.",
+         `renewd renew`, `renewd deploy` or `renewd revoke`.",
     ),
 ];
 

@@ -41,8 +41,8 @@ pub struct Global {
     /// Print JSON where something is shown.
     #[arg(long, global = true)]
     pub json: bool,
-    /// The form of the log on standard error; by default text on a terminal, journald under
-    /// systemd, else JSON.
+    /// The form of the log on standard error; by default journald under systemd, and else text, but
+    /// JSON of `run` and `deployer` where that is no terminal.
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// What is logged: error, warn, info, debug or trace.

@@ -2,6 +2,7 @@
 //!
 //! Not here: `renewd dns persist` ([`super::persist`]).
 
+use crate::assemble::{DeployedBy, deployed_by};
 use crate::model::{ChallengeType, Explain, Identifier, SolverName, chain_text};
 use crate::solver::{Dns01, DnsLabel, SolverError, SolverMethod};
 
@@ -41,7 +42,12 @@ async fn test(
         return Err(Ended(Exit::Usage));
     };
     let mut steps = Vec::new();
-    let done = match Dns01::new(DnsLabel::Common, settings) {
+    let built = match deployed_by(&context.config) {
+        // As the daemon does it: what it can't do there is not to work here.
+        DeployedBy::Deployer(_) => Dns01::without_programs(DnsLabel::Common, settings),
+        DeployedBy::ThisProcess => Dns01::new(DnsLabel::Common, settings),
+    };
+    let done = match built {
         Ok(solver) => {
             let tell = |step: crate::solver::dns01::Step| {
                 let step = step.to_string();

@@ -67,6 +67,13 @@ impl Stop {
         self.unless(Stage::Come, work).await
     }
 
+    /// One that nobody asks for while the first is kept.
+    #[cfg(test)]
+    pub(super) fn in_a_test() -> (impl Sized, Self) {
+        let (stages, stop) = watch::channel(Stage::None);
+        (stages, Self(stop))
+    }
+
     async fn unless<T>(&self, stage: Stage, work: impl Future<Output = T>) -> Option<T> {
         let mut stages = self.0.clone();
         let reached = async move { drop(stages.wait_for(|it| *it >= stage).await) };

@@ -131,12 +131,16 @@ fn log_format(arguments: &Arguments) -> log::LogFormat {
         Some(LogFormat::Text) => log::LogFormat::Text,
         Some(LogFormat::Json) => log::LogFormat::Json,
         Some(LogFormat::Journald) => log::LogFormat::Journald,
-        // Only the logs of daemon and deployer are read by machines; who runs another command reads
-        // it himself.
-        None if matches!(arguments.command, Command::Run | Command::Deployer(_)) => {
-            log::LogFormat::here()
-        }
-        None => log::LogFormat::Text,
+        None => match log::LogFormat::here() {
+            // Only the logs of daemon and deployer are read by machines; who runs another command
+            // reads it himself, also in what cron sends.
+            log::LogFormat::Json
+                if !matches!(arguments.command, Command::Run | Command::Deployer(_)) =>
+            {
+                log::LogFormat::Text
+            }
+            suited => suited,
+        },
     }
 }
 

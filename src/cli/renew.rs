@@ -400,12 +400,13 @@ pub(super) fn spinner(what: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assemble::build;
     use crate::config::{self, Environment};
     use crate::model::{Event, Observer, Retry};
     use crate::solver::HandedSockets;
     use crate::store::Store;
     use crate::sys::atomic::{self, Access};
-    use crate::sys::clock::{Clock, ManualClock};
+    use crate::sys::clock::ManualClock;
 
     #[derive(Debug)]
     struct Deaf;
@@ -414,15 +415,20 @@ mod tests {
         fn observe(&self, _: &Event) {}
     }
 
-    /// N02: many that fail slowly.
-    #[tokio::test]
-    async fn what_failed_before_has_its_turn_after_all_else() {
+    struct World {
+        _folder: tempfile::TempDir,
+        base: Base,
+        agent: Agent,
+    }
+
+    /// Certificates called `names`, of a CA of our own, with nothing held yet.
+    async fn world(names: &[&str]) -> World {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("renewd.toml");
         let mut text = "state_dir = \"state\"\nrun_dir = \"run\"\ndefault_ca = \"inside\"\n\
                         [ca.inside]\ntype = \"local\"\n"
             .to_owned();
-        for name in ["failing", "one", "two"] {
+        for name in names {
             let domains = format!("domains = [\"{name}.example\"]\ntargets = []\n");
             text += &format!("[[certificate]]\nname = \"{name}\"\n{domains}");
         }
@@ -430,16 +436,6 @@ mod tests {
         let config = config::load(&file, &Environment::default()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_800_000_000)));
         let store = Store::open(&config.store, clock.clone(), Duration::ZERO).await.unwrap();
-        let name = "failing".parse().unwrap();
-        let mut state = store.certificate_state(&name).await.unwrap();
-        let failure = Failure {
-            at: clock.now(),
-            code: "dns.change".to_owned(),
-            message: String::new(),
-            hint: None,
-        };
-        state.attempts.fail(failure, Retry::BackOff, Duration::ZERO);
-        store.save_certificate_state(&name, &state).await.unwrap();
         let base = Base {
             store: Arc::new(store),
             clock,
@@ -447,8 +443,60 @@ mod tests {
             host: "test".to_owned(),
             handed: HandedSockets::default(),
         };
-        let turns = in_turn(&base, &config.certificates).await;
+        let agent = build(config, &base, None).unwrap();
+        World { _folder: folder, base, agent }
+    }
+
+    impl World {
+        /// What comes of a run that begins work only for so long.
+        async fn run(&self, begins: Option<Duration>) -> Vec<WorkReport> {
+            let (_nobody_asks, stop) = Stop::in_a_test();
+            let specs = &self.agent.config.certificates;
+            work_on(&self.agent, &self.base, specs, Asked::ByTime, &stop, begins).await
+        }
+    }
+
+    /// N02: many that fail slowly.
+    #[tokio::test]
+    async fn what_failed_before_has_its_turn_after_all_else() {
+        let world = world(&["failing", "one", "two"]).await;
+        let store = &world.base.store;
+        let name = "failing".parse().unwrap();
+        let mut state = store.certificate_state(&name).await.unwrap();
+        let failure = Failure {
+            at: world.base.clock.now(),
+            code: "dns.change".to_owned(),
+            message: String::new(),
+            hint: None,
+        };
+        state.attempts.fail(failure, Retry::BackOff, Duration::ZERO);
+        store.save_certificate_state(&name, &state).await.unwrap();
+        let turns = in_turn(&world.base, &world.agent.config.certificates).await;
         let names: Vec<&str> = turns.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["one", "two", "failing"]);
+    }
+
+    /// N02: what is before it takes all the time that a timer's unit has.
+    #[tokio::test]
+    async fn what_has_no_turn_within_the_time_of_a_run_is_not_begun_and_told() {
+        let world = world(&["one", "two"]).await;
+        let reports = world.run(Some(Duration::ZERO)).await;
+        let codes: Vec<Vec<&str>> = reports
+            .iter()
+            .map(|it| it.failures.iter().map(|it| it.code.as_str()).collect())
+            .collect();
+        assert_eq!(codes, [[BEHIND], [BEHIND]]);
+        assert!(reports.iter().all(|it| exit_of(it) == Exit::Failed), "{reports:?}");
+        let told = document(&world.agent, &world.base, &reports).await;
+        let behind: Vec<_> = told.notices.iter().filter(|it| it.code == BEHIND).collect();
+        assert_eq!(behind.len(), 1, "{told:?}");
+        assert!(behind[0].message.starts_with("2 certificates"), "{behind:?}");
+        let nothing = |it: &crate::model::CertificateStatus| it.condition != Condition::Held;
+        assert!(told.certificates.iter().all(nothing), "{told:?}");
+
+        let reports = world.run(Some(Duration::from_secs(1))).await;
+        assert!(reports.iter().all(|it| it.renewed && it.failures.is_empty()), "{reports:?}");
+        let told = document(&world.agent, &world.base, &reports).await;
+        assert!(told.notices.iter().all(|it| it.code != BEHIND), "{told:?}");
     }
 }

@@ -23,8 +23,8 @@ pub fn reference() -> String {
     push::<RawCertificate>(
         &mut text,
         "[[certificate]]",
-        "one certificate; [defaults] and [group.NAME] take these keys, but not `name`, `domains` and \
-         `csr_file`",
+        "one certificate; [defaults] takes these keys but `name`, `domains` and `csr_file`, and \
+         [group.NAME] but those and `group`",
     );
     push::<RawCa>(&mut text, "[ca.NAME]", "one CA");
     push::<RawLimits>(

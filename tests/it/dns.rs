@@ -243,6 +243,22 @@ fn a_solver_is_proven_without_a_ca() {
     assert_eq!(site.pebble.requests().count(Endpoint::NewNonce), 0, "no CA is needed");
 }
 
+/// What the daemon refuses to run must not seem to work, nor be run as root.
+#[test]
+fn beside_a_deployer_no_program_is_run_to_prove_a_solver_either() {
+    let bind = bind(Lag::ForEver);
+    let site = unproven_site(&bind);
+    let file = site.workspace.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    let beside = config.replace("deployer = \"direct\"", "deployer = \"socket\"");
+    assert_ne!(beside, config);
+    write(&file, beside);
+    let done = site.renewd(&["dns", "test", "dns", "site.example"]);
+    assert_eq!(done.code, 1, "{done}");
+    assert!(done.stderr.contains("beside a deployer renewd runs no program"), "{done}");
+    check_only_foreign(&bind, "_acme-challenge.site.example");
+}
+
 #[test]
 fn each_refusal_says_what_to_do() {
     let bind = bind(Lag::Seconds);
