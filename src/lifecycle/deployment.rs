@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 
 use crate::deploy::{self, DeployError, DeployRequest, Installed, TargetSettings, Verified};
 use crate::model::{
-    CertificateSpec, EndpointCondition, Event, Explain, Failure, Held, StorageError, TargetName,
-    TargetState,
+    Attempts, CertificateSpec, EndpointCondition, Event, Explain, Failure, Held, StorageError,
+    TargetName, TargetState,
 };
 use crate::plan::backoff::after_local_failure;
 use crate::plan::{
@@ -290,8 +290,10 @@ impl Lifecycle {
     ///
     /// Where the test refuses, the old files tell whose fault it is: if it passes with them, the
     /// new ones are, and the old ones stay; if not, somebody broke the server's configuration, and
-    /// the new files stay for when it is mended. That is found out anew at each try: who mends the
-    /// configuration does not mend the files, and one try may have ended before it could tell.
+    /// the new files stay for when it is mended. That is found out anew when the test says something
+    /// else than at the last try: who mends the configuration does not mend the files, and one try
+    /// may have ended before it could tell. What says the same is no reason to change files for a
+    /// moment, again and again.
     async fn install_and_test(
         &self,
         spec: &CertificateSpec,
@@ -312,29 +314,34 @@ impl Lifecycle {
             Err(error) => return Ok(Err(error)),
         };
         let Err(error) = self.deployer.test(request).await else { return Ok(Ok(())) };
+        let is_news = !says_as_before(&error.failure(self.clock.now()), &state.attempts);
         match installed {
-            Installed::Changed => {}
-            Installed::Unchanged if was_untested => {}
+            Installed::Unchanged if was_untested && !is_news => Ok(Err(error)),
+            Installed::Changed => Ok(Err(self.find_whose_fault(request, error).await)),
+            Installed::Unchanged if was_untested => {
+                Ok(Err(self.find_whose_fault(request, error).await))
+            }
             Installed::Unchanged | Installed::Nothing => {
                 // What stands there stood there before.
                 state.untested = None;
-                return Ok(Err(error));
+                Ok(Err(error))
             }
         }
-        Ok(Err(self.find_whose_fault(request).await.err().unwrap_or(error)))
     }
 
-    /// Leaves the earlier files in place if the server's test passes with them, else the new ones.
-    async fn find_whose_fault(&self, request: &DeployRequest) -> Result<(), DeployError> {
+    /// Leaves the earlier files in place if the server's test, which refused the new ones by `error`,
+    /// passes with them, else the new ones; what is to be told of it.
+    async fn find_whose_fault(&self, request: &DeployRequest, error: DeployError) -> DeployError {
         match self.deployer.put_back(request).await {
+            Ok(()) => {}
             // There were none.
-            Err(error) if error.code() == NOTHING_KEPT => return Ok(()),
-            done => done?,
+            Err(none) if none.code() == NOTHING_KEPT => return error,
+            Err(other) => return other,
         }
-        if self.deployer.test(request).await.is_err() {
-            self.deployer.install(request).await?;
+        if self.deployer.test(request).await.is_ok() {
+            return error;
         }
-        Ok(())
+        self.deployer.install(request).await.err().unwrap_or(error)
     }
 
     fn note(&self, held: &Held, seen: &Verified, state: &mut TargetState) {
@@ -360,6 +367,14 @@ pub(super) fn request(
 fn is_of_the_deployer(error: &DeployError) -> bool {
     let codes = ["deploy.deployer_unreachable", "deploy.deployer_failed", "deploy.refused"];
     matches!(error, DeployError::Remote(_)) && codes.contains(&error.code())
+}
+
+/// Whether `failure` is the last of `attempts` once more; of numbers a program may say others each
+/// time.
+fn says_as_before(failure: &Failure, attempts: &Attempts) -> bool {
+    let words =
+        |it: &Failure| -> String { it.message.chars().filter(|it| !it.is_ascii_digit()).collect() };
+    attempts.last.as_ref().is_some_and(|it| it.code == failure.code && words(it) == words(failure))
 }
 
 /// What a deployer says that refuses what is stored.

@@ -1,6 +1,7 @@
 //! Processes that are stopped, killed, flooded with signals or left behind, and programs that do
 //! what programs do.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -221,13 +222,22 @@ fn what_only_the_new_files_fail_at_has_the_old_ones_put_back() {
 /// stay for when its configuration is mended.
 #[test]
 fn what_the_old_files_fail_at_too_leaves_the_new_ones_in_place() {
-    let workspace = installed("cd \"${0%/*}\" && [ ! -e broken ]");
+    let workspace =
+        installed("cd \"${0%/*}\" && cksum < installed/site.pem >> seen && [ ! -e broken ]");
     let [old_chain, old_key, _] = chains(&workspace);
     write(&workspace.path().join("broken"), "");
     let refused = workspace.renewd(&["renew", "--force", NAME]);
     assert_eq!(refused.code, 1, "{refused}");
     let [chain, key, current] = chains(&workspace);
     assert!(chain == current && chain != old_chain && key != old_key, "{refused}");
+
+    // Nothing is new at the next try: nobody is shown the old ones again for a moment.
+    let seen = workspace.path().join("seen");
+    std::fs::remove_file(&seen).unwrap();
+    let refused = workspace.renewd(&["deploy", NAME]);
+    assert_eq!(refused.code, 1, "{refused}");
+    let files = std::fs::read_to_string(&seen).unwrap();
+    assert_eq!(files.lines().collect::<BTreeSet<_>>().len(), 1, "{files}\n{refused}");
 }
 
 /// P09: two faults at once. The new files stay where the server's configuration is broken too; when
