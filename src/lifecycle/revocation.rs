@@ -289,28 +289,12 @@ impl Lifecycle {
         spec: &CertificateSpec,
         facts: &mut Facts,
     ) -> Result<(), StorageError> {
-        if !self.is_asked_for_anew(spec, facts).await? {
-            self.store.save_pending_revocation(&spec.name, None).await?;
-            facts.pending = None;
-        }
+        // What was asked for meanwhile is not what came to an end.
+        facts.pending = match facts.pending.take() {
+            Some(done) => self.store.settle_pending_revocation(&spec.name, &done, None).await?,
+            None => None,
+        };
         Ok(())
-    }
-
-    /// Whether another revocation was asked for since `facts` were read; it is in them then, and is
-    /// not to be written over by what came of the one before.
-    async fn is_asked_for_anew(
-        &self,
-        spec: &CertificateSpec,
-        facts: &mut Facts,
-    ) -> Result<bool, StorageError> {
-        let kept = self.store.pending_revocation(&spec.name).await?;
-        let asked = |it: &PendingRevocation| (it.certificate, it.request, it.asked_at);
-        let is_other =
-            kept.is_some() && kept.as_ref().map(asked) != facts.pending.as_ref().map(asked);
-        if is_other {
-            facts.pending = kept;
-        }
-        Ok(is_other)
     }
 
     /// Remembers that the CA did not revoke; what it refused for good is not asked again.
@@ -336,11 +320,13 @@ impl Lifecycle {
             };
             pending.attempts.fail(failure.clone(), error.retry(), pause);
         }
-        if self.is_asked_for_anew(spec, facts).await? {
+        let name = &spec.name;
+        let left = Some(&pending);
+        if let Some(other) = self.store.settle_pending_revocation(name, &pending, left).await? {
+            facts.pending = Some(other);
             self.tell_of_failure(spec, &failure, None).await;
             return Ok(failure);
         }
-        self.store.save_pending_revocation(&spec.name, Some(&pending)).await?;
         let retry_at = pending.attempts.next_attempt_at.filter(|_| pending.refused.is_none());
         facts.pending = Some(pending);
         if is_news {

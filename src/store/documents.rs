@@ -107,6 +107,37 @@ impl Store {
         name: &CertificateName,
         pending: Option<&PendingRevocation>,
     ) -> Result<(), StorageError> {
+        let _alone = self.revoking.lock().await;
+        self.write_pending_revocation(name, pending).await
+    }
+
+    /// Puts `left` in the place of the pending revocation `done`, unless another was asked for since
+    /// that was read: that stays, and is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it can't be read or written.
+    pub async fn settle_pending_revocation(
+        &self,
+        name: &CertificateName,
+        done: &PendingRevocation,
+        left: Option<&PendingRevocation>,
+    ) -> Result<Option<PendingRevocation>, StorageError> {
+        let _alone = self.revoking.lock().await;
+        let asked = |it: &PendingRevocation| (it.certificate, it.request, it.asked_at);
+        let kept = self.pending_revocation(name).await?;
+        let other = kept.filter(|it| asked(it) != asked(done));
+        if other.is_none() {
+            self.write_pending_revocation(name, left).await?;
+        }
+        Ok(other)
+    }
+
+    async fn write_pending_revocation(
+        &self,
+        name: &CertificateName,
+        pending: Option<&PendingRevocation>,
+    ) -> Result<(), StorageError> {
         let key = Key::certificate(name, REVOCATION);
         match pending {
             Some(pending) => self.save_json(&key, pending).await,

@@ -64,6 +64,8 @@ pub struct Store {
     pub(super) lease: Option<Arc<Lease>>,
     /// Held while files below `certs/` are changed.
     pub(super) writing: Arc<Mutex<()>>,
+    /// Held while it is looked at and changed what is to be revoked.
+    pub(super) revoking: tokio::sync::Mutex<()>,
 }
 
 impl Store {
@@ -125,6 +127,7 @@ impl Store {
             clock,
             lease: Some(Arc::new(lease)),
             writing: Arc::default(),
+            revoking: tokio::sync::Mutex::default(),
         };
         store.check_version().await?;
         let (settings, now) = (settings.clone(), store.clock.now());
@@ -145,6 +148,7 @@ impl Store {
             clock,
             lease: None,
             writing: Arc::default(),
+            revoking: tokio::sync::Mutex::default(),
         }
     }
 
