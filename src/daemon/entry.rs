@@ -233,7 +233,7 @@ impl Entry {
             Stage::Entering | Stage::Working => false,
         };
         // Whoever was woken waits since he is first found awake, if not for longer.
-        let since = self.due_since.or(self.due_at()).map_or(now, |it| it.min(now));
+        let since = self.due_since.or_else(|| self.due_at()).map_or(now, |it| it.min(now));
         self.due_since = (is_due && !self.has_failed()).then_some(since);
     }
 
@@ -249,7 +249,7 @@ impl Entry {
 
     /// Has it looked at at once; after the present run, if there is one.
     pub(super) fn wake(&mut self) {
-        self.due_since = self.due_since.or(self.due_at());
+        self.due_since = self.due_since.or_else(|| self.due_at());
         self.wake_at = Some(Timestamp::EPOCH);
         self.changed_meanwhile = self.is_running();
     }
@@ -282,7 +282,7 @@ impl Entry {
     /// since, or runs now, that knows better.
     pub(super) fn looked(&mut self, ended: u64, status: CertificateStatus, wake_at: Timestamp) {
         if self.stage == Stage::Idle && self.ended == ended {
-            self.due_since = self.due_since.or(self.due_at());
+            self.due_since = self.due_since.or_else(|| self.due_at());
             self.wake_at = Some(self.wake_at.unwrap_or(Timestamp::MAX).min(wake_at));
             self.status = Some(status);
         }

@@ -3,7 +3,7 @@
 //!
 //! Not here: what the configuration alone shows ([`crate::assemble`]).
 
-use crate::model::{Health, Notice, STATE_UNUSABLE, Timestamp};
+use crate::model::{AGENT_BEHIND, Health, Notice, STATE_UNUSABLE, Timestamp};
 
 use super::entry::{Breakdown, Broken, Schedule};
 
@@ -48,7 +48,7 @@ pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
         hint: first.failure.hint.clone(),
     }));
     notices.extend(schedule.longest_wait(now).map(|(count, since)| Notice {
-        code: "agent.behind".to_owned(),
+        code: AGENT_BEHIND.to_owned(),
         health: Health::Warning,
         message: format!("{count} certificates wait for their turn, the first since {since}"),
         since,

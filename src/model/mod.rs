@@ -76,9 +76,9 @@ pub use standing_watch::{
 };
 pub use state::{CertificateState, EndpointCondition, EndpointState, TargetState};
 pub use status::{
-    CA_UNFIT, CertificateStatus, Condition, Health, Notice, REVOCATION_NOT_DONE, RecordCondition,
-    RecordStatus, RenewalCondition, RevocationCondition, RevocationStatus, STATE_UNUSABLE,
-    STATUS_FORMAT, StatusDocument, TargetStatus,
+    AGENT_BEHIND, CA_UNFIT, CertificateStatus, Condition, Health, Notice, REVOCATION_NOT_DONE,
+    RecordCondition, RecordStatus, RenewalCondition, RevocationCondition, RevocationStatus,
+    STATE_UNUSABLE, STATUS_FORMAT, StatusDocument, TargetStatus,
 };
 pub use suggestion::{CertificateId, RenewalInfo, SuggestedWindow, Suggestion};
 pub use timestamp::{Timestamp, TimestampError};

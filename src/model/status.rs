@@ -17,6 +17,8 @@ pub const STATUS_FORMAT: u32 = 1;
 
 /// The code of the notice that the state directory can't be used.
 pub const STATE_UNUSABLE: &str = "agent.storage";
+/// The code of the notice that certificates wait for their turn.
+pub const AGENT_BEHIND: &str = "agent.behind";
 /// The code of the notice that a CA could not stand in; its words begin with the CA's name.
 pub const CA_UNFIT: &str = "ca.unfit";
 /// The code of the notice that a revocation needs a human; its words begin with the certificate's

@@ -47,11 +47,10 @@ pub(super) fn alerts(
                 let ended = if message.alerts.is_empty() { &single[..] } else { &message.alerts };
                 let again = |it: &&Affected| !known.contains(it.dedup_key.as_str());
                 let ended = ended.iter().filter(again);
-                list.extend(
-                    ended.map(|it| {
-                        entry(message, it, message.since.unwrap_or(message.at), message.at)
-                    }),
-                );
+                list.extend(ended.map(|it| {
+                    let ended_at = message.at.min(now);
+                    entry(message, it, message.since.unwrap_or(ended_at), ended_at)
+                }));
             }
             AlertType::CertificateRenewed | AlertType::AlertTest => {
                 let ends_at = message.at.saturating_add(HOLDS_FOR);
@@ -121,9 +120,11 @@ mod tests {
         let (now, ahead) = (Timestamp::from_unix_seconds(1000), Timestamp::MAX);
         let over = Message::plain(AlertType::AlertResolved, "web1", "over".to_owned(), now);
         let over = Message { since: Some(ahead), ..over };
-        let list = alerts(&AlertBook::default(), &[over], |_| true, now);
-        assert_eq!(list[0]["startsAt"], json!(now));
-        assert_eq!(list[0]["endsAt"], json!(now));
+        let later = Message { at: ahead, ..over.clone() };
+        for over in [over, later] {
+            let list = alerts(&AlertBook::default(), &[over], |_| true, now);
+            assert_eq!((&list[0]["startsAt"], &list[0]["endsAt"]), (&json!(now), &json!(now)));
+        }
     }
 
     #[test]

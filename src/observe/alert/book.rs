@@ -156,6 +156,16 @@ impl AlertBook {
         Ok(serde_json::to_vec(self)?)
     }
 
+    /// Adds what is open and what waits in `other`, which was kept beside this one.
+    pub(super) fn take_in(&mut self, other: Self) {
+        for (key, alert) in other.open {
+            self.open.entry(key).or_insert(alert);
+        }
+        for (receiver, queue) in other.queues {
+            self.queues.entry(receiver).or_default().messages.extend(queue.messages);
+        }
+    }
+
     /// Lets `messages` wait for those receivers in `settings` who want to hear of them, and forgets
     /// the queues of receivers that are no more. Returns how many older messages had to make room,
     /// by receiver.

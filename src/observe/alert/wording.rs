@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use crate::model::{
-    CA_UNFIT, CLOCK_WRONG, CaName, CertificateName, CertificateStatus, EndpointCondition, Notice,
-    REVOCATION_NOT_DONE, STATE_UNUSABLE, TargetStatus, Timestamp, escaped,
+    AGENT_BEHIND, CA_UNFIT, CLOCK_WRONG, CaName, CertificateName, CertificateStatus,
+    EndpointCondition, Notice, REVOCATION_NOT_DONE, STATE_UNUSABLE, TargetStatus, Timestamp,
+    escaped,
 };
 
 use super::message::AlertType;
@@ -98,7 +99,7 @@ pub(super) fn cause_of(notice: &Notice) -> String {
     let words: String = match notice.code.as_str() {
         ALERTS_UNDELIVERED => subject(&notice.message).to_owned(),
         // There is but one of each, whoever meets it first.
-        STATE_UNUSABLE | CLOCK_WRONG => String::new(),
+        STATE_UNUSABLE | CLOCK_WRONG | AGENT_BEHIND => String::new(),
         REVOCATION_NOT_DONE => until(':'),
         CA_UNFIT => until(' '),
         _ => notice.message.chars().filter(|it| !it.is_ascii_digit()).collect(),

@@ -389,13 +389,35 @@ async fn a_book_that_can_not_be_read_for_a_while_is_not_written_over() {
 
     *outbox.refuses.lock().unwrap() = 0;
     second.clock.advance(Duration::from_secs(5));
-    second.alerts.pass(&in_trouble(&["api", "shop"])).await;
+    second.alerts.pass(&in_trouble(&["api"])).await;
     second.alerts.deliver().await;
-    let told: Vec<_> =
-        hook.received().iter().map(|it| it.json()["data"]["alerts"].clone()).collect();
-    assert_ne!(*outbox.document.lock().unwrap(), before, "it is kept again: {told:?}");
-    let names = |it: &Received| it.json().to_string().contains("api");
-    assert_eq!(hook.received().iter().filter(|it| names(it)).count(), 2, "{told:?}");
+    second.alerts.deliver().await;
+    let told: Vec<(String, String)> = hook
+        .received()
+        .iter()
+        .map(|it| it.json())
+        .map(|it| (it["type"].to_string(), it["data"]["certificate"].to_string()))
+        .collect();
+    // Of both: what waited on disk, and the end of what was told without it.
+    let about = |name: &str| told.iter().filter(|it| it.1.contains(name)).count();
+    assert_eq!((about("api"), about("shop")), (2, 2), "{told:?}");
+    assert!(told.iter().any(|it| it.0.contains("resolved") && it.1.contains("shop")), "{told:?}");
+    assert_ne!(*outbox.document.lock().unwrap(), before, "it is kept again");
+}
+
+/// D02: it never reads again, such as what somebody else owns. Nothing could ever be kept.
+#[tokio::test]
+async fn a_book_that_can_not_be_read_for_an_hour_is_set_aside() {
+    let outbox = Arc::new(Memory::default());
+    *outbox.refuses.lock().unwrap() = usize::MAX;
+    let world = world(Vec::new(), Arc::clone(&outbox));
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    world.clock.advance(Duration::from_secs(3599));
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    assert_eq!(*outbox.document.lock().unwrap(), None);
+    world.clock.advance(Duration::from_secs(1));
+    world.alerts.pass(&in_trouble(&["api"])).await;
+    assert!(outbox.document.lock().unwrap().is_some(), "{:?}", world.heard.failures());
 }
 
 #[tokio::test]

@@ -294,6 +294,7 @@ fn a_trouble_of_the_agent_is_the_same_one_however_it_is_said() {
     };
     let same = [
         ("agent.storage", "2 certificates stand still: b: full", "3 certificates stand still: a"),
+        ("agent.behind", "2 wait, the first since 1-1T1:1Z", "3 wait, the first since 1-1T1:1.5Z"),
         ("agent.clock", "the clock is wrong: it says", "the CA says it is; renewals wait"),
         ("revocation.not_done", "site: is still not revoked: timeout", "site: the CA refuses"),
         ("ca.unfit", "lab could not stand in (2): timeout", "lab could not stand in (3): refused"),
