@@ -10,7 +10,7 @@ use super::arguments::{DnsCommand, Global};
 use super::context::{Context, Ended};
 use super::exit::Exit;
 use super::interruption::attended;
-use super::{output, persist};
+use super::{output, owner, persist};
 
 /// Runs `command`.
 pub(super) async fn run(global: &Global, command: &DnsCommand) -> Result<Exit, Ended> {
@@ -42,8 +42,9 @@ async fn test(
         return Err(Ended(Exit::Usage));
     };
     let mut steps = Vec::new();
+    // As the daemon does it: what it can't do there is not to work here, least of all as root.
+    owner::drop_root(&context.config)?;
     let built = match deployed_by(&context.config) {
-        // As the daemon does it: what it can't do there is not to work here.
         DeployedBy::Deployer(_) => Dns01::without_programs(DnsLabel::Common, settings),
         DeployedBy::ThisProcess => Dns01::new(DnsLabel::Common, settings),
     };

@@ -62,9 +62,7 @@ pub fn main() -> ExitCode {
     };
     // Before the first TLS connection: with two providers in a process the choice would be a panic.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    if let Err(error) =
-        log::init(log_format(&arguments), &arguments.global.log_level, has_color(&arguments.global))
-    {
+    if let Err(error) = start_log(&arguments) {
         output::problem(&crate::model::chain_text(&error), None);
         return Exit::Usage.into();
     }
@@ -122,6 +120,18 @@ async fn dispatch_alert(global: &Global, command: AlertCommand) -> Result<Exit, 
     match command {
         AlertCommand::Test => alert::test(global).await,
         AlertCommand::UnitFailed { unit } => alert::unit_failed(global, &unit).await,
+    }
+}
+
+/// Begins to log. Where the journal suits and is out of reach, as in a sandbox of its own, its
+/// stream of lines is not.
+fn start_log(arguments: &Arguments) -> Result<(), log::LogError> {
+    let (level, color) = (&arguments.global.log_level, has_color(&arguments.global));
+    match log::init(log_format(arguments), level, color) {
+        Err(log::LogError::Journal(_)) if arguments.global.log_format.is_none() => {
+            log::init(log::LogFormat::Text, level, color)
+        }
+        done => done,
     }
 }
 

@@ -72,11 +72,21 @@ pub(super) async fn become_owner(
             deployer = start_deployer(config, config_file, owner).await?;
         }
     }
-    user::become_owner_of(&state_dir).map_err(|error| {
+    drop_root(config)?;
+    Ok(deployer)
+}
+
+/// As [`become_owner`], for what deploys nothing.
+///
+/// # Errors
+///
+/// Exit code 5 if that can't be done.
+pub(super) fn drop_root(config: &Config) -> Result<(), Ended> {
+    let became = user::become_owner_of(&config.store.state_dir);
+    became.map(drop).map_err(|error| {
         output::problem(&chain_text(&error), error.hint().as_deref());
         Ended(Exit::State)
-    })?;
-    Ok(deployer)
+    })
 }
 
 async fn start_deployer(

@@ -16,8 +16,8 @@ use crate::api::{ApiError, Client, Scope, WorkRequest};
 use crate::assemble::{Agent, Base, WorkReport, report};
 use crate::config::Severity;
 use crate::model::{
-    CertificateName, CertificateSpec, Condition, Failure, Health, Notice, STATUS_FORMAT,
-    StatusDocument, Timestamp, chain_text, escaped,
+    AGENT_BEHIND, CertificateName, CertificateSpec, Condition, Failure, Health, Notice,
+    STATUS_FORMAT, StatusDocument, Timestamp, chain_text, escaped,
 };
 use crate::observe::status_file;
 use crate::plan::Asked;
@@ -39,8 +39,6 @@ const BEGINS_WORK: Duration = Duration::from_mins(20);
 /// How long a run that is told to end takes to decide about alerts, for the next one to deliver.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// As the daemon calls it in its notices.
-const BEHIND: &str = "agent.behind";
 const BEHIND_HINT: &str = "see in the log what takes so long, or raise `parallel`; the daemon has \
                            no such end";
 
@@ -249,7 +247,7 @@ async fn work_on(
 fn unbegun(name: &CertificateName, now: Timestamp) -> WorkReport {
     let failure = Failure {
         at: now,
-        code: BEHIND.to_owned(),
+        code: AGENT_BEHIND.to_owned(),
         message: "its turn did not come: what was before it took all the time of this run"
             .to_owned(),
         hint: Some(BEHIND_HINT.to_owned()),
@@ -301,10 +299,10 @@ pub(super) async fn alert(agent: &Agent, base: &Base, reports: &[WorkReport]) {
 
 /// That some of `reports` are of what had no turn.
 fn behind(reports: &[WorkReport], now: Timestamp) -> Option<Notice> {
-    let waits = |it: &&WorkReport| it.failures.iter().any(|it| it.code == BEHIND);
+    let waits = |it: &&WorkReport| it.failures.iter().any(|it| it.code == AGENT_BEHIND);
     let count = reports.iter().filter(waits).count();
     (count > 0).then(|| Notice {
-        code: BEHIND.to_owned(),
+        code: AGENT_BEHIND.to_owned(),
         health: Health::Warning,
         message: format!("{count} certificates had no turn within a whole run"),
         since: now,
@@ -485,10 +483,10 @@ mod tests {
             .iter()
             .map(|it| it.failures.iter().map(|it| it.code.as_str()).collect())
             .collect();
-        assert_eq!(codes, [[BEHIND], [BEHIND]]);
+        assert_eq!(codes, [[AGENT_BEHIND], [AGENT_BEHIND]]);
         assert!(reports.iter().all(|it| exit_of(it) == Exit::Failed), "{reports:?}");
         let told = document(&world.agent, &world.base, &reports).await;
-        let behind: Vec<_> = told.notices.iter().filter(|it| it.code == BEHIND).collect();
+        let behind: Vec<_> = told.notices.iter().filter(|it| it.code == AGENT_BEHIND).collect();
         assert_eq!(behind.len(), 1, "{told:?}");
         assert!(behind[0].message.starts_with("2 certificates"), "{behind:?}");
         let nothing = |it: &crate::model::CertificateStatus| it.condition != Condition::Held;
@@ -497,6 +495,6 @@ mod tests {
         let reports = world.run(Some(Duration::from_secs(1))).await;
         assert!(reports.iter().all(|it| it.renewed && it.failures.is_empty()), "{reports:?}");
         let told = document(&world.agent, &world.base, &reports).await;
-        assert!(told.notices.iter().all(|it| it.code != BEHIND), "{told:?}");
+        assert!(told.notices.iter().all(|it| it.code != AGENT_BEHIND), "{told:?}");
     }
 }

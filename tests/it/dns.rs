@@ -2,6 +2,8 @@
 //! secondary alone.
 
 use std::fmt::Write;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +12,9 @@ use crate::support::{
     Bind, BindOptions, Endpoint, Lag, PebbleOptions, Peers, Running, eventually, free_port, write,
     write_secret,
 };
+
+/// A user whom nobody is.
+const OWNER: u32 = 54_321;
 
 /// What somebody else has put where ours go.
 const FOREIGN: &str = "of somebody else";
@@ -257,6 +262,31 @@ fn beside_a_deployer_no_program_is_run_to_prove_a_solver_either() {
     assert_eq!(done.code, 1, "{done}");
     assert!(done.stderr.contains("beside a deployer renewd runs no program"), "{done}");
     check_only_foreign(&bind, "_acme-challenge.site.example");
+}
+
+/// Root would run it with rights that the daemon has not.
+#[test]
+fn a_program_is_run_as_the_owner_of_the_state_to_prove_a_solver() {
+    assert!(rustix::process::geteuid().is_root(), "needs root");
+    let bind = bind(Lag::Seconds);
+    let site = unproven_site(&bind);
+    let folder = site.workspace.path();
+    std::fs::set_permissions(folder, Permissions::from_mode(0o711)).unwrap();
+    let (state, told) = (folder.join("state"), folder.join("told"));
+    for owned in [&state, &told] {
+        std::fs::create_dir_all(owned).unwrap();
+        chown(owned, Some(OWNER), Some(OWNER)).unwrap();
+    }
+    let who = folder.join("who");
+    write_secret(&who, format!("#!/bin/sh\nid -u > {told:?}/who\nexit 1\n"), 0o755);
+    let file = site.workspace.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    let change = bind.key_file().with_file_name("change");
+    write(&file, config.replace(&format!("{change:?}"), &format!("{who:?}")));
+    let done = site.renewd(&["dns", "test", "dns", "site.example"]);
+    assert_eq!(done.code, 1, "{done}");
+    let ran_as = std::fs::read_to_string(told.join("who")).unwrap_or_else(|_| panic!("{done}"));
+    assert_eq!(ran_as.trim(), OWNER.to_string(), "{done}");
 }
 
 #[test]
