@@ -258,7 +258,7 @@ impl Lifecycle {
             return Ok(Err(error));
         }
         crash::point("deploy.installed");
-        state.untested = None;
+        (state.untested, state.without_fault) = (None, None);
         state.installed = Some(held.fingerprint());
         // Also where it was told before, and is told again by hand: what fails now is tried again.
         state.reloaded = None;
@@ -291,9 +291,8 @@ impl Lifecycle {
     /// Where the test refuses, the old files tell whose fault it is: if it passes with them, the
     /// new ones are, and the old ones stay; if not, somebody broke the server's configuration, and
     /// the new files stay for when it is mended. That is found out anew when the test says something
-    /// else than at the last try: who mends the configuration does not mend the files, and one try
-    /// may have ended before it could tell. What says the same is no reason to change files for a
-    /// moment, again and again.
+    /// else than at the last try, for who mends the configuration does not mend the files, and now
+    /// and then, for a test may say nothing. Not at each try: it changes the files for a moment.
     async fn install_and_test(
         &self,
         spec: &CertificateSpec,
@@ -304,8 +303,8 @@ impl Lifecycle {
     ) -> Result<Result<(), DeployError>, StorageError> {
         let fingerprint = Some(held.fingerprint());
         let was_untested = state.untested == fingerprint;
-        let is_judged = target.test.is_some() && !target.install.is_empty();
-        if is_judged && state.installed != fingerprint && !was_untested {
+        let can_be_refused = target.test.is_some() && !target.install.is_empty();
+        if can_be_refused && state.installed != fingerprint && !was_untested {
             state.untested = fingerprint;
             self.store.save_target_state(&target.name, &spec.name, state).await?;
         }
@@ -314,34 +313,47 @@ impl Lifecycle {
             Err(error) => return Ok(Err(error)),
         };
         let Err(error) = self.deployer.test(request).await else { return Ok(Ok(())) };
-        let is_news = !says_as_before(&error.failure(self.clock.now()), &state.attempts);
-        match installed {
-            Installed::Unchanged if was_untested && !is_news => Ok(Err(error)),
-            Installed::Changed => Ok(Err(self.find_whose_fault(request, error).await)),
-            Installed::Unchanged if was_untested => {
-                Ok(Err(self.find_whose_fault(request, error).await))
-            }
-            Installed::Unchanged | Installed::Nothing => {
-                // What stands there stood there before.
-                state.untested = None;
-                Ok(Err(error))
-            }
+        let is_judged = match installed {
+            Installed::Changed => true,
+            Installed::Unchanged => was_untested,
+            Installed::Nothing => false,
+        };
+        if !is_judged {
+            // What stands there stood there before.
+            state.untested = None;
+            return Ok(Err(error));
         }
+        let was_without_fault = installed == Installed::Unchanged
+            && state.without_fault == fingerprint
+            && says_as_before(&error.failure(self.clock.now()), &state.attempts);
+        if was_without_fault && !state.attempts.failures.is_multiple_of(JUDGED_EVERY) {
+            return Ok(Err(error));
+        }
+        let (error, stays) = self.find_whose_fault(request, error).await;
+        state.without_fault = fingerprint.filter(|_| stays);
+        Ok(Err(error))
     }
 
     /// Leaves the earlier files in place if the server's test, which refused the new ones by `error`,
-    /// passes with them, else the new ones; what is to be told of it.
-    async fn find_whose_fault(&self, request: &DeployRequest, error: DeployError) -> DeployError {
+    /// passes with them, else the new ones; what is to be told of it, and whether the new ones stay.
+    async fn find_whose_fault(
+        &self,
+        request: &DeployRequest,
+        error: DeployError,
+    ) -> (DeployError, bool) {
         match self.deployer.put_back(request).await {
             Ok(()) => {}
             // There were none.
-            Err(none) if none.code() == NOTHING_KEPT => return error,
-            Err(other) => return other,
+            Err(none) if none.code() == NOTHING_KEPT => return (error, false),
+            Err(other) => return (other, false),
         }
         if self.deployer.test(request).await.is_ok() {
-            return error;
+            return (error, false);
         }
-        self.deployer.install(request).await.err().unwrap_or(error)
+        match self.deployer.install(request).await {
+            Ok(_) => (error, true),
+            Err(other) => (other, false),
+        }
     }
 
     fn note(&self, held: &Held, seen: &Verified, state: &mut TargetState) {
@@ -379,6 +391,10 @@ fn says_as_before(failure: &Failure, attempts: &Attempts) -> bool {
 
 /// What a deployer says that refuses what is stored.
 const SOURCE: &str = "deploy.source";
+
+/// A test that says the same of new files each time, and said it of the earlier ones, is asked of
+/// these again after so many tries: an hour, by the ladder.
+const JUDGED_EVERY: u32 = 12;
 
 /// What a deployer says that has nothing to put back.
 const NOTHING_KEPT: &str = "deploy.nothing_kept";

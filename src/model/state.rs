@@ -148,6 +148,10 @@ pub struct TargetState {
     /// has passed with them; noted before they are put there.
     #[serde(default)]
     pub untested: Option<Fingerprint>,
+    /// The certificate whose files stay although the test refuses them: it refuses the earlier ones
+    /// too.
+    #[serde(default)]
+    pub without_fault: Option<Fingerprint>,
     /// The certificate whose files are in place.
     #[serde(default)]
     pub installed: Option<Fingerprint>,

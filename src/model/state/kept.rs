@@ -152,12 +152,13 @@ proptest! {
 
     #[test]
     fn what_is_remembered_of_a_target_is_read_as_it_was_written(
-        attempts in attempts(), prints in any::<[bool; 5]>(), print in fingerprint(),
+        attempts in attempts(), prints in any::<[bool; 6]>(), print in fingerprint(),
         checked_at in option::of(moment()), endpoints in vec(endpoint(), 0..4),
     ) {
-        let [attempted, untested, installed, reloaded, served] =
+        let [attempted, untested, without_fault, installed, reloaded, served] =
             prints.map(|it| it.then_some(print));
         let state = TargetState { attempts, attempted, untested, installed, ..TargetState::default() };
+        let state = TargetState { without_fault, ..state };
         assert_kept(&TargetState { reloaded, served, checked_at, endpoints, ..state });
     }
 
