@@ -350,7 +350,7 @@ mod tests {
 
     use super::super::opening::tests::World;
     use super::*;
-    use crate::model::Attempts;
+    use crate::model::{Attempts, Fingerprint, RevocationRequest, Timestamp};
     use crate::sys::atomic::{self, Access};
 
     fn name() -> CertificateName {
@@ -386,6 +386,33 @@ mod tests {
         assert_eq!(world.store.target_state(&nginx, &name()).await.unwrap(), state);
         assert_eq!(world.store.target_state(&haproxy, &name()).await.unwrap(), Default::default());
         assert!(world.path("private/targets/nginx/example.com.json").is_file());
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_revoked_now_is_not_settled_with_what_was_before() {
+        let world = World::new().await;
+        let (store, name) = (&world.store, name());
+        let asked_at = |seconds| PendingRevocation {
+            certificate: Fingerprint::of(b"leaf"),
+            request: RevocationRequest::default(),
+            asked_at: Timestamp::from_unix_seconds(seconds),
+            attempts: Attempts::default(),
+            refused: None,
+        };
+        let (first, second) = (asked_at(1), asked_at(2));
+        store.save_pending_revocation(&name, Some(&first)).await.unwrap();
+        let tried = PendingRevocation { attempts: failed_twice().attempts, ..first.clone() };
+        let settle = |done, left| store.settle_pending_revocation(&name, done, left);
+        assert_eq!(settle(&first, Some(&tried)).await.unwrap(), None);
+        assert_eq!(store.pending_revocation(&name).await.unwrap(), Some(tried.clone()));
+
+        store.save_pending_revocation(&name, Some(&second)).await.unwrap();
+        for left in [None, Some(&first)] {
+            assert_eq!(settle(&first, left).await.unwrap(), Some(second.clone()));
+            assert_eq!(store.pending_revocation(&name).await.unwrap(), Some(second.clone()));
+        }
+        assert_eq!(settle(&second, None).await.unwrap(), None);
+        assert_eq!(store.pending_revocation(&name).await.unwrap(), None);
     }
 
     #[tokio::test]

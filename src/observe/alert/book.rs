@@ -20,6 +20,7 @@
 //!
 //! What is told ([`super::reconcile()`]), and the network ([`super::deliver`]).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -156,13 +157,26 @@ impl AlertBook {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Adds what is open and what waits in `other`, which was kept beside this one.
+    /// Adds what is told, held and waits by `other`, which was kept beside this one and is newer.
     pub(super) fn take_in(&mut self, other: Self) {
         for (key, alert) in other.open {
-            self.open.entry(key).or_insert(alert);
+            let known = self.open.entry(key).or_insert_with(|| alert.clone());
+            if known.message.severity < alert.message.severity {
+                known.message = alert.message;
+            }
         }
+        self.held.extend(other.held);
         for (receiver, queue) in other.queues {
-            self.queues.entry(receiver).or_default().messages.extend(queue.messages);
+            match self.queues.entry(receiver) {
+                Entry::Vacant(free) => {
+                    free.insert(queue);
+                }
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    queue.messages.into_iter().for_each(|it| known.push(it.message));
+                    known.missed.extend(queue.missed);
+                }
+            }
         }
     }
 

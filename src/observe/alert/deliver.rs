@@ -48,9 +48,6 @@ const DELIVER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the loop sleeps at most, so that a clock that was stepped does not hold it.
 const MAX_SLEEP: Duration = Duration::from_secs(5 * 60);
 
-/// A book that can't be read for so long is set aside, or nothing would ever be kept again.
-const SET_ASIDE_AFTER: Duration = Duration::from_hours(1);
-
 /// Tells receivers of trouble.
 pub struct Alerts {
     settings: watch::Sender<Arc<AlertSettings>>,
@@ -74,14 +71,7 @@ struct State {
     book: AlertBook,
     saved: Option<Vec<u8>>,
     /// What is on disk could not be read, and is not to be written over: it may be read later.
-    unread: Option<Unread>,
-}
-
-/// That a book can't be read.
-struct Unread {
-    why: StorageError,
-    /// By the monotonic clock.
-    since: Duration,
+    unread: Option<StorageError>,
 }
 
 impl Alerts {
@@ -388,17 +378,10 @@ impl Alerts {
     async fn loaded<'a>(&self, guard: &'a mut Option<State>) -> &'a mut State {
         if guard.as_ref().is_none_or(|it| it.unread.is_some()) {
             let mut read = self.load().await;
-            let unread_before = guard.as_ref().and_then(|it| it.unread.as_ref());
-            match (&read.unread, unread_before) {
+            match (&read.unread, guard.is_some()) {
                 (None, _) => {}
-                (Some(now), None) => self.degraded("alerts.unreadable", &now.why),
-                (Some(now), Some(first)) => {
-                    let is_late = now.since.saturating_sub(first.since) >= SET_ASIDE_AFTER;
-                    if !is_late || !self.is_set_aside(&now.why).await {
-                        return guard.get_or_insert_default();
-                    }
-                    read.unread = None;
-                }
+                (Some(error), false) => self.degraded("alerts.unreadable", error),
+                (Some(_), true) => return guard.get_or_insert_default(),
             }
             // It was told without what is on disk, rather than not at all.
             if let Some(told_meanwhile) = guard.take() {
@@ -410,29 +393,19 @@ impl Alerts {
         guard.get_or_insert_default()
     }
 
-    /// Whether what is on disk, which can't be used for `reason`, stands in nobody's way any more.
-    async fn is_set_aside(&self, reason: &(dyn std::error::Error + Sync)) -> bool {
-        let done = self.outbox.set_alerts_aside(reason).await;
-        if let Err(error) = &done {
-            self.degraded("alerts.not_kept", error);
-        }
-        done.is_ok()
-    }
-
     async fn load(&self) -> State {
         let document = match self.outbox.load_alerts().await {
             Ok(Some(document)) => document,
             Ok(None) => return State::default(),
-            Err(why) => {
-                let unread = Some(Unread { why, since: self.clock.monotonic() });
-                return State { unread, ..State::default() };
-            }
+            Err(error) => return State { unread: Some(error), ..State::default() },
         };
         match AlertBook::parse(&document) {
             Ok(book) => State { book, saved: Some(document), unread: None },
             Err(error) => {
                 self.degraded("alerts.damaged", &error);
-                self.is_set_aside(&error).await;
+                if let Err(error) = self.outbox.set_alerts_aside(&error).await {
+                    self.degraded("alerts.not_kept", &error);
+                }
                 State::default()
             }
         }
@@ -451,8 +424,8 @@ impl Alerts {
     /// Keeps the book, if it is not what is kept already.
     async fn save(&self, state: &mut State) {
         self.show(&state.book);
-        if let Some(unread) = &state.unread {
-            return self.degraded("alerts.not_kept", &unread.why);
+        if let Some(error) = &state.unread {
+            return self.degraded("alerts.not_kept", error);
         }
         let document = match state.book.to_bytes() {
             Ok(document) => document,

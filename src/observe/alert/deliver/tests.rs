@@ -405,21 +405,6 @@ async fn a_book_that_can_not_be_read_for_a_while_is_not_written_over() {
     assert_ne!(*outbox.document.lock().unwrap(), before, "it is kept again");
 }
 
-/// D02: it never reads again, such as what somebody else owns. Nothing could ever be kept.
-#[tokio::test]
-async fn a_book_that_can_not_be_read_for_an_hour_is_set_aside() {
-    let outbox = Arc::new(Memory::default());
-    *outbox.refuses.lock().unwrap() = usize::MAX;
-    let world = world(Vec::new(), Arc::clone(&outbox));
-    world.alerts.pass(&in_trouble(&["api"])).await;
-    world.clock.advance(Duration::from_secs(3599));
-    world.alerts.pass(&in_trouble(&["api"])).await;
-    assert_eq!(*outbox.document.lock().unwrap(), None);
-    world.clock.advance(Duration::from_secs(1));
-    world.alerts.pass(&in_trouble(&["api"])).await;
-    assert!(outbox.document.lock().unwrap().is_some(), "{:?}", world.heard.failures());
-}
-
 #[tokio::test]
 async fn a_damaged_book_and_a_full_disk_are_said_and_alerts_go_out_all_the_same() {
     let hook = Receiver::answering(&[]).await;
