@@ -2,8 +2,9 @@
 //!
 //! What root writes as root is root's, and a daemon that is not could neither read nor replace it.
 //! So a command that opens the store to write, or tries what the daemon is to do, goes on as the
-//! owner, with the owner's rights and no more: what it can do then, the daemon can. Servers are told by a deployer: by the one that
-//! listens, else by one that is started beforehand, while this process is still root.
+//! owner, with the owner's rights and no more: what it can do then, the daemon can. Servers are told
+//! by a deployer: by the one that listens, else by one that is started beforehand, while this
+//! process is still root.
 //!
 //! Not here: how a process becomes another user's ([`crate::sys::user`]).
 
