@@ -4,6 +4,8 @@
 
 mod lasting;
 mod report;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -462,21 +464,11 @@ fn notices(config: &Config, deployed_by: &DeployedBy, since: Timestamp) -> Vec<N
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::testing::base;
     use super::*;
     use crate::config::{self, Environment};
-    use crate::model::Event;
-    use crate::store::{Store, StoreSettings};
     use crate::sys::atomic::{self, Access};
     use crate::sys::clock::SystemClock;
-
-    #[derive(Debug)]
-    struct Deaf;
-
-    impl Observer for Deaf {
-        fn observe(&self, _: &Event) {}
-    }
 
     /// P03: a reload while the former configuration is at work on a target.
     #[tokio::test]
@@ -493,19 +485,7 @@ mod tests {
             atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
             config::load(&file, &Environment::default()).unwrap()
         };
-        let settings = StoreSettings {
-            state_dir: folder.path().join("state"),
-            run_dir: folder.path().join("run"),
-        };
-        let clock = Arc::new(SystemClock::new());
-        let store = Store::open(&settings, clock.clone(), Duration::ZERO).await.unwrap();
-        let base = Base {
-            store: Arc::new(store),
-            clock,
-            observer: Arc::new(Deaf),
-            host: "test".to_owned(),
-            handed: HandedSockets::default(),
-        };
+        let base = base(&config("10s"), Arc::new(SystemClock::new())).await;
         let former = build(config("10s"), &base, None).unwrap();
         let present = build(config("20s"), &base, Some(&former)).unwrap();
         assert_ne!(former.config.targets, present.config.targets);

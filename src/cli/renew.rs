@@ -398,20 +398,11 @@ pub(super) fn spinner(what: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assemble::build;
+    use crate::assemble::{build, testing};
     use crate::config::{self, Environment};
-    use crate::model::{Event, Observer, Retry};
-    use crate::solver::HandedSockets;
-    use crate::store::Store;
+    use crate::model::Retry;
     use crate::sys::atomic::{self, Access};
     use crate::sys::clock::ManualClock;
-
-    #[derive(Debug)]
-    struct Deaf;
-
-    impl Observer for Deaf {
-        fn observe(&self, _: &Event) {}
-    }
 
     struct World {
         _folder: tempfile::TempDir,
@@ -433,14 +424,7 @@ mod tests {
         atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
         let config = config::load(&file, &Environment::default()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_800_000_000)));
-        let store = Store::open(&config.store, clock.clone(), Duration::ZERO).await.unwrap();
-        let base = Base {
-            store: Arc::new(store),
-            clock,
-            observer: Arc::new(Deaf),
-            host: "test".to_owned(),
-            handed: HandedSockets::default(),
-        };
+        let base = testing::base(&config, clock).await;
         let agent = build(config, &base, None).unwrap();
         World { _folder: folder, base, agent }
     }
