@@ -127,11 +127,13 @@ advisories() {
     step 'advisories' bounded "$tool_folder/bin/cargo-deny" --frozen check --hide-inclusion-graph advisories
 }
 
-# One line from all lines that cargo test printed, and the names of the tests that failed.
+# One line from all lines that cargo test printed, the names of the tests that failed, and how each of
+# them began to tell why: who sees the end of this alone is to know where to look.
 summary() {
     awk '/^test result:/ { passed += $4; failed += $6; ignored += $8; runs += 1 }
         END { printf "tests: %d passed, %d failed, %d ignored, in %d programs\n", passed, failed, ignored, runs }' "$log"
     grep -E '^test .* \.\.\. FAILED$' "$log"
+    awk '/^---- .* stdout ----$/ { print; left = 6; next } left > 0 { print "    " substr($0, 1, 300); left -= 1 }' "$log"
 }
 
 mkdir -p target && : >"$log"

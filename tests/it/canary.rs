@@ -405,11 +405,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn no_secret_leaves_its_own_file_in_any_flow() {
     let mut cage = Cage::new();
+    // With the first order, for which there must be a proof: a later one may do without.
+    for point in ["issue.presented", "issue.before_finalize", "deploy.installed"] {
+        cage.panicking(point, &["renew", NAME]);
+    }
     // What fails does so in each form of the log; what ends well too.
     assert_eq!(cage.renewd("text", &["renew", "site", "by-dns", "inside"]), 0, "{}", cage.told());
-    for point in ["issue.presented", "issue.before_finalize", "deploy.installed"] {
-        cage.panicking(point, &["renew", "--force", NAME]);
-    }
     assert_eq!(cage.renewd("json", &["renew", "--force"]), 1, "{}", cage.told());
     for arguments in [
         &["status", "--json", "--probe"][..],

@@ -28,7 +28,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct PebbleOptions {
     /// Share of good nonces that it refuses, in percent.
     pub nonce_reject: u8,
-    /// Share of valid authorizations that it uses again, in percent.
+    /// Share of valid authorizations that it uses again, in percent. Pebble takes one in a hundred
+    /// also at 0, since its random number from 0 on is to be *above* this one for a new
+    /// authorization (`makeAuthorizations`): who needs a proof in an order has it be the first for
+    /// its names.
     pub authorization_reuse: u8,
     /// Seconds to sleep before each validation, at most.
     pub validation_sleep: u8,

@@ -134,7 +134,11 @@ fn check_rows(flows: &[Flow]) {
         violations.extend(documents_without_a_row(&scene.trace(*flow)));
     }
     for row in ROWS.iter().filter(|it| flows.contains(&it.flow)) {
-        let strike = scene.strike(row.flow, When::At(row.at));
+        let mut strike = scene.strike(row.flow, When::At(row.at));
+        if !strike.was_killed && strike.violations.is_empty() {
+            // Once in ten thousand renewals Pebble wants neither name proven again.
+            strike = scene.strike(row.flow, When::At(row.at));
+        }
         if !strike.was_killed {
             violations.push(format!("{row:?} was not passed"));
         }
