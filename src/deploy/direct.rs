@@ -245,6 +245,27 @@ impl DirectDeployer {
         target.within(limit, doing, working).await
     }
 
+    /// Nothing is to be put back any more of what `request` replaced. The `turn` has to be this
+    /// one's alone.
+    async fn accept(
+        &self,
+        target: &Target,
+        request: &DeployRequest,
+        turn: &Arc<Held>,
+    ) -> Result<(), DeployError> {
+        if target.settings.install.is_empty() {
+            return Ok(());
+        }
+        let (placement, turn) = (self.placement(request), Arc::clone(turn));
+        let accept = move || {
+            let accepted = placement.accept();
+            drop(turn);
+            accepted
+        };
+        let accepted = spawn_blocking(accept).await.map_err(InstallError::BrokenOff);
+        accepted.flatten().map_err(install_failed(&request.target))
+    }
+
     /// Repairs all files of `target` that a crash left.
     async fn repair_target(&self, target: &Target) -> Result<(), DeployError> {
         let (previous_dir, client) = (self.previous_dir.clone(), self.client.clone());
@@ -303,10 +324,12 @@ impl Deployer for DirectDeployer {
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
         let material = self.check_material(request).await?;
-        let Some(settings) = &target.settings.test else { return Ok(()) };
         let limit = self.program_limit(target);
         let turn = target.take(Doing::Test, limit).await?;
         let testing = async {
+            let Some(settings) = &target.settings.test else {
+                return self.accept(target, request, &turn).await;
+            };
             let material = material.filter(|_| !programs::steers_servers(settings));
             let lent = self.lend(request, material, &turn).await?;
             let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
@@ -315,7 +338,8 @@ impl Deployer for DirectDeployer {
                 target: request.target.clone(),
                 command: programs::command_line(settings),
                 source,
-            })
+            })?;
+            self.accept(target, request, &turn).await
         };
         target.within(limit, Doing::Test, testing).await
     }

@@ -7,11 +7,15 @@
 //! 2. *placing*: only renames are left. A crash in this phase is finished, or undone where a rename
 //!    fails. A destination that is out of reach by then is left as it is: while it is still to be
 //!    renamed to, all is undone.
-//! 3. no journal: the copies are what can be put back, until the next change.
+//! 3. no journal: the copies are what can be put back, until what stands there is [accepted].
+//!    Further changes until then add to the copies what they lack, and leave what they have: these
+//!    are the files that a server last took, and not one refused set after the other.
 //!
 //! All of it lies in one private folder for each target and certificate.
 //!
 //! Not here: which files, and with what content and rights ([`super::install`]).
+//!
+//! [accepted]: Placement::accept
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +55,7 @@ pub(super) struct Change {
 /// What becomes of the copies of what was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copies {
-    /// They are what can be put back from now on.
+    /// They can be put back from now on, unless earlier ones can already.
     Keep,
     /// They are thrown away, and what could be put back before can be put back still.
     Discard,
@@ -69,8 +73,11 @@ pub(super) struct Placement {
 pub(super) struct Journal {
     phase: Phase,
     moves: Vec<Move>,
+    /// The folder of the copies by which this is undone.
     kept: String,
-    copies: bool,
+    /// The folder of the copies that can be put back when all is in place, if others than before.
+    #[serde(default)]
+    previous: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,16 +127,29 @@ impl Placement {
     ///
     /// [`InstallError`]; what stood there before stands there again.
     pub(super) fn place(&self, changes: &[Change], copies: Copies) -> Result<(), InstallError> {
-        let mut journal = Journal {
-            phase: Phase::Preparing,
-            moves: changes.iter().map(waiting).collect(),
-            kept: format!("{KEPT_PREFIX}{}", random()),
-            copies: copies == Copies::Keep,
+        let kept = format!("{KEPT_PREFIX}{}", random());
+        let earlier = if copies == Copies::Keep { self.earlier_copies() } else { None };
+        let is_lacking = |change: &&Change| {
+            earlier.as_ref().is_some_and(|it| it.iter().all(|known| known.path != change.path))
         };
+        let lacking: Vec<_> = changes.iter().filter(is_lacking).map(|it| &*it.path).collect();
+        let previous = match (copies, &earlier) {
+            (Copies::Keep, None) => Some(kept.clone()),
+            (Copies::Keep, Some(_)) if !lacking.is_empty() => {
+                Some(format!("{KEPT_PREFIX}{}", random()))
+            }
+            (Copies::Keep, Some(_)) | (Copies::Discard, _) => None,
+        };
+        let moves = changes.iter().map(waiting).collect();
+        let mut journal = Journal { phase: Phase::Preparing, moves, kept, previous };
         atomic::directory(&self.root, Access::mode(0o700))?;
         atomic::directory(&self.folder, Access::mode(0o700))?;
         self.write_journal(&journal)?;
         let prepared = self.copy_standing(changes, &journal.kept).and_then(|()| {
+            if let (Some(mut all), Some(folder)) = (earlier, &journal.previous) {
+                all.extend(observed(lacking)?);
+                self.keep(&all, folder)?;
+            }
             for (change, step) in changes.iter().zip(&journal.moves) {
                 if let Some(from) = &step.from {
                     change.wanted.prepare(from)?;
@@ -200,6 +220,32 @@ impl Placement {
         }
     }
 
+    /// What stands there is what is to stand there: the copies of what was replaced are removed.
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError::Remove`]; they may be there still.
+    pub(super) fn accept(&self) -> Result<(), InstallError> {
+        let link = self.folder.join(PREVIOUS);
+        // What was not finished may lead to copies still.
+        if link.symlink_metadata().is_err() || self.journal_path().exists() {
+            return Ok(());
+        }
+        remove(&link)?;
+        self.remove_lone_copies();
+        Ok(())
+    }
+
+    /// The copies that can be put back; none also where they can't be read, which is told.
+    fn earlier_copies(&self) -> Option<Vec<Change>> {
+        self.previous().unwrap_or_else(|error| {
+            let error = chain_text(&error);
+            tracing::warn!(folder = %self.folder.display(), error, "copies can't be put back");
+            None
+        })
+    }
+
     /// The renames, and what follows them.
     fn finish(&self, journal: &Journal, bars: &Bars) -> Result<(), InstallError> {
         if let Err(error) = place_all(&journal.moves, bars) {
@@ -207,8 +253,8 @@ impl Placement {
             self.abandon(journal, bars);
             return Err(error);
         }
-        if journal.copies {
-            atomic::link(&self.folder.join(PREVIOUS), Path::new(&journal.kept))?;
+        if let Some(previous) = &journal.previous {
+            atomic::link(&self.folder.join(PREVIOUS), Path::new(previous))?;
         }
         self.close()
     }
@@ -245,6 +291,12 @@ impl Placement {
     /// Removes the journal, and then the copies that nothing leads to.
     fn close(&self) -> Result<(), InstallError> {
         remove(&self.journal_path())?;
+        self.remove_lone_copies();
+        Ok(())
+    }
+
+    /// Removes the copies that [`PREVIOUS`] does not lead to.
+    fn remove_lone_copies(&self) {
         let wanted = fs::read_link(self.folder.join(PREVIOUS)).unwrap_or_default();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -252,20 +304,25 @@ impl Placement {
                 drop(fs::remove_dir_all(entry.path()));
             }
         }
-        Ok(())
     }
 
     fn copy_standing(&self, changes: &[Change], kept: &str) -> Result<(), InstallError> {
+        self.keep(&observed(changes.iter().map(|it| &*it.path))?, kept)
+    }
+
+    /// Writes `standing` into the folder `kept`.
+    fn keep(&self, standing: &[Change], kept: &str) -> Result<(), InstallError> {
         let folder = self.folder.join(kept);
         atomic::directory(&folder, Access::mode(0o700))?;
         let mut files = Vec::new();
-        for (number, Change { path, .. }) in changes.iter().enumerate() {
-            let was = match Standing::observe(path)? {
+        for (number, Change { path, wanted }) in standing.iter().enumerate() {
+            let was = match wanted {
                 Standing::Nothing => Was::Nothing,
-                Standing::Link(target) => Was::Link { target },
-                Standing::File { content, access: Access { mode, owner, group } } => {
+                Standing::Link(target) => Was::Link { target: target.clone() },
+                Standing::File { content, access } => {
                     let copy = number.to_string();
-                    atomic::write(&folder.join(&copy), &content, Access::mode(0o600))?;
+                    atomic::write(&folder.join(&copy), content, Access::mode(0o600))?;
+                    let Access { mode, owner, group } = *access;
                     Was::File { copy, mode, owner, group }
                 }
             };
@@ -323,6 +380,13 @@ fn place_all(moves: &[Move], bars: &Bars) -> Result<(), InstallError> {
         }
     }
     Ok(())
+}
+
+/// What stands at each of `paths` now.
+fn observed<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Vec<Change>, InstallError> {
+    let observe =
+        |path: &Path| Ok(Change { path: path.to_owned(), wanted: Standing::observe(path)? });
+    paths.into_iter().map(observe).collect()
 }
 
 fn waiting(change: &Change) -> Move {

@@ -162,20 +162,42 @@ async fn planted_links_are_replaced_and_never_followed() {
 }
 
 #[tokio::test]
-async fn put_back_brings_the_files_of_the_last_install_that_changed_something() {
+async fn put_back_brings_the_files_that_the_test_last_passed_with() {
     let world = World::new();
     world.store(2, &Certified::new(&["example.com"]));
+    world.store(3, &Certified::new(&["example.com"]));
     let deployer = world.deployer();
     let error = deployer.put_back(&request(1)).await.unwrap_err();
     assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
 
     deployer.install(&request(1)).await.unwrap();
+    deployer.test(&request(1)).await.unwrap();
+    let error = deployer.put_back(&request(1)).await.unwrap_err();
+    assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
     let first = (world.read("etc/site.pem"), world.read("etc/site.key"));
+    deployer.install(&request(2)).await.unwrap();
+    // A second set in the place of one that was not tested.
+    deployer.install(&request(3)).await.unwrap();
     deployer.install(&request(2)).await.unwrap();
     assert_eq!(deployer.install(&request(2)).await.unwrap(), Installed::Unchanged);
     deployer.put_back(&request(2)).await.unwrap();
     assert_eq!((world.read("etc/site.pem"), world.read("etc/site.key")), first);
     assert_eq!(deployer.install(&request(2)).await.unwrap(), Installed::Changed);
+}
+
+#[tokio::test]
+async fn a_test_that_refuses_leaves_what_can_be_put_back() {
+    let mut world = World::new();
+    world.settings.test = Some(program_of("/bin/false", &[]));
+    world.deployer().install(&request(1)).await.unwrap();
+    world.deployer().test(&request(1)).await.unwrap_err();
+    world.deployer().put_back(&request(1)).await.unwrap();
+    assert!(!world.path("etc/site.pem").exists(), "there was none");
+    world.deployer().install(&request(1)).await.unwrap();
+    world.settings.test = Some(program_of("/bin/true", &[]));
+    world.deployer().test(&request(1)).await.unwrap();
+    let error = world.deployer().put_back(&request(1)).await.unwrap_err();
+    assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
 }
 
 #[tokio::test]

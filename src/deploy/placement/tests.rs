@@ -64,7 +64,7 @@ impl World {
             phase,
             moves: changes.iter().map(waiting).collect(),
             kept: "kept-1".into(),
-            copies: true,
+            previous: Some("kept-1".into()),
         };
         atomic::directory(&self.placement.folder, Access::mode(0o700)).unwrap();
         self.placement.copy_standing(&changes, &journal.kept).unwrap();
@@ -150,7 +150,7 @@ fn what_was_to_be_taken_away_stays_where_it_is_out_of_reach() {
     let changes = [Change { path: world.path("a"), wanted: Standing::Nothing }];
     let kept = "kept-1".to_owned();
     let moves = changes.iter().map(waiting).collect();
-    let journal = Journal { phase: Phase::Placing, moves, kept, copies: false };
+    let journal = Journal { phase: Phase::Placing, moves, kept, previous: None };
     let crash = || {
         atomic::directory(&world.placement.folder, Access::mode(0o700)).unwrap();
         world.placement.copy_standing(&changes, &journal.kept).unwrap();
@@ -224,6 +224,47 @@ fn links_rights_and_absence_are_put_back_as_they_were() {
     // Once more: what is kept stays kept.
     world.put_back();
     assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
+}
+
+#[test]
+fn what_was_never_accepted_does_not_take_the_place_of_what_can_be_put_back() {
+    let world = World::new();
+    world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    let [mut a, _] = world.changes();
+    a.wanted = Standing::File { content: b"newer".to_vec().into(), access: Access::mode(0o600) };
+    let c = Change { path: world.path("c"), wanted: a.wanted.clone() };
+    world.placement.place(&[a, c], Copies::Keep).unwrap();
+    assert_eq!(world.contents(), ["newer", "new"]);
+    world.put_back();
+    assert_eq!(world.contents(), ["old", "old"]);
+    assert!(!world.path("c").exists());
+}
+
+#[test]
+fn what_is_accepted_is_what_is_put_back_after_the_next_change() {
+    let world = World::new();
+    world.placement.accept().unwrap();
+    world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    world.placement.accept().unwrap();
+    assert!(world.placement.previous().unwrap().is_none());
+    let left = fs::read_dir(&world.placement.folder).unwrap().count();
+    assert_eq!(left, 0, "a copy of a key that nobody needs");
+    let [mut a, _] = world.changes();
+    a.wanted = Standing::Nothing;
+    world.placement.place(&[a], Copies::Keep).unwrap();
+    world.put_back();
+    assert_eq!(world.contents(), ["new", "new"]);
+}
+
+#[test]
+fn nothing_is_accepted_while_a_crash_is_to_be_repaired() {
+    let world = World::new();
+    let journal = world.crash(Phase::Placing, 2);
+    atomic::link(&world.placement.folder.join(PREVIOUS), Path::new(&journal.kept)).unwrap();
+    world.placement.accept().unwrap();
+    world.repair();
+    world.put_back();
+    assert_eq!(world.contents(), ["old", "old"]);
 }
 
 #[test]
