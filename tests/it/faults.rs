@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::site::{LIMIT, NAME, Site, SiteOptions};
 use crate::support::{
-    Finished, PebbleOptions, Workspace, eventually, free_port, write, write_secret,
+    Finished, PebbleOptions, Workspace, eventually, free_port, program, run, write, write_secret,
 };
 
 /// Replaces `old` in the site's configuration.
@@ -402,6 +402,32 @@ fn the_daemons_log_is_json_with_the_certificate_and_the_reason() {
     assert_eq!(renewed.unwrap()["certificate"], NAME, "{log}");
 }
 
+/// Under systemd, and without its journal's socket, as in a container or a sandbox: needs root to
+/// have none.
+#[test]
+fn a_run_whose_journal_is_out_of_reach_logs_lines_unless_it_was_to_use_that() {
+    let workspace = Workspace::new();
+    workspace.write_config(
+        "default_ca = \"inside\"\n[ca.inside]\ntype = \"local\"\n[[certificate]]\nname = \"site\"\n\
+         domains = [\"site.example\"]\ntargets = []\n",
+    );
+    let line = "mount -t tmpfs none /run && exec 2>log && \
+                export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) && exec \"$@\"";
+    let run_so = |arguments: &[&str]| {
+        let renewd = env!("CARGO_BIN_EXE_renewd");
+        let start = ["unshare", "-m", "/bin/sh", "-c", line, "sh", renewd, "-c", "renewd.toml"];
+        let mut command = program(&[&start, arguments].concat());
+        let done = run(command.current_dir(workspace.path()), LIMIT);
+        (done.code, std::fs::read_to_string(workspace.path().join("log")).unwrap())
+    };
+    let (code, log) = run_so(&["renew"]);
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains(" INFO renewal begins certificate=site"), "{log}");
+    let (code, log) = run_so(&["renew", "--log-format", "journald"]);
+    assert_ne!(code, 0, "{log}");
+    assert!(log.contains("cannot reach the journal"), "{log}");
+}
+
 #[test]
 fn status_can_be_seen_by_whoever_may_not_read_the_secrets() {
     let tables = "[[alert]]\ntype = \"webhook\"\nurl_file = \"not-for-you.url\"\n".into();
@@ -424,7 +450,7 @@ fn colour_is_for_those_who_want_it() {
     assert!(asked.stdout.contains('\x1b'), "{asked}");
     let mut unwanted = site.workspace.command(&["status"]);
     unwanted.env("NO_COLOR", "1").env("TERM", "xterm-256color");
-    let unwanted = crate::support::run(&mut unwanted, LIMIT);
+    let unwanted = run(&mut unwanted, LIMIT);
     assert!(!unwanted.stdout.contains('\x1b'), "{unwanted}");
     assert!(!unwanted.stderr.contains('\x1b'), "{unwanted}");
 }

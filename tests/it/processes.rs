@@ -272,6 +272,50 @@ fn new_files_that_fail_still_when_the_configuration_is_mended_give_way_to_the_ol
     assert_eq!(chain, current, "{again}");
 }
 
+/// P09: a process that dies after it put files in place has not heard the server's test: the next
+/// one has it judge them, though it finds them there.
+#[test]
+fn files_that_a_crash_left_without_a_verdict_give_way_where_they_alone_are_refused() {
+    let workspace =
+        installed("cd \"${0%/*}\" && { [ ! -e good ] || cmp good installed/site.pem; }");
+    let [old_chain, old_key, _] = chains(&workspace);
+    write(&workspace.path().join("good"), &old_chain);
+    let mut renewing = workspace.command(&["renew", "--force", NAME]);
+    let killed = run(renewing.env("RENEWD_CRASH_AT", "deploy.removed:site/journal.json"), LIMIT);
+    assert_eq!(killed.code, -1, "{killed}");
+    let [chain, _, current] = chains(&workspace);
+    assert!(chain == current && chain != old_chain, "{killed}");
+
+    let refused = workspace.renewd(&["deploy", NAME]);
+    assert_eq!(refused.code, 1, "{refused}");
+    let [chain, key, _] = chains(&workspace);
+    assert!(chain == old_chain && key == old_key, "{refused}");
+}
+
+/// P09: a test that says the same whatever is wrong does not tell that the configuration is mended:
+/// it is asked of the earlier files again now and then, not at each try.
+#[test]
+fn a_test_of_few_words_judges_the_old_files_again_after_a_dozen_tries() {
+    let workspace = installed(
+        "cd \"${0%/*}\"; echo no; \
+         [ ! -e broken ] && { [ ! -e good ] || cmp -s good installed/site.pem; }",
+    );
+    let [old_chain, old_key, _] = chains(&workspace);
+    write(&workspace.path().join("good"), &old_chain);
+    write(&workspace.path().join("broken"), "");
+    let refused = workspace.renewd(&["renew", "--force", NAME]);
+    assert_eq!(refused.code, 1, "{refused}");
+    std::fs::remove_file(workspace.path().join("broken")).unwrap();
+    let is_back = |_: &usize| {
+        let refused = workspace.renewd(&["deploy", NAME]);
+        assert_eq!(refused.code, 1, "{refused}");
+        let [chain, key, _] = chains(&workspace);
+        chain == old_chain && key == old_key
+    };
+    let tries = (1..=12).find(is_back);
+    assert!(tries.is_some_and(|it| it > 1), "{tries:?}");
+}
+
 /// P06: whatever is wrong with a program, the certificate stays, the target has failed and says
 /// why, and it is tried again by itself.
 #[test]

@@ -74,6 +74,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(Flow::Renewal, "atomic.moved:installed/site.key"),
     row(Flow::Renewal, "atomic.linked:previous"),
     row(Flow::Renewal, "deploy.removed:journal.json"),
+    row(Flow::Renewal, "deploy.removed:site/previous"),
     row(Flow::Renewal, "deploy.installed"),
     row(Flow::Renewal, "deploy.before_reload"),
     row(Flow::Renewal, "deploy.reloaded"),
