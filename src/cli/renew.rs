@@ -304,7 +304,7 @@ fn behind(reports: &[WorkReport], now: Timestamp) -> Option<Notice> {
     (count > 0).then(|| Notice {
         code: AGENT_BEHIND.to_owned(),
         health: Health::Warning,
-        message: format!("{count} certificates had no turn within a whole run"),
+        message: format!("{} had no turn within a whole run", output::counted(count)),
         since: now,
         hint: Some(BEHIND_HINT.to_owned()),
     })

@@ -125,3 +125,30 @@ impl Teller {
         written.is_ok() && shown.is_whole
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::tests::World;
+    use crate::observe::LogObserver;
+
+    /// W05: the heartbeat stands for all certificates, and for a status that can be read.
+    #[tokio::test]
+    async fn all_is_told_only_where_all_were_looked_at_and_the_status_file_was_written() {
+        let world = World::start(&["a"]).await;
+        let shown = |is_whole| Shown { document: world.handle.status(), is_whole };
+        let (sender, mut status) = channel::channel(shown(false));
+        let mut teller = Teller {
+            file: world.folder.path().join("status.json"),
+            clock: world.clock.clone(),
+            observer: Arc::new(LogObserver),
+            alerts: world.handle.alerts.clone(),
+        };
+        assert!(!teller.tell(&mut status).await, "some are still to be looked at");
+        assert!(teller.file.exists());
+        sender.send_replace(shown(true));
+        assert!(teller.tell(&mut status).await);
+        teller.file = world.folder.path().join("no/such/folder/status.json");
+        assert!(!teller.tell(&mut status).await, "nobody could read how all stands");
+    }
+}

@@ -33,7 +33,7 @@ pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
         .map(|((name, it), what, hint)| Notice {
             code: "agent.degraded".to_owned(),
             health: Health::Warning,
-            message: format!("the work on {name} {what} {} times in a row", it.count),
+            message: format!("the work on {name} {what}{}", in_a_row(it.count)),
             since: it.since,
             hint: Some(hint.to_owned()),
         })
@@ -43,14 +43,20 @@ pub(super) fn of(schedule: &Schedule, now: Timestamp) -> Vec<Notice> {
     notices.extend(all.first().map(|first| Notice {
         code: STATE_UNUSABLE.to_owned(),
         health: Health::Critical,
-        message: format!("{} certificates stand still: {}", all.len(), first.failure.message),
+        message: match all.len() {
+            1 => format!("1 certificate stands still: {}", first.failure.message),
+            count => format!("{count} certificates stand still: {}", first.failure.message),
+        },
         since: all.iter().map(|it| it.since).fold(first.since, Timestamp::min),
         hint: first.failure.hint.clone(),
     }));
     notices.extend(schedule.longest_wait(now).map(|(count, since)| Notice {
         code: AGENT_BEHIND.to_owned(),
         health: Health::Warning,
-        message: format!("{count} certificates wait for their turn, the first since {since}"),
+        message: match count {
+            1 => format!("1 certificate waits for its turn, since {since}"),
+            _ => format!("{count} certificates wait for their turn, the first since {since}"),
+        },
         since,
         hint: Some(
             "see in the log what takes so long; `parallel` says how many have it".to_owned(),
@@ -71,6 +77,11 @@ pub(super) fn rejected(faults: &str, since: Timestamp) -> Notice {
         since,
         hint: Some("run `renewd check`, mend what it names, and run `renewd reload`".to_owned()),
     }
+}
+
+/// How often, where it was more than once.
+fn in_a_row(count: u32) -> String {
+    if count > 1 { format!(" {count} times in a row") } else { String::new() }
 }
 
 #[cfg(test)]
@@ -98,9 +109,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "the work on c panicked 1 times in a row",
-                "the work on e panicked 1 times in a row",
-                "the work on a did not end 1 times in a row",
+                "the work on c panicked",
+                "the work on e panicked",
+                "the work on a did not end",
                 "2 certificates stand still: no room for b",
             ]
         );

@@ -1,11 +1,14 @@
 //! The daemon as a whole, with a clock that a hand turns and a CA that nobody runs.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::net::UnixDatagram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixDatagram};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -13,8 +16,8 @@ use super::{Daemon, Handle, Refused, Reloaded};
 use crate::assemble::{Base, build};
 use crate::config::{self, Environment};
 use crate::model::{
-    CertificateName, ChallengeType, Event, Identifier, Observer, Proof, StatusDocument, Timestamp,
-    Token,
+    CertificateName, ChallengeType, Condition, Event, Identifier, Observer, Proof, StatusDocument,
+    Timestamp, Token,
 };
 use crate::observe::alert::ALERTS_UNDELIVERED;
 use crate::solver::{HandedSockets, Presented, Solver, SolverError};
@@ -73,11 +76,11 @@ impl Observer for Counting {
     }
 }
 
-struct World {
-    folder: tempfile::TempDir,
-    clock: Arc<ManualClock>,
+pub(super) struct World {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) clock: Arc<ManualClock>,
     observer: Arc<Counting>,
-    handle: Handle,
+    pub(super) handle: Handle,
     running: JoinHandle<()>,
 }
 
@@ -123,7 +126,7 @@ impl Solver for Stuck {
 
 impl World {
     /// Runs a daemon for certificates called `names`.
-    async fn start(names: &[&str]) -> Self {
+    pub(super) async fn start(names: &[&str]) -> Self {
         Self::start_for(names, Supervisor::default()).await
     }
 
@@ -256,7 +259,7 @@ async fn work_that_never_ends_is_given_up_told_and_tried_again_and_its_slots_go_
     let status = world
         .until_by(minute, |it| {
             let given_up = |name: &&str| {
-                let words = format!("the work on {name} did not end 1 times in a row");
+                let words = format!("the work on {name} did not end");
                 it.notices.iter().any(|it| it.message == words && it.code == "agent.degraded")
             };
             stuck.iter().all(given_up)
@@ -427,9 +430,97 @@ async fn that_a_receiver_is_dead_is_shown_and_told_to_the_others() {
     let is_told = |it: &StatusDocument| it.notices.iter().any(|it| it.code == ALERTS_UNDELIVERED);
     world.until_by(Duration::from_secs(10), is_told).await;
     let holds_it = |file: &str| {
-        let text = std::fs::read_to_string(world.folder.path().join(file)).unwrap_or_default();
+        let text = fs::read_to_string(world.folder.path().join(file)).unwrap_or_default();
         text.contains(ALERTS_UNDELIVERED)
     };
     world.until(|_| holds_it("run/status.json")).await;
     world.until(|_| holds_it("state/private/alerts/outbox.json")).await;
+}
+
+/// Somebody who watches for the heartbeat.
+struct Watcher {
+    address: SocketAddr,
+    heard: Arc<Mutex<usize>>,
+}
+
+impl Watcher {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                if matches!(stream.read(&mut request).await, Ok(count) if count > 0) {
+                    *counted.lock().unwrap() += 1;
+                }
+                let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                drop(stream.write_all(answer).await);
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn heard(&self) -> usize {
+        *self.heard.lock().unwrap()
+    }
+}
+
+/// W05: whoever watches hears nothing while renewd does not do what its configuration says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_heartbeat_is_sent_while_a_configuration_is_refused() {
+    let world = World::start(&["a"]).await;
+    let watcher = Watcher::start().await;
+    let file = world.folder.path().join("renewd.toml");
+    let configure = |more: &str| {
+        let alerts = format!("[alerts]\nheartbeat_url = \"http://{}/\"\n", watcher.address);
+        let text = format!("{}{alerts}{more}", configuration(&["a"]));
+        atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+    };
+    configure("");
+    assert_eq!(world.handle.reload().await, in_force(1));
+    let by = Duration::from_secs(20);
+    world.until_by(by, |_| watcher.heard() > 1).await;
+
+    configure("nonsense = 1\n");
+    assert!(matches!(world.handle.reload().await, Err(Refused::Faulty(_))));
+    let (heard, refused_at) = (watcher.heard(), world.clock.monotonic());
+    let hour = Duration::from_hours(1);
+    world.until_by(by, |_| world.clock.monotonic().saturating_sub(refused_at) > hour).await;
+    // One may have been on its way.
+    let meanwhile = watcher.heard() - heard;
+    assert!(meanwhile <= 1, "{meanwhile} heartbeats");
+
+    configure("");
+    assert_eq!(world.handle.reload().await, in_force(1));
+    world.until_by(by, |_| watcher.heard() > heard + 1).await;
+}
+
+/// What can't be looked at is tried at once, and told: its next try may be weeks away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_looked_at_is_tried_and_told_long_before_it_was_due() {
+    let world = World::start(&["site"]).await;
+    let file = world.folder.path().join("renewd.toml");
+    let of_nobody = "directory = \"https://127.0.0.1:1/dir\"";
+    let text = configuration(&["site"]).replace(of_nobody, "type = \"local\"");
+    atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+    assert_eq!(world.handle.reload().await, in_force(1));
+    let is_held =
+        |it: &StatusDocument| it.certificates.iter().any(|it| it.condition == Condition::Held);
+    world.until(is_held).await;
+    // What its new files wake comes first: they are quiet by a clock that no hand turns.
+    let held_at = world.clock.monotonic();
+    let settled = |_: &StatusDocument| {
+        world.clock.monotonic().saturating_sub(held_at) > Duration::from_mins(15)
+    };
+    world.until_by(Duration::from_secs(3), settled).await;
+    let state = world.folder.path().join("state/private/certificates/site/state.json");
+    fs::remove_file(&state).unwrap();
+    atomic::directory(&state.join("in-the-way"), Access::mode(0o700)).unwrap();
+    let broken_at = world.clock.monotonic();
+    let is_told = |it: &StatusDocument| it.notices.iter().any(|it| it.code == "agent.storage");
+    let status = world.until_by(Duration::from_secs(10), is_told).await;
+    let passed = world.clock.monotonic().saturating_sub(broken_at);
+    assert!(passed < Duration::from_hours(1), "{passed:?}: {status:#?}");
 }
