@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -142,6 +143,9 @@ fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String
 pub(super) struct OrderObject {
     pub(super) status: OrderStatus,
     pub(super) identifiers: Vec<IdentifierObject>,
+    /// How many there are; where they are, instant-acme knows.
+    #[serde(default)]
+    pub(super) authorizations: Vec<IgnoredAny>,
     #[serde(default)]
     pub(super) expires: Option<String>,
     #[serde(default)]

@@ -33,6 +33,10 @@ const MAX_FINALIZE_TRIES: u32 = 3;
 /// How many other chains of a certificate are looked at; known CAs offer one or two.
 const MAX_ALTERNATES: usize = 8;
 
+/// How many authorizations an order may have, each of which is fetched. A CA may want others than
+/// one for each identifier (RFC 8555 §7.1.3); known ones do not, and take 100 identifiers.
+const MAX_AUTHORIZATIONS: usize = 1000;
+
 /// How long [`Order::finalize`] waits for an order that the CA calls not ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -65,7 +69,7 @@ impl Order {
         let now = tap.wire().clock().now();
         let read = || {
             let answer = tap.take().ok_or(WireError::Client { source: NO_ANSWER.into() })?;
-            let state: OrderObject = answer.read("is not an order")?;
+            let state = read_object(&answer)?;
             let identifiers =
                 state.identifiers.iter().map(super::object::IdentifierObject::identifier);
             let identifiers: Option<Vec<_>> = identifiers.collect();
@@ -412,8 +416,7 @@ impl Order {
         let answer = self.tap.take().ok_or(WireError::Client { source: NO_ANSWER.into() });
         let answer = answer.map_err(|fault| self.error(step, fault))?;
         self.note_retry_after(&answer);
-        let state = answer.read("is not an order");
-        self.state = state.map_err(|fault| self.error(step, fault))?;
+        self.state = read_object(&answer).map_err(|fault| self.error(step, fault))?;
         Ok(())
     }
 
@@ -496,6 +499,15 @@ impl Order {
     fn error(&self, step: Step, fault: WireError) -> AcmeError {
         AcmeError::new(&self.ca, step, self.url(), fault, self.tap.wire().clock().now())
     }
+}
+
+/// The order that `answer` is.
+fn read_object(answer: &Answer) -> Result<OrderObject, WireError> {
+    let object: OrderObject = answer.read("is not an order")?;
+    if object.authorizations.len() > MAX_AUTHORIZATIONS {
+        return Err(answer.malformed("has more authorizations than anybody needs"));
+    }
+    Ok(object)
 }
 
 impl std::fmt::Debug for Order {

@@ -40,6 +40,23 @@ async fn an_order_for_other_identifiers_is_refused_before_anything_is_shown() {
 }
 
 #[tokio::test]
+async fn an_order_with_authorizations_without_number_is_refused_before_any_is_fetched() {
+    let ca = ScriptedCa::start().await;
+    for (count, is_taken) in [(1000, true), (1001, false)] {
+        let mut order = ca.order("pending");
+        order["authorizations"] = vec![json!(ca.at("/authz/1")); count].into();
+        ca.on("/order", [Reply::json(201, &order).with("location", ca.at("/order/1"))]);
+        let placed = ca.client().new_order(&request()).await;
+        assert_eq!(placed.is_ok(), is_taken, "{count}");
+        if let Err(error) = placed {
+            let text = chain_text(&error);
+            assert!(text.contains("has more authorizations than anybody needs"), "{text}");
+        }
+    }
+    assert!(ca.seen("/authz/1").is_empty());
+}
+
+#[tokio::test]
 async fn unknown_states_types_and_fields_are_survived_to_the_certificate() {
     let ca = ScriptedCa::start().await;
     ca.give_authorizations("limbo");
