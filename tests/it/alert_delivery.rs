@@ -372,4 +372,9 @@ fn the_heartbeat_comes_after_the_first_round_and_only_with_a_writable_store() {
     });
     site.await_condition("served");
     assert_eq!(watcher.received().len(), before, "{}", daemon.log());
+    // Who misses it finds out why.
+    eventually(LIMIT, "the status says so", || {
+        let shown = site.renewd(&["status", "--json"]);
+        if shown.stdout.contains("agent.alerts_unkept") { Ok(()) } else { Err(shown) }
+    });
 }

@@ -33,6 +33,7 @@ use super::book::{AlertBook, Fault, OpenAlert, wants};
 use super::message::{AlertType, Message};
 use super::reconcile::{Unsettled, reconcile, renewals, retell};
 use super::trouble::{troubles, unit_failed};
+use super::undelivered;
 
 mod channel;
 
@@ -59,7 +60,7 @@ pub struct Alerts {
     state: AsyncMutex<Option<State>>,
     /// Counts the changes of the queues, to wake the loop.
     changes: watch::Sender<u64>,
-    /// Whom messages do not reach, as last known.
+    /// Whom messages do not reach, and whether the book can't be kept, as last known.
     notices: watch::Sender<Vec<Notice>>,
     /// The receivers that are being told something right now.
     in_flight: Mutex<BTreeSet<String>>,
@@ -72,6 +73,8 @@ struct State {
     saved: Option<Vec<u8>>,
     /// What is on disk could not be read, and is not to be written over: it may be read later.
     unread: Option<StorageError>,
+    /// That the book can't be kept, since when it can't.
+    unkept: Option<Notice>,
 }
 
 impl Alerts {
@@ -142,17 +145,18 @@ impl Alerts {
         self.changes.send_modify(|it| *it = it.wrapping_add(1));
     }
 
-    /// Whom messages do not reach, as last known: for the status, and to wait for a change of it.
+    /// Whom messages do not reach, and whether the record of them can't be kept, as last known: for
+    /// the status, and to wait for a change of it.
     #[must_use]
     pub fn notices(&self) -> watch::Receiver<Vec<Notice>> {
         self.notices.subscribe()
     }
 
-    /// Says in `status` whom messages do not reach.
+    /// Says in `status` whom messages do not reach, and whether the record of them can't be kept.
     pub async fn note_undelivered(&self, status: &mut StatusDocument) {
         let mut guard = self.state.lock().await;
-        let book = &self.loaded(&mut guard).await.book;
-        status.notices.extend(book.undelivered(&self.settings().receivers));
+        let state = self.loaded(&mut guard).await;
+        status.notices.extend(self.notices_of(state));
     }
 
     /// Tells every receiver what is due for it, all of them at once; returns when each is told or
@@ -380,14 +384,16 @@ impl Alerts {
             let mut read = self.load().await;
             match (&read.unread, guard.is_some()) {
                 (None, _) => {}
-                (Some(error), false) => self.degraded("alerts.unreadable", error),
+                (Some(error), false) => self.degraded("alerts.unreadable", chain_text(error)),
                 (Some(_), true) => return guard.get_or_insert_default(),
             }
             // It was told without what is on disk, rather than not at all.
             if let Some(told_meanwhile) = guard.take() {
                 read.book.take_in(told_meanwhile.book);
+                // Until it is kept.
+                read.unkept = told_meanwhile.unkept;
             }
-            self.show(&read.book);
+            self.show(&read);
             *guard = Some(read);
         }
         guard.get_or_insert_default()
@@ -397,23 +403,27 @@ impl Alerts {
         let document = match self.outbox.load_alerts().await {
             Ok(Some(document)) => document,
             Ok(None) => return State::default(),
-            Err(error) => return State { unread: Some(error), ..State::default() },
+            Err(error) => {
+                let unkept = Some(undelivered::unkept(&chain_text(&error), self.clock.now()));
+                return State { unread: Some(error), unkept, ..State::default() };
+            }
         };
         match AlertBook::parse(&document) {
-            Ok(book) => State { book, saved: Some(document), unread: None },
+            Ok(book) => State { book, saved: Some(document), ..State::default() },
             Err(error) => {
-                self.degraded("alerts.damaged", &error);
+                self.degraded("alerts.damaged", chain_text(&error));
                 if let Err(error) = self.outbox.set_alerts_aside(&error).await {
-                    self.degraded("alerts.not_kept", &error);
+                    self.degraded("alerts.not_kept", chain_text(&error));
                 }
                 State::default()
             }
         }
     }
 
-    /// Shows whom messages do not reach, and wakes who waits for a change of that.
-    fn show(&self, book: &AlertBook) {
-        let notices = book.undelivered(&self.settings().receivers);
+    /// Shows whom messages do not reach, and whether they can't be kept, and wakes who waits for a
+    /// change of that.
+    fn show(&self, state: &State) {
+        let notices = self.notices_of(state);
         self.notices.send_if_modified(|shown| {
             let is_changed = *shown != notices;
             *shown = notices;
@@ -421,24 +431,35 @@ impl Alerts {
         });
     }
 
-    /// Keeps the book, if it is not what is kept already.
+    fn notices_of(&self, state: &State) -> Vec<Notice> {
+        let mut notices = state.book.undelivered(&self.settings().receivers);
+        notices.extend(state.unkept.clone());
+        notices
+    }
+
+    /// Keeps the book, if it is not what is kept already; that it can't is told.
     async fn save(&self, state: &mut State) {
-        self.show(&state.book);
+        match self.keep(state).await {
+            Ok(()) => state.unkept = None,
+            Err(why) => {
+                let now = self.clock.now();
+                state.unkept.get_or_insert_with(|| undelivered::unkept(&why, now));
+                self.degraded("alerts.not_kept", why);
+            }
+        }
+        self.show(state);
+    }
+
+    async fn keep(&self, state: &mut State) -> Result<(), String> {
         if let Some(error) = &state.unread {
-            return self.degraded("alerts.not_kept", error);
+            return Err(chain_text(error));
         }
-        let document = match state.book.to_bytes() {
-            Ok(document) => document,
-            Err(error) => return self.degraded("alerts.not_kept", &error),
-        };
-        if state.saved.as_ref() == Some(&document) {
-            return;
+        let document = state.book.to_bytes().map_err(|it| chain_text(&it))?;
+        if state.saved.as_ref() != Some(&document) {
+            self.outbox.save_alerts(&document).await.map_err(|it| chain_text(&it))?;
+            state.saved = Some(document);
         }
-        let kept: Result<(), StorageError> = self.outbox.save_alerts(&document).await;
-        match kept {
-            Ok(()) => state.saved = Some(document),
-            Err(error) => self.degraded("alerts.not_kept", &error),
-        }
+        Ok(())
     }
 
     /// Writes the book once more; whether that went well.
@@ -450,14 +471,12 @@ impl Alerts {
         state.saved.is_some()
     }
 
-    fn degraded(&self, code: &str, error: &dyn std::error::Error) {
-        let hint =
-            "make the state directory readable and writable for renewd, with room on the disk";
+    fn degraded(&self, code: &str, message: String) {
         let failure = Failure {
             at: self.clock.now(),
             code: code.to_owned(),
-            message: chain_text(error),
-            hint: Some(hint.to_owned()),
+            message,
+            hint: Some(undelivered::UNKEPT_HINT.to_owned()),
         };
         self.observer.observe(&Event::Degraded { failure });
     }

@@ -21,7 +21,7 @@ pub use deliver::{Alerts, DeliveryError};
 pub use message::{Affected, AlertType, Message, Resolved};
 pub use reconcile::{MAX_SINGLE_MESSAGES, Unsettled, reconcile, renewals, retell};
 pub use trouble::{ACCOUNT_CODES, CA_CODES, Trouble, troubles};
-pub use undelivered::ALERTS_UNDELIVERED;
+pub use undelivered::{ALERTS_UNDELIVERED, ALERTS_UNKEPT};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,5 +1,6 @@
-//! Whom messages do not reach: said in the status, and so to every other receiver, for the log
-//! alone is read by nobody who waits for an alert.
+//! Whom messages do not reach, and that the record of what was told can't be kept: said in the
+//! status, and so to every other receiver, for the log alone is read by nobody who waits for an
+//! alert, or for a heartbeat.
 //!
 //! # Rules
 //!
@@ -26,11 +27,19 @@ use super::wording;
 /// The code of the notice that messages do not reach a receiver.
 pub const ALERTS_UNDELIVERED: &str = "agent.alerts_undelivered";
 
+/// The code of the notice that the record of alerts can't be kept.
+pub const ALERTS_UNKEPT: &str = "agent.alerts_unkept";
+
 /// How many failures in a row are worth telling.
 pub(super) const PATIENCE: u32 = 3;
 
 const HINT: &str = "see the log for more, put the receiver right, then try it: renewd alert test; \
     what waits is sent within an hour";
+
+/// What helps where the record can't be read or written.
+pub(super) const UNKEPT_HINT: &str = "make the state directory readable and writable for renewd, \
+    with room on the disk; until then no heartbeat is sent, and the next start tells again what is \
+    open";
 
 /// For how long something may fail before that is worth telling, however seldom it was tried.
 const LONG: Duration = Duration::from_hours(1);
@@ -66,6 +75,17 @@ impl AlertBook {
             })
         };
         receivers.iter().filter_map(of_one).collect()
+    }
+}
+
+/// That the record can't be kept at `now`, and why.
+pub(super) fn unkept(why: &str, now: Timestamp) -> Notice {
+    Notice {
+        code: ALERTS_UNKEPT.to_owned(),
+        health: Health::Warning,
+        message: format!("the record of alerts can't be kept: {why}"),
+        since: now,
+        hint: Some(UNKEPT_HINT.to_owned()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 use super::message::AlertType;
-use super::undelivered::{ALERTS_UNDELIVERED, subject};
+use super::undelivered::{ALERTS_UNDELIVERED, ALERTS_UNKEPT, subject};
 
 /// The longest cause that is quoted, in characters.
 const MAX_CAUSE: usize = 300;
@@ -99,7 +99,7 @@ pub(super) fn cause_of(notice: &Notice) -> String {
     let words: String = match notice.code.as_str() {
         ALERTS_UNDELIVERED => subject(&notice.message).to_owned(),
         // There is but one of each, whoever meets it first.
-        STATE_UNUSABLE | CLOCK_WRONG | AGENT_BEHIND => String::new(),
+        STATE_UNUSABLE | CLOCK_WRONG | AGENT_BEHIND | ALERTS_UNKEPT => String::new(),
         REVOCATION_NOT_DONE => until(':'),
         CA_UNFIT => until(' '),
         _ => notice.message.chars().filter(|it| !it.is_ascii_digit()).collect(),

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::model::{CertificateStatus, Health, RenewalCondition, Secret};
-use crate::observe::alert::ALERTS_UNDELIVERED;
 use crate::observe::alert::testing::{DAY, failing, served, start, status};
+use crate::observe::alert::{ALERTS_UNDELIVERED, ALERTS_UNKEPT};
 use crate::sys::clock::ManualClock;
 
 mod channels;
@@ -386,6 +386,11 @@ async fn a_book_that_can_not_be_read_for_a_while_is_not_written_over() {
     assert_eq!(*outbox.document.lock().unwrap(), before);
     let codes: Vec<String> = second.heard.failures().into_iter().map(|it| it.code).collect();
     assert_eq!(codes, ["alerts.unreadable", "alerts.not_kept", "alerts.not_kept"]);
+    let is_shown = || {
+        let notices = second.alerts.notices();
+        notices.borrow().iter().any(|it| it.code == ALERTS_UNKEPT)
+    };
+    assert!(is_shown(), "who misses the heartbeat looks there");
 
     *outbox.refuses.lock().unwrap() = 0;
     second.clock.advance(Duration::from_secs(5));
@@ -403,6 +408,7 @@ async fn a_book_that_can_not_be_read_for_a_while_is_not_written_over() {
     assert_eq!((about("api"), about("shop")), (2, 2), "{told:?}");
     assert!(told.iter().any(|it| it.0.contains("resolved") && it.1.contains("shop")), "{told:?}");
     assert_ne!(*outbox.document.lock().unwrap(), before, "it is kept again");
+    assert!(!is_shown());
 }
 
 #[tokio::test]
@@ -416,6 +422,19 @@ async fn a_damaged_book_and_a_full_disk_are_said_and_alerts_go_out_all_the_same(
     assert_eq!(hook.received().len(), 1);
     let codes: Vec<String> = world.heard.failures().into_iter().map(|it| it.code).collect();
     assert_eq!(codes, ["alerts.damaged", "alerts.not_kept", "alerts.not_kept"]);
+    let mut shown = in_trouble(&[]);
+    world.alerts.note_undelivered(&mut shown).await;
+    assert_eq!(shown.notices[0].code, ALERTS_UNKEPT);
+    // Once, however often it is tried and whatever it says.
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_mins(5));
+        world.alerts.pass(&shown).await;
+        world.alerts.deliver().await;
+        shown = in_trouble(&[]);
+        world.alerts.note_undelivered(&mut shown).await;
+    }
+    let told = hook.received().into_iter().map(|it| it.json()["data"]["error_code"].clone());
+    assert_eq!(told.filter(|it| it == ALERTS_UNKEPT).count(), 1);
 }
 
 #[tokio::test]
