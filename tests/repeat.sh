@@ -24,7 +24,7 @@ library=(
     store::pulse sys::notify sys::process
 )
 whole=(
-    alert_delivery:: ari:: canary::the_daemon crash::killed_at_random daemon:: deploy:: deployer:: disks:: dns::a_ dry_run::
+    alert_delivery:: ari:: canary:: crash::killed_at_random daemon:: deploy:: deployer:: disks:: dns::a_ dry_run::
     expiry:: preflight:: processes:: standins:: supervision:: truths::
 )
 
