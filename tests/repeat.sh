@@ -25,7 +25,7 @@ library=(
 )
 whole=(
     alert_delivery:: ari:: canary:: crash::killed_at_random daemon:: deploy:: deployer:: disks:: dns::a_ dry_run::
-    expiry:: preflight:: processes:: standins:: supervision:: truths::
+    expiry:: preflight:: processes:: refusals:: standins:: supervision:: truths::
 )
 
 round() {

@@ -68,7 +68,7 @@ async fn tend(global: &Global, which: WhichAccount, action: AccountAction) -> Re
         }
         Err(failure) => {
             output::problem(&failure.message, failure.hint.as_deref());
-            Ok(Exit::Failed)
+            Ok(Exit::of_failures(&[failure]))
         }
     }
 }

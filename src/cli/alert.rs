@@ -59,7 +59,8 @@ pub(super) async fn unit_failed(global: &Global, unit: &str) -> Result<Exit, End
 /// How `unit` failed, in words; `None` if whoever is to be told has been.
 ///
 /// A round that ended with these codes has told it itself: certificates that failed or are in
-/// danger have thresholds of their own.
+/// danger have thresholds of their own. One that could not use the state directory may have kept
+/// nothing of what it told, and is told of besides.
 fn how_it_failed(unit: &str, result: Option<&str>, status: Option<&str>) -> Option<String> {
     let told = [Exit::Failed, Exit::Critical].map(|it| (it as u8).to_string());
     match (result, status) {

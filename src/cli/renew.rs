@@ -374,19 +374,11 @@ const fn words(condition: Condition) -> &'static str {
     }
 }
 
-/// The codes of failures to write or read the state directory, or to find room in it.
-const OF_THE_STATE: [&str; 2] = ["store.failed", "store.not_ready"];
-
 /// How a command ends that had `report` to make.
 pub(super) fn exit_of(report: &WorkReport) -> Exit {
     let health = report.status.as_ref().map_or(Health::Warning, |it| it.health);
-    let is_of_the_state = |it: &Failure| OF_THE_STATE.contains(&it.code.as_str());
-    match (health, report.failures.is_empty()) {
-        (Health::Critical, _) => Exit::Critical,
-        _ if report.failures.iter().any(is_of_the_state) => Exit::State,
-        (_, false) | (Health::Warning, _) => Exit::Failed,
-        (Health::Ok, true) => Exit::AsWanted,
-    }
+    let (stands, done) = (Exit::of(health), Exit::of_failures(&report.failures));
+    if stands as u8 > done as u8 { stands } else { done }
 }
 
 /// A sign of life on a terminal; nothing elsewhere.

@@ -42,7 +42,7 @@ pub(super) async fn revoke(global: &Global, arguments: RevokeArguments) -> Resul
         Ok(done) => tell(global, &request, &done),
         Err(failure) => {
             output::problem(&failure.message, failure.hint.as_deref());
-            Exit::Failed
+            Exit::of_failures(&[failure])
         }
     })
 }
@@ -90,7 +90,10 @@ fn tell(global: &Global, request: &RevocationRequest, done: &RevokeReport) -> Ex
         show(&done.report);
         output::talk(what_next(request, done));
     }
-    if done.pending || !done.report.failures.is_empty() {
+    if !done.report.failures.is_empty() {
+        return Exit::of_failures(&done.report.failures);
+    }
+    if done.pending {
         return Exit::Failed;
     }
     // That a revoked certificate is critical is what was asked for.

@@ -245,25 +245,27 @@ impl DirectDeployer {
         target.within(limit, doing, working).await
     }
 
-    /// Nothing is to be put back any more of what `request` replaced. The `turn` has to be this
-    /// one's alone.
-    async fn accept(
-        &self,
-        target: &Target,
-        request: &DeployRequest,
-        turn: &Arc<Held>,
-    ) -> Result<(), DeployError> {
-        if target.settings.install.is_empty() {
-            return Ok(());
-        }
-        let (placement, turn) = (self.placement(request), Arc::clone(turn));
+    /// Accepts the files of `request`, which its server is told to load. The `turn` has to be this
+    /// one's alone. Where it can't be noted, which is told, earlier ones are put back if the next
+    /// are refused: no reason to go without a reload.
+    async fn accept(&self, target: &Target, request: &DeployRequest, turn: &Arc<Held>) {
+        let (settings, certificate) = (target.settings.install.clone(), &request.certificate);
+        let (placement, name) = (self.placement(request), certificate.clone());
+        let turn = Arc::clone(turn);
         let accept = move || {
-            let accepted = placement.accept();
+            let accepted = install::accept(&settings, &name, &placement);
             drop(turn);
             accepted
         };
-        let accepted = spawn_blocking(accept).await.map_err(InstallError::BrokenOff);
-        accepted.flatten().map_err(install_failed(&request.target))
+        let accepted = match timeout(self.limits.files, spawn_blocking(accept)).await {
+            Ok(accepted) => accepted.map_err(InstallError::BrokenOff).flatten(),
+            // Whoever comes next is told what does not end.
+            Err(_late) => return,
+        };
+        if let Err(error) = accepted {
+            let (target, error) = (&request.target, chain_text(&error));
+            tracing::warn!(%certificate, %target, error, "what was replaced is kept for longer");
+        }
     }
 
     /// Repairs all files of `target` that a crash left.
@@ -324,12 +326,10 @@ impl Deployer for DirectDeployer {
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
         let material = self.check_material(request).await?;
+        let Some(settings) = &target.settings.test else { return Ok(()) };
         let limit = self.program_limit(target);
         let turn = target.take(Doing::Test, limit).await?;
         let testing = async {
-            let Some(settings) = &target.settings.test else {
-                return self.accept(target, request, &turn).await;
-            };
             let material = material.filter(|_| !programs::steers_servers(settings));
             let lent = self.lend(request, material, &turn).await?;
             let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
@@ -338,8 +338,7 @@ impl Deployer for DirectDeployer {
                 target: request.target.clone(),
                 command: programs::command_line(settings),
                 source,
-            })?;
-            self.accept(target, request, &turn).await
+            })
         };
         target.within(limit, Doing::Test, testing).await
     }
@@ -347,12 +346,19 @@ impl Deployer for DirectDeployer {
     async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError> {
         let target = self.target(request)?;
         let material = self.check_material(request).await?;
-        let Some(settings) = &target.settings.reload else { return Ok(()) };
+        let limit = self.program_limit(target);
+        let Some(settings) = &target.settings.reload else {
+            if !target.settings.install.is_empty() {
+                let turn = target.take(Doing::Reload, limit).await?;
+                self.accept(target, request, &turn).await;
+            }
+            return Ok(());
+        };
         if programs::serves_all(settings) {
             return self.reload_once(target, settings, request).await;
         }
-        let limit = self.program_limit(target);
         let turn = target.take(Doing::Reload, limit).await?;
+        self.accept(target, request, &turn).await;
         let reloading = async {
             let lent = self.lend(request, material, &turn).await?;
             let certs_dir = lent.as_ref().map_or(&*self.certs_dir, Lent::certs_dir);
@@ -395,6 +401,7 @@ impl DirectDeployer {
         let mine = shared.reloads_asked.fetch_add(1, Ordering::SeqCst) + 1;
         let limit = self.program_limit(target);
         let turn = target.take(Doing::Reload, limit).await?;
+        self.accept(target, request, &turn).await;
         let last = || shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner);
         let is_served =
             |it: &LastReload| it.serves >= mine && it.settings.as_ref() == Some(settings);

@@ -187,8 +187,7 @@ pub(super) fn install(
     Ok(Installed::Changed)
 }
 
-/// Puts back what the last install replaced, where `settings` still name it; whether there was
-/// anything. Blocks.
+/// Puts back what `settings` name and is accepted; whether that is kept. Blocks.
 ///
 /// # Errors
 ///
@@ -201,11 +200,33 @@ pub(super) fn put_back(
 ) -> Result<bool, InstallError> {
     check_folders(settings, certificate, reach.stranger())?;
     placement.repair(reach)?;
-    let Some(mut changes) = placement.previous()? else { return Ok(false) };
+    let paths = destinations(settings, certificate)?;
+    let Some(mut changes) = placement.previous(&paths)? else { return Ok(false) };
     // Where we may write is for the configuration to say, as it is now.
     changes.retain(|it| reach.names(&it.path) && it.path.parent().is_some_and(Path::is_dir));
     placement.place(&changes, Copies::Discard)?;
     Ok(true)
+}
+
+/// Accepts what stands where `settings` say: it is what can be put back from the next install on.
+/// Blocks.
+///
+/// # Errors
+///
+/// [`InstallError`]; what can be put back is what it was before.
+pub(super) fn accept(
+    settings: &[InstallSettings],
+    certificate: &CertificateName,
+    placement: &Placement,
+) -> Result<(), InstallError> {
+    placement.accept(&destinations(settings, certificate)?)
+}
+
+fn destinations(
+    settings: &[InstallSettings],
+    certificate: &CertificateName,
+) -> Result<Vec<PathBuf>, InstallError> {
+    settings.iter().map(|it| named(&it.path, certificate)).collect()
 }
 
 /// The path that a configured `path` stands for; its folder is there.

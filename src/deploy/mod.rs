@@ -6,6 +6,7 @@
 //!
 //! Not here: when to do so ([`crate::plan`]), and what is remembered of it (`lifecycle`).
 
+mod accepted;
 mod client;
 mod direct;
 mod endpoint;
@@ -105,15 +106,15 @@ pub trait Deployer: Send + Sync {
     /// Puts the target's files in place: all of them or, after an error, none.
     async fn install(&self, request: &DeployRequest) -> Result<Installed, DeployError>;
 
-    /// Runs the target's test, if it has one. Changes no file that the target's server reads; where
-    /// the test does not refuse them, there is nothing to put back any more.
+    /// Runs the target's test, if it has one. Changes nothing.
     async fn test(&self, request: &DeployRequest) -> Result<(), DeployError>;
 
-    /// Tells the target's server to load its files, if the target says how. One reload may serve
-    /// several requests: each is served by one that began after it was made.
+    /// Tells the target's server to load its files, if the target says how; they are accepted by
+    /// that, and what they replaced can't be put back any more. One reload may serve several
+    /// requests: each is served by one that began after it was made.
     async fn reload(&self, request: &DeployRequest) -> Result<(), DeployError>;
 
-    /// Puts back the files that installs of this certificate have replaced since the target's test
-    /// last passed, and takes away those that they added. They are kept until it passes.
+    /// Puts back the accepted files, which installs of this certificate have replaced since the
+    /// target's server was last told to load them, and takes away those that they added.
     async fn put_back(&self, request: &DeployRequest) -> Result<(), DeployError>;
 }

@@ -7,15 +7,12 @@
 //! 2. *placing*: only renames are left. A crash in this phase is finished, or undone where a rename
 //!    fails. A destination that is out of reach by then is left as it is: while it is still to be
 //!    renamed to, all is undone.
-//! 3. no journal: the copies are what can be put back, until what stands there is [accepted].
-//!    Further changes until then add to the copies what they lack, and leave what they have: these
-//!    are the files that a server last took, and not one refused set after the other.
+//! 3. no journal: what is kept can be put back, until what stands there is accepted.
 //!
 //! All of it lies in one private folder for each target and certificate.
 //!
-//! Not here: which files, and with what content and rights ([`super::install`]).
-//!
-//! [accepted]: Placement::accept
+//! Not here: which files, and with what content and rights ([`super::install`]); which of those that
+//! stood there are kept ([`super::accepted`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,10 +20,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::InstallError;
+use super::accepted::Accepted;
 use super::reach::{Bar, Reach};
 use super::standing::{Standing, remove};
 use crate::model::{CertificateName, TargetName, chain_text};
@@ -43,8 +42,11 @@ const KEPT_PREFIX: &str = "kept-";
 /// The link to the copies that can be put back.
 const PREVIOUS: &str = "previous";
 
+/// What is accepted of the files that stand there.
+const ACCEPTED: &str = "accepted.json";
+
 /// What is to stand at one path.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     /// Where; absolute.
     pub(super) path: PathBuf,
@@ -55,7 +57,7 @@ pub(super) struct Change {
 /// What becomes of the copies of what was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copies {
-    /// They can be put back from now on, unless earlier ones can already.
+    /// What is accepted of them can be put back from now on.
     Keep,
     /// They are thrown away, and what could be put back before can be put back still.
     Discard,
@@ -75,8 +77,10 @@ pub(super) struct Journal {
     moves: Vec<Move>,
     /// The folder of the copies by which this is undone.
     kept: String,
-    /// The folder of the copies that can be put back when all is in place, if others than before.
-    #[serde(default)]
+    /// Whether they are what can be put back when all is in place.
+    copies: bool,
+    /// The folder of what can be put back then, where that is neither these nor what was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
 }
 
@@ -127,28 +131,25 @@ impl Placement {
     ///
     /// [`InstallError`]; what stood there before stands there again.
     pub(super) fn place(&self, changes: &[Change], copies: Copies) -> Result<(), InstallError> {
-        let kept = format!("{KEPT_PREFIX}{}", random());
-        let earlier = if copies == Copies::Keep { self.earlier_copies() } else { None };
-        let is_lacking = |change: &&Change| {
-            earlier.as_ref().is_some_and(|it| it.iter().all(|known| known.path != change.path))
-        };
-        let lacking: Vec<_> = changes.iter().filter(is_lacking).map(|it| &*it.path).collect();
-        let previous = match (copies, &earlier) {
-            (Copies::Keep, None) => Some(kept.clone()),
-            (Copies::Keep, Some(_)) if !lacking.is_empty() => {
-                Some(format!("{KEPT_PREFIX}{}", random()))
-            }
-            (Copies::Keep, Some(_)) | (Copies::Discard, _) => None,
-        };
-        let moves = changes.iter().map(waiting).collect();
-        let mut journal = Journal { phase: Phase::Preparing, moves, kept, previous };
         atomic::directory(&self.root, Access::mode(0o700))?;
         atomic::directory(&self.folder, Access::mode(0o700))?;
+        let standing = observed(changes.iter().map(|it| &it.path))?;
+        let to_keep = match copies {
+            Copies::Keep => self.to_keep(&standing, changes)?,
+            Copies::Discard => None,
+        };
+        let is_all = to_keep.as_ref() == Some(&standing);
+        let mut journal = Journal {
+            phase: Phase::Preparing,
+            moves: changes.iter().map(waiting).collect(),
+            kept: new_folder(),
+            copies: is_all,
+            previous: to_keep.as_ref().filter(|_| !is_all).map(|_| new_folder()),
+        };
         self.write_journal(&journal)?;
-        let prepared = self.copy_standing(changes, &journal.kept).and_then(|()| {
-            if let (Some(mut all), Some(folder)) = (earlier, &journal.previous) {
-                all.extend(observed(lacking)?);
-                self.keep(&all, folder)?;
+        let prepared = self.keep(&standing, &journal.kept).and_then(|()| {
+            if let (Some(files), Some(folder)) = (&to_keep, &journal.previous) {
+                self.keep(files, folder)?;
             }
             for (change, step) in changes.iter().zip(&journal.moves) {
                 if let Some(from) = &step.from {
@@ -178,7 +179,10 @@ impl Placement {
         atomic::sweep(&self.folder, Duration::ZERO, SystemClock::new().now());
         let path = self.journal_path();
         let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.remove_lone_copies();
+                return Ok(());
+            }
             other => other.map_err(|source| InstallError::Read { path: path.clone(), source })?,
         };
         let Ok(journal) = serde_json::from_slice::<Journal>(&text) else {
@@ -206,44 +210,75 @@ impl Placement {
         Ok(())
     }
 
-    /// The changes that put back what was replaced last; `None` if nothing is kept. Blocks.
+    /// The changes that put back what is accepted at `paths`; `None` if that is not kept. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InstallError::Read`] if the copies can't be read.
-    pub(super) fn previous(&self) -> Result<Option<Vec<Change>>, InstallError> {
-        let link = self.folder.join(PREVIOUS);
-        match fs::read_link(&link) {
-            Ok(_) => self.copies(PREVIOUS).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(InstallError::Read { path: link, source }),
+    /// [`InstallError`] if it can't be found out.
+    pub(super) fn previous(&self, paths: &[PathBuf]) -> Result<Option<Vec<Change>>, InstallError> {
+        let Some(kept) = self.kept()? else { return Ok(None) };
+        match self.accepted()? {
+            Some(accepted) => Ok(accepted.to_put_back(&observed(paths)?, kept)),
+            None => Ok(Some(kept)),
         }
     }
 
-    /// What stands there is what is to stand there: the copies of what was replaced are removed.
-    /// Blocks.
+    /// What stands at `paths` is accepted, and what was kept until then removed. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InstallError::Remove`]; they may be there still.
-    pub(super) fn accept(&self) -> Result<(), InstallError> {
-        let link = self.folder.join(PREVIOUS);
-        // What was not finished may lead to copies still.
-        if link.symlink_metadata().is_err() || self.journal_path().exists() {
+    /// [`InstallError`]; what is accepted may be what was before, and what was kept be there still.
+    pub(super) fn accept(&self, paths: &[PathBuf]) -> Result<(), InstallError> {
+        // What was not finished may lead to copies still, and is not what was meant to stand there.
+        if !is_there(&self.folder)? || is_there(&self.journal_path())? {
             return Ok(());
         }
-        remove(&link)?;
+        let standing = Accepted::of(&observed(paths)?);
+        if self.accepted()?.as_ref() != Some(&standing) {
+            write_document(&self.folder.join(ACCEPTED), &standing)?;
+        }
+        let link = self.folder.join(PREVIOUS);
+        if is_there(&link)? {
+            remove(&link)?;
+        }
         self.remove_lone_copies();
         Ok(())
     }
 
-    /// The copies that can be put back; none also where they can't be read, which is told.
-    fn earlier_copies(&self) -> Option<Vec<Change>> {
-        self.previous().unwrap_or_else(|error| {
-            let error = chain_text(&error);
-            tracing::warn!(folder = %self.folder.display(), error, "copies can't be put back");
-            None
-        })
+    /// What is to be kept when `changes` are made to what is `standing`; `None` if that is what is
+    /// kept already, or nothing. What is accepted by that is noted.
+    fn to_keep(
+        &self,
+        standing: &[Change],
+        changes: &[Change],
+    ) -> Result<Option<Vec<Change>>, InstallError> {
+        let earlier = self.kept()?.unwrap_or_default();
+        let before = self.accepted()?;
+        let mut accepted = before.clone().unwrap_or_default();
+        let to_keep = accepted.choose(standing, changes, earlier.clone());
+        if before.as_ref() != Some(&accepted) {
+            write_document(&self.folder.join(ACCEPTED), &accepted)?;
+        }
+        Ok((!to_keep.is_empty() && to_keep != earlier).then_some(to_keep))
+    }
+
+    /// What is accepted, if that is known.
+    fn accepted(&self) -> Result<Option<Accepted>, InstallError> {
+        read_document(&self.folder.join(ACCEPTED))
+    }
+
+    /// What is kept; `None` if nothing is, or it is of no use.
+    fn kept(&self) -> Result<Option<Vec<Change>>, InstallError> {
+        if !is_there(&self.folder.join(PREVIOUS))? {
+            return Ok(None);
+        }
+        match self.copies(PREVIOUS) {
+            Err(InstallError::Read { path, source }) if is_useless(&source) => {
+                tracing::warn!(path = %path.display(), %source, "earlier files can't be put back");
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
     }
 
     /// The renames, and what follows them.
@@ -253,7 +288,8 @@ impl Placement {
             self.abandon(journal, bars);
             return Err(error);
         }
-        if let Some(previous) = &journal.previous {
+        let previous = journal.copies.then_some(&journal.kept).or(journal.previous.as_ref());
+        if let Some(previous) = previous {
             atomic::link(&self.folder.join(PREVIOUS), Path::new(previous))?;
         }
         self.close()
@@ -297,17 +333,17 @@ impl Placement {
 
     /// Removes the copies that [`PREVIOUS`] does not lead to.
     fn remove_lone_copies(&self) {
-        let wanted = fs::read_link(self.folder.join(PREVIOUS)).unwrap_or_default();
+        let wanted = match fs::read_link(self.folder.join(PREVIOUS)) {
+            Ok(wanted) => wanted,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
+            Err(_) => return,
+        };
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(KEPT_PREFIX) && wanted != Path::new(&name) {
                 drop(fs::remove_dir_all(entry.path()));
             }
         }
-    }
-
-    fn copy_standing(&self, changes: &[Change], kept: &str) -> Result<(), InstallError> {
-        self.keep(&observed(changes.iter().map(|it| &*it.path))?, kept)
     }
 
     /// Writes `standing` into the folder `kept`.
@@ -383,10 +419,30 @@ fn place_all(moves: &[Move], bars: &Bars) -> Result<(), InstallError> {
 }
 
 /// What stands at each of `paths` now.
-fn observed<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Vec<Change>, InstallError> {
+fn observed<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<Vec<Change>, InstallError> {
     let observe =
-        |path: &Path| Ok(Change { path: path.to_owned(), wanted: Standing::observe(path)? });
+        |path: &PathBuf| Ok(Change { path: path.clone(), wanted: Standing::observe(path)? });
     paths.into_iter().map(observe).collect()
+}
+
+/// Whether anything stands at `path`.
+fn is_there(path: &Path) -> Result<bool, InstallError> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(InstallError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Whether `error` says that there is nothing to be read, or nothing that means anything; all else
+/// may be over at the next try.
+fn is_useless(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+}
+
+fn new_folder() -> String {
+    format!("{KEPT_PREFIX}{}", random())
 }
 
 fn waiting(change: &Change) -> Move {
@@ -403,6 +459,16 @@ fn write_document(path: &Path, document: &impl Serialize) -> Result<(), InstallE
     let text = serde_json::to_vec(document)
         .map_err(|error| InstallError::Read { path: path.to_owned(), source: error.into() })?;
     Ok(atomic::write(path, &text, Access::mode(0o600))?)
+}
+
+/// The document at `path`; `None` if there is none that can be understood.
+fn read_document<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, InstallError> {
+    let document = fs::read(path).and_then(|it| Ok(serde_json::from_slice(&it)?));
+    match document {
+        Ok(document) => Ok(Some(document)),
+        Err(error) if is_useless(&error) => Ok(None),
+        Err(source) => Err(InstallError::Read { path: path.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]

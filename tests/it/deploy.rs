@@ -20,7 +20,8 @@ use renewd::sys::clock::SystemClock;
 use tempfile::TempDir;
 
 use crate::support::{
-    Nginx, NginxOptions, TlsServer, eventually, self_signed, served_serial, write, write_secret,
+    self, Nginx, NginxOptions, TlsServer, eventually, run, self_signed, served_serial, write,
+    write_secret,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -198,9 +199,12 @@ async fn a_broken_configuration_is_reported_in_nginxs_words_and_reloaded_once_re
 async fn files_that_are_put_back_are_served_again_after_a_reload() {
     let world = World::new(Reload::Command).await;
     world.deploy(1).await.unwrap();
-    // Without a test: what it passes with is not put back.
     world.deployer.install(&request(2)).await.unwrap();
-    world.deployer.reload(&request(2)).await.unwrap();
+    // By somebody else: what the deployer tells it to load is not put back any more.
+    let command = world.nginx.reload_command();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let reloaded = run(&mut support::program(&command), LIMIT);
+    assert_eq!(reloaded.code, 0, "{reloaded}");
     world.assert_serves(2).await;
     world.deployer.put_back(&request(2)).await.unwrap();
     world.deployer.reload(&request(2)).await.unwrap();

@@ -41,6 +41,7 @@ mod processes;
 mod providers;
 mod proxy;
 mod requests;
+mod refusals;
 mod revocation;
 #[cfg(feature = "crash-points")]
 mod revocation_crash;

@@ -162,7 +162,7 @@ async fn planted_links_are_replaced_and_never_followed() {
 }
 
 #[tokio::test]
-async fn put_back_brings_the_files_that_the_test_last_passed_with() {
+async fn put_back_brings_the_files_that_the_server_was_last_told_to_load() {
     let world = World::new();
     world.store(2, &Certified::new(&["example.com"]));
     world.store(3, &Certified::new(&["example.com"]));
@@ -171,7 +171,7 @@ async fn put_back_brings_the_files_that_the_test_last_passed_with() {
     assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
 
     deployer.install(&request(1)).await.unwrap();
-    deployer.test(&request(1)).await.unwrap();
+    deployer.reload(&request(1)).await.unwrap();
     let error = deployer.put_back(&request(1)).await.unwrap_err();
     assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
     let first = (world.read("etc/site.pem"), world.read("etc/site.key"));
@@ -185,19 +185,47 @@ async fn put_back_brings_the_files_that_the_test_last_passed_with() {
     assert_eq!(deployer.install(&request(2)).await.unwrap(), Installed::Changed);
 }
 
+/// A trial runs the test beside the daemon, and must not take from it what it may put back.
 #[tokio::test]
-async fn a_test_that_refuses_leaves_what_can_be_put_back() {
+async fn a_test_that_passes_leaves_what_can_be_put_back() {
     let mut world = World::new();
-    world.settings.test = Some(program_of("/bin/false", &[]));
-    world.deployer().install(&request(1)).await.unwrap();
-    world.deployer().test(&request(1)).await.unwrap_err();
-    world.deployer().put_back(&request(1)).await.unwrap();
-    assert!(!world.path("etc/site.pem").exists(), "there was none");
-    world.deployer().install(&request(1)).await.unwrap();
     world.settings.test = Some(program_of("/bin/true", &[]));
-    world.deployer().test(&request(1)).await.unwrap();
-    let error = world.deployer().put_back(&request(1)).await.unwrap_err();
-    assert!(matches!(error, DeployError::NothingKept { .. }), "{error}");
+    let deployer = world.deployer();
+    deployer.install(&request(1)).await.unwrap();
+    deployer.test(&request(1)).await.unwrap();
+    deployer.put_back(&request(1)).await.unwrap();
+    assert!(!world.path("etc/site.pem").exists(), "there was none");
+}
+
+/// D10: what somebody did to the files, and was put right, is nothing to go back to.
+#[tokio::test]
+async fn what_a_repair_replaced_is_never_put_back() {
+    let world = World::new();
+    world.store(2, &Certified::new(&["example.com"]));
+    let deployer = world.deployer();
+    deployer.install(&request(1)).await.unwrap();
+    deployer.reload(&request(1)).await.unwrap();
+    let first = (world.read("etc/site.pem"), world.read("etc/site.key"));
+    atomic::write(&world.path("etc/site.pem"), b"junk", Access::mode(0o644)).unwrap();
+    assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Changed);
+    deployer.install(&request(2)).await.unwrap();
+    deployer.put_back(&request(2)).await.unwrap();
+    assert_eq!((world.read("etc/site.pem"), world.read("etc/site.key")), first);
+}
+
+/// A reload is for the certificate's sake: that earlier copies can't be removed is no reason to go
+/// without.
+#[tokio::test]
+async fn what_can_not_be_accepted_is_loaded_all_the_same() {
+    let mut world = World::new();
+    world.reload_by("/bin/true", &[]);
+    let deployer = world.deployer();
+    deployer.install(&request(1)).await.unwrap();
+    let record = world.path("previous/web/site/accepted.json");
+    fs::remove_file(&record).unwrap();
+    atomic::directory(&record.join("in-the-way"), Access::mode(0o700)).unwrap();
+    deployer.reload(&request(1)).await.unwrap();
+    deployer.put_back(&request(1)).await.unwrap_err();
 }
 
 #[tokio::test]

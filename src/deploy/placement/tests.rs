@@ -29,6 +29,10 @@ impl World {
         self.folder.path().join(name)
     }
 
+    fn paths(&self) -> [PathBuf; 2] {
+        ["a", "b"].map(|it| self.path(it))
+    }
+
     /// Where the configuration names `files`.
     fn reach(&self, files: &[&str], stranger: Option<Stranger>) -> Reach {
         let settings = |name: &&str| InstallSettings {
@@ -64,10 +68,12 @@ impl World {
             phase,
             moves: changes.iter().map(waiting).collect(),
             kept: "kept-1".into(),
-            previous: Some("kept-1".into()),
+            copies: true,
+            previous: None,
         };
         atomic::directory(&self.placement.folder, Access::mode(0o700)).unwrap();
-        self.placement.copy_standing(&changes, &journal.kept).unwrap();
+        let standing = observed(changes.iter().map(|it| &it.path)).unwrap();
+        self.placement.keep(&standing, &journal.kept).unwrap();
         self.placement.write_journal(&journal).unwrap();
         for (number, (change, step)) in changes.iter().zip(&journal.moves).enumerate() {
             change.wanted.establish(step.from.as_ref().unwrap()).unwrap();
@@ -92,8 +98,17 @@ impl World {
         names
     }
 
+    /// What lies in the placement's own folder.
+    fn kept(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.placement.folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     fn put_back(&self) {
-        let changes = self.placement.previous().unwrap().unwrap();
+        let changes = self.placement.previous(&self.paths()).unwrap().unwrap();
         self.placement.place(&changes, Copies::Discard).unwrap();
     }
 }
@@ -105,7 +120,7 @@ fn a_crash_before_the_first_rename_changes_nothing_and_leaves_nothing() {
     world.repair();
     assert_eq!(world.contents(), ["old", "old"]);
     assert_eq!(world.names(), ["a", "b"]);
-    assert!(world.placement.previous().unwrap().is_none());
+    assert!(world.placement.previous(&world.paths()).unwrap().is_none());
 }
 
 #[test]
@@ -150,10 +165,11 @@ fn what_was_to_be_taken_away_stays_where_it_is_out_of_reach() {
     let changes = [Change { path: world.path("a"), wanted: Standing::Nothing }];
     let kept = "kept-1".to_owned();
     let moves = changes.iter().map(waiting).collect();
-    let journal = Journal { phase: Phase::Placing, moves, kept, previous: None };
+    let journal = Journal { phase: Phase::Placing, moves, kept, copies: false, previous: None };
     let crash = || {
         atomic::directory(&world.placement.folder, Access::mode(0o700)).unwrap();
-        world.placement.copy_standing(&changes, &journal.kept).unwrap();
+        let standing = observed(changes.iter().map(|it| &it.path)).unwrap();
+        world.placement.keep(&standing, &journal.kept).unwrap();
         world.placement.write_journal(&journal).unwrap();
     };
     crash();
@@ -243,12 +259,11 @@ fn what_was_never_accepted_does_not_take_the_place_of_what_can_be_put_back() {
 #[test]
 fn what_is_accepted_is_what_is_put_back_after_the_next_change() {
     let world = World::new();
-    world.placement.accept().unwrap();
+    world.placement.accept(&world.paths()).unwrap();
     world.placement.place(&world.changes(), Copies::Keep).unwrap();
-    world.placement.accept().unwrap();
-    assert!(world.placement.previous().unwrap().is_none());
-    let left = fs::read_dir(&world.placement.folder).unwrap().count();
-    assert_eq!(left, 0, "a copy of a key that nobody needs");
+    world.placement.accept(&world.paths()).unwrap();
+    assert!(world.placement.previous(&world.paths()).unwrap().is_none());
+    assert_eq!(world.kept(), ["accepted.json"], "a copy of a key that nobody needs");
     let [mut a, _] = world.changes();
     a.wanted = Standing::Nothing;
     world.placement.place(&[a], Copies::Keep).unwrap();
@@ -261,7 +276,7 @@ fn nothing_is_accepted_while_a_crash_is_to_be_repaired() {
     let world = World::new();
     let journal = world.crash(Phase::Placing, 2);
     atomic::link(&world.placement.folder.join(PREVIOUS), Path::new(&journal.kept)).unwrap();
-    world.placement.accept().unwrap();
+    world.placement.accept(&world.paths()).unwrap();
     world.repair();
     world.put_back();
     assert_eq!(world.contents(), ["old", "old"]);
@@ -285,15 +300,43 @@ fn copies_of_keys_are_for_nobody_else_and_only_the_last_are_kept() {
         world.placement.place(&world.changes(), Copies::Keep).unwrap();
     }
     let folder = &world.placement.folder;
-    let kept = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
-    let mut kept: Vec<_> = kept.map(|it| it.into_string().unwrap()).collect();
-    kept.sort();
-    assert!(
-        matches!(&kept[..], [copies, link] if copies.starts_with("kept-") && link == "previous")
-    );
-    for path in [world.placement.root.clone(), folder.clone(), folder.join(&kept[0])] {
+    let kept = world.kept();
+    let [accepted, copies, link] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!((accepted.as_str(), link.as_str()), ("accepted.json", "previous"));
+    for path in [world.placement.root.clone(), folder.clone(), folder.join(copies)] {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     }
-    let copy = folder.join(&kept[0]).join("0");
-    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    for file in [folder.join(accepted), folder.join(copies).join("0")] {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+}
+
+#[test]
+fn copies_that_a_crash_left_go_at_the_next_start_and_a_link_to_none_stops_nobody() {
+    let world = World::new();
+    world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    let link = world.placement.folder.join(PREVIOUS);
+    fs::remove_file(&link).unwrap();
+    world.repair();
+    assert_eq!(world.kept(), ["accepted.json"]);
+
+    symlink("kept-that-are-gone", &link).unwrap();
+    assert!(world.placement.previous(&world.paths()).unwrap().is_none());
+    world.placement.place(&world.changes(), Copies::Keep).unwrap();
+    world.placement.accept(&world.paths()).unwrap();
+    assert_eq!(world.kept(), ["accepted.json"]);
+}
+
+/// An upgrade goes on with what the version before it began.
+#[test]
+fn a_journal_without_what_later_versions_write_is_finished_and_can_be_put_back() {
+    let world = World::new();
+    let journal = world.crash(Phase::Placing, 1);
+    let text = serde_json::to_string(&journal).unwrap();
+    assert!(text.contains("\"copies\":true") && !text.contains("previous"), "{text}");
+    world.repair();
+    assert_eq!(world.contents(), ["new", "new"]);
+    assert!(!world.placement.folder.join(ACCEPTED).exists());
+    world.put_back();
+    assert_eq!(world.contents(), ["old", "old"]);
 }

@@ -442,7 +442,8 @@ impl Scene {
                 let is_left = name.starts_with(".renewd")
                     || name.contains("corrupt")
                     || name == "next_key.pem"
-                    || name == "journal.json";
+                    || name == "journal.json"
+                    || name.starts_with("kept-");
                 if is_left {
                     left.push(path.display().to_string());
                 }
