@@ -251,9 +251,10 @@ impl DirectDeployer {
     async fn accept(&self, target: &Target, request: &DeployRequest, turn: &Arc<Held>) {
         let (settings, certificate) = (target.settings.install.clone(), &request.certificate);
         let (placement, name) = (self.placement(request), certificate.clone());
-        let turn = Arc::clone(turn);
+        let (turn, client) = (Arc::clone(turn), self.client.clone());
         let accept = move || {
-            let accepted = install::accept(&settings, &name, &placement);
+            let stranger = client.and_then(|it| it.stranger());
+            let accepted = install::accept(&settings, &name, &placement, stranger.as_ref());
             drop(turn);
             accepted
         };
@@ -442,7 +443,7 @@ impl Target {
         let places = match doing {
             Doing::Repair | Doing::Install | Doing::PutBack => settings.folders(),
             Doing::Test => tests.collect(),
-            Doing::Reload => reloads.collect(),
+            Doing::Reload => reloads.chain(settings.folders()).collect(),
             Doing::Look => settings.folders().into_iter().chain(tests).chain(reloads).collect(),
         };
         DeployError::Silent { target: settings.name.clone(), doing, ago, places }

@@ -3,7 +3,7 @@
 //! Not here: replacing them ([`super::placement`]).
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use super::placement::{Change, Copies, Placement};
@@ -183,7 +183,7 @@ pub(super) fn install(
     for folder in changes.iter().filter_map(|it| it.path.parent()) {
         atomic::sweep(folder, LEFT_BY_A_CRASH, now);
     }
-    placement.place(&changes, Copies::Keep)?;
+    placement.place(&changes, Copies::Keep(&destinations(settings, certificate)?))?;
     Ok(Installed::Changed)
 }
 
@@ -203,9 +203,9 @@ pub(super) fn put_back(
     let paths = destinations(settings, certificate)?;
     let Some(mut changes) = placement.previous(&paths)? else { return Ok(false) };
     // Where we may write is for the configuration to say, as it is now.
-    changes.retain(|it| reach.names(&it.path) && it.path.parent().is_some_and(Path::is_dir));
+    changes.retain(|it| reach.names(&it.path));
     placement.place(&changes, Copies::Discard)?;
-    Ok(true)
+    Ok(!changes.is_empty())
 }
 
 /// Accepts what stands where `settings` say: it is what can be put back from the next install on.
@@ -218,7 +218,9 @@ pub(super) fn accept(
     settings: &[InstallSettings],
     certificate: &CertificateName,
     placement: &Placement,
+    stranger: Option<&Stranger>,
 ) -> Result<(), InstallError> {
+    check_folders(settings, certificate, stranger)?;
     placement.accept(&destinations(settings, certificate)?)
 }
 

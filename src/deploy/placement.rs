@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::InstallError;
-use super::accepted::Accepted;
+use super::accepted::{self, Accepted};
 use super::reach::{Bar, Reach};
 use super::standing::{Standing, remove};
 use crate::model::{CertificateName, TargetName, chain_text};
@@ -56,9 +56,10 @@ pub(super) struct Change {
 
 /// What becomes of the copies of what was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copies {
-    /// What is accepted of them can be put back from now on.
-    Keep,
+pub(super) enum Copies<'a> {
+    /// What is accepted of them can be put back from now on; with the paths of all files that go
+    /// with them, also those that stay as they are.
+    Keep(&'a [PathBuf]),
     /// They are thrown away, and what could be put back before can be put back still.
     Discard,
 }
@@ -78,6 +79,7 @@ pub(super) struct Journal {
     /// The folder of the copies by which this is undone.
     kept: String,
     /// Whether they are what can be put back when all is in place.
+    #[serde(default)]
     copies: bool,
     /// The folder of what can be put back then, where that is neither these nor what was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,12 +132,12 @@ impl Placement {
     /// # Errors
     ///
     /// [`InstallError`]; what stood there before stands there again.
-    pub(super) fn place(&self, changes: &[Change], copies: Copies) -> Result<(), InstallError> {
+    pub(super) fn place(&self, changes: &[Change], copies: Copies<'_>) -> Result<(), InstallError> {
         atomic::directory(&self.root, Access::mode(0o700))?;
         atomic::directory(&self.folder, Access::mode(0o700))?;
         let standing = observed(changes.iter().map(|it| &it.path))?;
         let to_keep = match copies {
-            Copies::Keep => self.to_keep(&standing, changes)?,
+            Copies::Keep(paths) => self.to_keep(&standing, changes, paths)?,
             Copies::Discard => None,
         };
         let is_all = to_keep.as_ref() == Some(&standing);
@@ -217,13 +219,15 @@ impl Placement {
     /// [`InstallError`] if it can't be found out.
     pub(super) fn previous(&self, paths: &[PathBuf]) -> Result<Option<Vec<Change>>, InstallError> {
         let Some(kept) = self.kept()? else { return Ok(None) };
-        match self.accepted()? {
-            Some(accepted) => Ok(accepted.to_put_back(&observed(paths)?, kept)),
-            None => Ok(Some(kept)),
-        }
+        Ok(match self.accepted()? {
+            Some(accepted) => accepted.to_put_back(&observed(paths)?, kept),
+            // Of an earlier version, which knew no more than what it had replaced.
+            None => paths.iter().all(|it| accepted::at(&kept, it).is_some()).then_some(kept),
+        })
     }
 
-    /// What stands at `paths` is accepted, and what was kept until then removed. Blocks.
+    /// What stands at `paths` is accepted, and what was kept until then removed; not so if somebody
+    /// has changed it since it was put there. Blocks.
     ///
     /// # Errors
     ///
@@ -233,10 +237,12 @@ impl Placement {
         if !is_there(&self.folder)? || is_there(&self.journal_path())? {
             return Ok(());
         }
-        let standing = Accepted::of(&observed(paths)?);
-        if self.accepted()?.as_ref() != Some(&standing) {
-            write_document(&self.folder.join(ACCEPTED), &standing)?;
+        let before = self.accepted()?;
+        let mut accepted = before.clone().unwrap_or_default();
+        if !accepted.accept(&observed(paths)?) {
+            return Ok(());
         }
+        self.note_accepted(before.as_ref(), &accepted)?;
         let link = self.folder.join(PREVIOUS);
         if is_there(&link)? {
             remove(&link)?;
@@ -245,21 +251,33 @@ impl Placement {
         Ok(())
     }
 
-    /// What is to be kept when `changes` are made to what is `standing`; `None` if that is what is
-    /// kept already, or nothing. What is accepted by that is noted.
+    /// What is to be kept when `changes` are made to what is `standing` at their paths, where `paths`
+    /// are those of all; `None` if that is what is kept already, or nothing.
     fn to_keep(
         &self,
         standing: &[Change],
         changes: &[Change],
+        paths: &[PathBuf],
     ) -> Result<Option<Vec<Change>>, InstallError> {
+        let others = paths.iter().filter(|it| accepted::at(standing, it).is_none());
+        let all = [standing, &observed(others)?].concat();
         let earlier = self.kept()?.unwrap_or_default();
         let before = self.accepted()?;
         let mut accepted = before.clone().unwrap_or_default();
-        let to_keep = accepted.choose(standing, changes, earlier.clone());
-        if before.as_ref() != Some(&accepted) {
-            write_document(&self.folder.join(ACCEPTED), &accepted)?;
-        }
+        let to_keep = accepted.choose(&all, changes, earlier.clone());
+        self.note_accepted(before.as_ref(), &accepted)?;
         Ok((!to_keep.is_empty() && to_keep != earlier).then_some(to_keep))
+    }
+
+    fn note_accepted(
+        &self,
+        before: Option<&Accepted>,
+        accepted: &Accepted,
+    ) -> Result<(), InstallError> {
+        if before == Some(accepted) {
+            return Ok(());
+        }
+        write_document(&self.folder.join(ACCEPTED), accepted)
     }
 
     /// What is accepted, if that is known.
