@@ -9,21 +9,21 @@
 //!    already, if that is. So refused files, one set after the other, displace nothing.
 //! 3. Nothing is kept where the accepted file is what is to stand there: somebody changed it, and it
 //!    is put right.
-//! 4. Where all that is to change is neither accepted nor was put there by us, and nothing else of
-//!    ours that is not accepted stands beside it, somebody has put a certificate of his own there,
-//!    which his server has: that is accepted, whatever was before.
+//! 4. Where what stands there is a chain and its key, and neither what is accepted nor with anything
+//!    that we put there since, somebody has put a certificate of his own in place, which his server
+//!    has: that is accepted, whatever was before. Damage is not.
 //! 5. What is put back is a whole set: with one path missing, nothing is.
 //!
 //! Not here: how files are kept and replaced ([`super::placement`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::placement::Change;
 use super::standing::Standing;
-use crate::model::Fingerprint;
+use crate::model::{Chain, Fingerprint, PrivateKey};
 
 /// So many of the files that were put at one path since the accepted one are known again.
 const MAX_PLACED: usize = 16;
@@ -32,6 +32,7 @@ const MAX_PLACED: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Accepted {
     files: BTreeMap<PathBuf, Fingerprint>,
+    /// Or was to be put there.
     placed: BTreeMap<PathBuf, Vec<Fingerprint>>,
 }
 
@@ -57,7 +58,7 @@ impl Accepted {
         self.files.get(&file.path) == Some(&file.wanted.digest())
     }
 
-    /// Whether `file` was put at its path since then.
+    /// Whether `file` was put at its path since then, or was to be.
     fn was_placed(&self, file: &Change) -> bool {
         self.placed.get(&file.path).is_some_and(|it| it.contains(&file.wanted.digest()))
     }
@@ -73,35 +74,35 @@ impl Accepted {
         for file in standing {
             self.files.entry(file.path.clone()).or_insert_with(|| file.wanted.digest());
         }
-        let replaced: Vec<&Change> =
-            changes.iter().filter_map(|it| at(standing, &it.path)).collect();
+        let is_ours = |it: &Change| self.is(it) || self.was_placed(it);
+        let is_theirs = !standing.iter().all(is_ours)
+            && standing.iter().all(|it| self.is(it) || !self.was_placed(it))
+            && is_pair(standing);
         let is_repair = changes.iter().all(|it| self.is(it));
-        let is_theirs = replaced.iter().all(|it| !self.is(it))
-            && standing.iter().all(|it| self.is(it) || !self.was_placed(it));
         if is_theirs && !is_repair {
             self.set(standing);
         }
         let mut kept = earlier;
         kept.retain(|it| self.is(it));
-        for file in replaced {
-            // A file whose owner somebody changed is known again, and no better than what is kept.
-            let is_put_right = at(changes, &file.path).is_some_and(|it| self.is(it));
-            if self.is(file) && !is_put_right {
-                kept.retain(|it| it.path != file.path);
-                kept.push(file.clone());
+        for file in changes.iter().filter(|it| !self.is(it)) {
+            let replaced = at(standing, &file.path).filter(|it| self.is(it));
+            if let Some(replaced) = replaced.filter(|it| at(&kept, &it.path).is_none()) {
+                kept.push(replaced.clone());
             }
         }
-        changes.iter().for_each(|it| self.note_placed(it));
         kept
     }
 
-    fn note_placed(&mut self, change: &Change) {
-        let placed = self.placed.entry(change.path.clone()).or_default();
-        let digest = change.wanted.digest();
-        placed.retain(|it| *it != digest);
-        placed.push(digest);
-        let over = placed.len().saturating_sub(MAX_PLACED);
-        placed.drain(..over);
+    /// That all of `wanted` stand there or are about to, and that it was we who wanted them.
+    pub(super) fn note_placed(&mut self, wanted: &[Change]) {
+        let is_known = |it: &&Change| self.is(it) || self.was_placed(it);
+        let new: Vec<_> = wanted.iter().filter(|it| !is_known(it)).collect();
+        for file in new {
+            let placed = self.placed.entry(file.path.clone()).or_default();
+            placed.push(file.wanted.digest());
+            let over = placed.len().saturating_sub(MAX_PLACED);
+            placed.drain(..over);
+        }
     }
 
     /// The changes that put back what is accepted at each of `standing`'s paths, from what is
@@ -125,8 +126,24 @@ pub(super) fn at<'a>(files: &'a [Change], path: &Path) -> Option<&'a Change> {
     files.iter().find(|it| it.path == path)
 }
 
+/// Whether `files` are one certificate's, with its key if there is one among them.
+fn is_pair(files: &[Change]) -> bool {
+    let (mut keys, mut certified) = (BTreeSet::new(), BTreeSet::new());
+    for file in files {
+        let Standing::File { content, .. } = &file.wanted else { return false };
+        let key = PrivateKey::from_pem(content).ok().and_then(|it| it.public_key().ok());
+        let chain = Chain::parse_pem(content).ok();
+        if key.is_none() && chain.is_none() {
+            return false;
+        }
+        keys.extend(key);
+        certified.extend(chain.map(|it| it.leaf.public_key));
+    }
+    !certified.is_empty() && keys.len() <= 1 && keys.is_subset(&certified)
+}
+
 impl Standing {
-    /// By which it is known again; whose it is does not count.
+    /// By which it is known again; rights do not count, which the configuration says.
     fn digest(&self) -> Fingerprint {
         let mut bytes = zeroize::Zeroizing::new(Vec::new());
         match self {
@@ -135,8 +152,8 @@ impl Standing {
                 bytes.extend(b"link ");
                 bytes.extend(target.as_os_str().as_encoded_bytes());
             }
-            Self::File { content, access } => {
-                bytes.extend(format!("file {:o} ", access.mode).bytes());
+            Self::File { content, .. } => {
+                bytes.extend(b"file ");
                 bytes.extend(content.iter());
             }
         }
@@ -147,6 +164,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::test_server::Certified;
     use crate::sys::atomic::Access;
 
     fn file(path: &str, content: &str) -> Change {
@@ -163,6 +181,18 @@ mod tests {
         vec![file("pem", content), file("key", content)]
     }
 
+    /// [`Accepted::choose`] with what follows it: `files` are those that are to stand there.
+    fn choose(
+        accepted: &mut Accepted,
+        standing: &[Change],
+        changes: &[Change],
+        earlier: Vec<Change>,
+    ) -> Vec<Change> {
+        let kept = accepted.choose(standing, changes, earlier);
+        accepted.note_placed(changes);
+        kept
+    }
+
     fn accepted(standing: &[Change]) -> Accepted {
         let mut accepted = Accepted::default();
         assert!(accepted.accept(standing));
@@ -172,16 +202,16 @@ mod tests {
     #[test]
     fn what_is_accepted_is_kept_once_and_for_all_changes() {
         let mut accepted = accepted(&pair("a"));
-        let kept = accepted.choose(&pair("a"), &pair("b"), Vec::new());
+        let kept = choose(&mut accepted, &pair("a"), &pair("b"), Vec::new());
         assert_eq!(kept, pair("a"));
-        let kept = accepted.choose(&pair("b"), &pair("c"), kept);
+        let kept = choose(&mut accepted, &pair("b"), &pair("c"), kept);
         assert_eq!(kept, pair("a"));
         // One file of those that were refused is put right.
         let standing = [file("pem", "junk"), file("key", "c")];
-        let kept = accepted.choose(&standing, &[file("pem", "c")], kept);
+        let kept = choose(&mut accepted, &standing, &[file("pem", "c")], kept);
         assert_eq!(kept, pair("a"));
         // One of them was never put in place: the process died.
-        let kept = accepted.choose(&pair("b"), &pair("d"), kept);
+        let kept = choose(&mut accepted, &pair("b"), &pair("d"), kept);
         assert_eq!(kept, pair("a"));
         assert_eq!(accepted.to_put_back(&pair("d"), kept), Some(pair("a")));
     }
@@ -189,7 +219,7 @@ mod tests {
     #[test]
     fn what_was_kept_of_files_before_the_accepted_ones_is_forgotten() {
         let mut accepted = accepted(&pair("b"));
-        let kept = accepted.choose(&pair("b"), &[file("pem", "c")], pair("a"));
+        let kept = choose(&mut accepted, &pair("b"), &[file("pem", "c")], pair("a"));
         assert_eq!(kept, [file("pem", "b")], "its key stays where it is");
         let standing = [file("pem", "c"), file("key", "b")];
         assert_eq!(accepted.to_put_back(&standing, kept), Some(vec![file("pem", "b")]));
@@ -200,15 +230,15 @@ mod tests {
     fn a_repair_keeps_nothing_of_what_somebody_put_there() {
         let mut accepted = accepted(&pair("a"));
         let standing = [file("pem", "junk"), file("key", "a")];
-        let kept = accepted.choose(&standing, &[file("pem", "a")], Vec::new());
+        let kept = choose(&mut accepted, &standing, &[file("pem", "a")], Vec::new());
         assert_eq!(kept, []);
-        assert_eq!(accepted.choose(&pair("junk"), &pair("a"), Vec::new()), []);
-        let kept = accepted.choose(&pair("a"), &pair("b"), kept);
+        assert_eq!(choose(&mut accepted, &pair("junk"), &pair("a"), Vec::new()), []);
+        let kept = choose(&mut accepted, &pair("a"), &pair("b"), kept);
         assert_eq!(kept, pair("a"));
     }
 
     #[test]
-    fn a_file_of_the_wrong_owner_or_with_wide_rights_is_never_kept() {
+    fn a_file_whose_owner_or_rights_somebody_changed_is_not_kept_where_they_are_put_right() {
         let with = |access| {
             let content = b"a".to_vec().into();
             Change { path: "key".into(), wanted: Standing::File { content, access } }
@@ -218,7 +248,10 @@ mod tests {
         for drifted in [wide, of_somebody] {
             let mut accepted = accepted(&pair("a"));
             let standing = [file("pem", "a"), drifted];
-            assert_eq!(accepted.choose(&standing, &[file("key", "a")], Vec::new()), []);
+            let kept = choose(&mut accepted, &standing, &[file("key", "a")], Vec::new());
+            assert_eq!(kept, []);
+            // And is what it was where it is replaced.
+            assert_eq!(choose(&mut accepted, &standing, &pair("b"), Vec::new()), standing);
         }
     }
 
@@ -226,24 +259,46 @@ mod tests {
     fn what_nobody_judged_is_what_there_is_to_go_back_to() {
         let mut accepted = Accepted::default();
         let before = [file("pem", ""), file("key", "of somebody")];
-        let kept = accepted.choose(&before, &pair("a"), Vec::new());
+        let kept = choose(&mut accepted, &before, &pair("a"), Vec::new());
         assert_eq!(kept, before);
-        let kept = accepted.choose(&pair("a"), &pair("b"), kept);
+        let kept = choose(&mut accepted, &pair("a"), &pair("b"), kept);
         assert_eq!(kept, before);
         // A file that the configuration names since then.
         let standing = [&pair("b")[..], &[file("more", "")]].concat();
-        let kept = accepted.choose(&standing, &[file("more", "b")], kept);
+        let kept = choose(&mut accepted, &standing, &[file("more", "b")], kept);
         assert_eq!(kept, [&before[..], &[file("more", "")]].concat());
     }
 
     #[test]
     fn a_certificate_that_somebody_put_in_place_of_ours_is_kept_also_after_a_refusal() {
+        let (theirs, other) = (Certified::new(&["a.example"]), Certified::new(&["a.example"]));
+        let set = |chain: &str, key: &str| vec![file("pem", chain), file("key", key)];
         for earlier in [Vec::new(), pair("a")] {
             let mut accepted = accepted(&pair("a"));
-            accepted.choose(&pair("a"), &pair("b"), Vec::new());
-            let kept = accepted.choose(&pair("theirs"), &pair("b"), earlier);
-            assert_eq!(kept, pair("theirs"));
-            assert_eq!(accepted.to_put_back(&pair("b"), kept), Some(pair("theirs")));
+            choose(&mut accepted, &pair("a"), &pair("b"), Vec::new());
+            let standing = set(&theirs.certificate_pem, &theirs.key_pem);
+            let kept = choose(&mut accepted, &standing, &pair("b"), earlier.clone());
+            assert_eq!(kept, standing);
+            assert_eq!(accepted.to_put_back(&pair("b"), kept), Some(standing));
+        }
+        // For the key that the accepted one has.
+        let standing = set(&theirs.certificate_pem, &theirs.key_pem);
+        let mut accepted = accepted(&set("of the same key", &theirs.key_pem));
+        assert_eq!(choose(&mut accepted, &standing, &pair("b"), Vec::new()), standing);
+        assert!(!is_pair(&set(&theirs.certificate_pem, &other.key_pem)));
+        assert!(!is_pair(&[file("pem", &theirs.certificate_pem), file("key", "")]));
+        assert!(is_pair(&[file("pem", &theirs.certificate_pem)]));
+    }
+
+    #[test]
+    fn damage_displaces_nothing_whether_a_part_or_all_is_gone() {
+        for damaged in [pair("junk"), pair(""), vec![file("pem", "a"), file("key", "")]] {
+            let mut accepted = accepted(&pair("a"));
+            let kept = choose(&mut accepted, &pair("a"), &pair("b"), Vec::new());
+            // It was put back, and then damaged; or was damaged where it is refused.
+            let kept = choose(&mut accepted, &damaged, &pair("b"), kept);
+            assert_eq!(kept, pair("a"));
+            assert_eq!(accepted.to_put_back(&pair("b"), kept), Some(pair("a")));
         }
     }
 
@@ -252,7 +307,8 @@ mod tests {
         let three =
             |cert, chain, key| vec![file("cert", cert), file("chain", chain), file("key", key)];
         let mut accepted = accepted(&three("a", "x", "a"));
-        let kept = accepted.choose(
+        let kept = choose(
+            &mut accepted,
             &three("a", "x", "a"),
             &[file("cert", "b"), file("key", "b")],
             Vec::new(),
@@ -260,7 +316,7 @@ mod tests {
         assert_eq!(kept, [file("cert", "a"), file("key", "a")]);
         // The chain of the refused one is damaged; the next is of another issuer, for the same key.
         let changes = [file("cert", "c"), file("chain", "y")];
-        let kept = accepted.choose(&three("b", "junk", "b"), &changes, kept);
+        let kept = choose(&mut accepted, &three("b", "junk", "b"), &changes, kept);
         assert_eq!(kept, [file("cert", "a"), file("key", "a")]);
         assert_eq!(accepted.to_put_back(&three("c", "y", "b"), kept), None);
     }
@@ -268,7 +324,7 @@ mod tests {
     #[test]
     fn what_came_between_an_install_and_its_reload_is_not_accepted() {
         let mut accepted = accepted(&pair("a"));
-        accepted.choose(&pair("a"), &pair("b"), Vec::new());
+        choose(&mut accepted, &pair("a"), &pair("b"), Vec::new());
         let before = accepted.clone();
         assert!(!accepted.accept(&[file("pem", "junk"), file("key", "b")]));
         assert_eq!(accepted, before);
@@ -282,7 +338,7 @@ mod tests {
         for number in 0..100 {
             let [now, next] = [number, number + 1].map(|it| pair(&format!("b{it}")));
             let now = if number == 0 { pair("a") } else { now };
-            kept = accepted.choose(&now, &next, kept);
+            kept = choose(&mut accepted, &now, &next, kept);
         }
         assert_eq!(kept, pair("a"));
         assert!(accepted.placed.values().all(|it| it.len() == MAX_PLACED));

@@ -258,15 +258,15 @@ impl DirectDeployer {
             drop(turn);
             accepted
         };
-        let accepted = match timeout(self.limits.files, spawn_blocking(accept)).await {
-            Ok(accepted) => accepted.map_err(InstallError::BrokenOff).flatten(),
-            // Whoever comes next is told what does not end.
-            Err(_late) => return,
+        // Whoever comes next is told what does not end.
+        let Ok(accepted) = timeout(self.limits.files, spawn_blocking(accept)).await else { return };
+        let why = match accepted.map_err(InstallError::BrokenOff).flatten() {
+            Ok(true) => return,
+            Ok(false) => "they are not what was put there".to_owned(),
+            Err(error) => chain_text(&error),
         };
-        if let Err(error) = accepted {
-            let (target, error) = (&request.target, chain_text(&error));
-            tracing::warn!(%certificate, %target, error, "what was replaced is kept for longer");
-        }
+        let target = &request.target;
+        tracing::warn!(%certificate, %target, error = why, "files are loaded and not accepted");
     }
 
     /// Repairs all files of `target` that a crash left.

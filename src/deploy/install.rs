@@ -167,27 +167,29 @@ pub(super) fn install(
 ) -> Result<Installed, InstallError> {
     check_folders(settings, certificate, reach.stranger())?;
     placement.repair(reach)?;
-    let mut changes = Vec::new();
+    let (mut all, mut changes) = (Vec::new(), Vec::new());
     for file in settings {
         let path = destination(&file.path, certificate)?;
         let content = material.content(file.content)?;
         let wanted = Standing::File { content, access: access(file)? };
-        if !wanted.is_met_by(&Standing::observe(&path)?) {
-            changes.push(Change { path, wanted });
-        }
+        let is_met = wanted.is_met_by(&Standing::observe(&path)?);
+        all.push(Change { path, wanted });
+        changes.extend(all.last().filter(|_| !is_met).cloned());
     }
     if changes.is_empty() {
+        placement.note_placed(&all)?;
         return Ok(Installed::Unchanged);
     }
     let now = SystemClock::new().now();
     for folder in changes.iter().filter_map(|it| it.path.parent()) {
         atomic::sweep(folder, LEFT_BY_A_CRASH, now);
     }
-    placement.place(&changes, Copies::Keep(&destinations(settings, certificate)?))?;
+    placement.place(&changes, Copies::Keep(&all))?;
     Ok(Installed::Changed)
 }
 
-/// Puts back what `settings` name and is accepted; whether that is kept. Blocks.
+/// Puts back what `settings` name and is accepted, with the rights that they say; whether that is
+/// kept. Blocks.
 ///
 /// # Errors
 ///
@@ -204,12 +206,18 @@ pub(super) fn put_back(
     let Some(mut changes) = placement.previous(&paths)? else { return Ok(false) };
     // Where we may write is for the configuration to say, as it is now.
     changes.retain(|it| reach.names(&it.path));
+    for (path, file) in paths.iter().zip(settings) {
+        let change = changes.iter_mut().find(|it| it.path == *path);
+        if let Some(Standing::File { access: rights, .. }) = change.map(|it| &mut it.wanted) {
+            *rights = access(file)?;
+        }
+    }
     placement.place(&changes, Copies::Discard)?;
     Ok(!changes.is_empty())
 }
 
-/// Accepts what stands where `settings` say: it is what can be put back from the next install on.
-/// Blocks.
+/// Accepts what stands where `settings` say: it is what can be put back from the next install on;
+/// whether it could be accepted ([`Placement::accept`]). Blocks.
 ///
 /// # Errors
 ///
@@ -219,7 +227,7 @@ pub(super) fn accept(
     certificate: &CertificateName,
     placement: &Placement,
     stranger: Option<&Stranger>,
-) -> Result<(), InstallError> {
+) -> Result<bool, InstallError> {
     check_folders(settings, certificate, stranger)?;
     placement.accept(&destinations(settings, certificate)?)
 }

@@ -20,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -57,9 +58,9 @@ pub(super) struct Change {
 /// What becomes of the copies of what was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copies<'a> {
-    /// What is accepted of them can be put back from now on; with the paths of all files that go
-    /// with them, also those that stay as they are.
-    Keep(&'a [PathBuf]),
+    /// What is accepted of them can be put back from now on; with all files that are wanted, also
+    /// those that stand there already.
+    Keep(&'a [Change]),
     /// They are thrown away, and what could be put back before can be put back still.
     Discard,
 }
@@ -137,7 +138,7 @@ impl Placement {
         atomic::directory(&self.folder, Access::mode(0o700))?;
         let standing = observed(changes.iter().map(|it| &it.path))?;
         let to_keep = match copies {
-            Copies::Keep(paths) => self.to_keep(&standing, changes, paths)?,
+            Copies::Keep(wanted) => self.to_keep(&standing, changes, wanted)?,
             Copies::Discard => None,
         };
         let is_all = to_keep.as_ref() == Some(&standing);
@@ -226,58 +227,80 @@ impl Placement {
         })
     }
 
-    /// What stands at `paths` is accepted, and what was kept until then removed; not so if somebody
-    /// has changed it since it was put there. Blocks.
+    /// What stands at `paths` is accepted, and what was kept until then removed; whether it is: not
+    /// if somebody has changed it since it was put there. Blocks.
     ///
     /// # Errors
     ///
     /// [`InstallError`]; what is accepted may be what was before, and what was kept be there still.
-    pub(super) fn accept(&self, paths: &[PathBuf]) -> Result<(), InstallError> {
+    pub(super) fn accept(&self, paths: &[PathBuf]) -> Result<bool, InstallError> {
+        if !is_there(&self.folder)? {
+            return Ok(true);
+        }
         // What was not finished may lead to copies still, and is not what was meant to stand there.
-        if !is_there(&self.folder)? || is_there(&self.journal_path())? {
-            return Ok(());
+        if is_there(&self.journal_path())? {
+            return Ok(false);
         }
         let before = self.accepted()?;
         let mut accepted = before.clone().unwrap_or_default();
         if !accepted.accept(&observed(paths)?) {
-            return Ok(());
+            return Ok(false);
         }
-        self.note_accepted(before.as_ref(), &accepted)?;
+        if before.as_ref() != Some(&accepted) {
+            write_document(&self.folder.join(ACCEPTED), &accepted)?;
+        }
         let link = self.folder.join(PREVIOUS);
         if is_there(&link)? {
             remove(&link)?;
         }
         self.remove_lone_copies();
+        Ok(true)
+    }
+
+    /// Notes that the files that stand there are the `wanted` ones, though we did not put them
+    /// there. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`] if it is not known what was noted before.
+    pub(super) fn note_placed(&self, wanted: &[Change]) -> Result<(), InstallError> {
+        let Some(before) = self.accepted()? else { return Ok(()) };
+        let mut accepted = before.clone();
+        accepted.note_placed(wanted);
+        self.note_accepted(Some(&before), &accepted);
         Ok(())
     }
 
-    /// What is to be kept when `changes` are made to what is `standing` at their paths, where `paths`
-    /// are those of all; `None` if that is what is kept already, or nothing.
+    /// What is to be kept when `changes` are made to what is `standing` at their paths, so that all
+    /// is as `wanted`; `None` if that is what is kept already, or nothing.
     fn to_keep(
         &self,
         standing: &[Change],
         changes: &[Change],
-        paths: &[PathBuf],
+        wanted: &[Change],
     ) -> Result<Option<Vec<Change>>, InstallError> {
-        let others = paths.iter().filter(|it| accepted::at(standing, it).is_none());
+        let others = wanted.iter().map(|it| &it.path);
+        let others = others.filter(|it| accepted::at(standing, it).is_none());
         let all = [standing, &observed(others)?].concat();
         let earlier = self.kept()?.unwrap_or_default();
         let before = self.accepted()?;
         let mut accepted = before.clone().unwrap_or_default();
         let to_keep = accepted.choose(&all, changes, earlier.clone());
-        self.note_accepted(before.as_ref(), &accepted)?;
+        accepted.note_placed(wanted);
+        self.note_accepted(before.as_ref(), &accepted);
         Ok((!to_keep.is_empty() && to_keep != earlier).then_some(to_keep))
     }
 
-    fn note_accepted(
-        &self,
-        before: Option<&Accepted>,
-        accepted: &Accepted,
-    ) -> Result<(), InstallError> {
+    /// Writes what is accepted. Where that fails, which is told, there is no reason to go without a
+    /// certificate.
+    fn note_accepted(&self, before: Option<&Accepted>, accepted: &Accepted) {
         if before == Some(accepted) {
-            return Ok(());
+            return;
         }
-        write_document(&self.folder.join(ACCEPTED), accepted)
+        if let Err(error) = write_document(&self.folder.join(ACCEPTED), accepted) {
+            let error = chain_text(&error);
+            tracing::warn!(folder = %self.folder.display(), error, "what is accepted is not noted");
+        }
     }
 
     /// What is accepted, if that is known.
@@ -452,11 +475,11 @@ fn is_there(path: &Path) -> Result<bool, InstallError> {
     }
 }
 
-/// Whether `error` says that there is nothing to be read, or nothing that means anything; all else
-/// may be over at the next try.
+/// Whether `error` says that there is nothing to be read, or nothing that means anything, and will
+/// say so again.
 fn is_useless(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+    let of_the_moment = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    !of_the_moment.iter().any(|it| error.raw_os_error() == Some(it.raw_os_error()))
 }
 
 fn new_folder() -> String {
@@ -484,7 +507,12 @@ fn read_document<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, InstallE
     let document = fs::read(path).and_then(|it| Ok(serde_json::from_slice(&it)?));
     match document {
         Ok(document) => Ok(Some(document)),
-        Err(error) if is_useless(&error) => Ok(None),
+        Err(error) if is_useless(&error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %error, "it is passed over");
+            }
+            Ok(None)
+        }
         Err(source) => Err(InstallError::Read { path: path.to_owned(), source }),
     }
 }

@@ -225,7 +225,10 @@ async fn what_can_not_be_accepted_is_loaded_all_the_same() {
     fs::remove_file(&record).unwrap();
     atomic::directory(&record.join("in-the-way"), Access::mode(0o700)).unwrap();
     deployer.reload(&request(1)).await.unwrap();
-    deployer.put_back(&request(1)).await.unwrap_err();
+    assert_eq!(deployer.install(&request(1)).await.unwrap(), Installed::Unchanged);
+    world.store(2, &Certified::new(&["example.com"]));
+    assert_eq!(deployer.install(&request(2)).await.unwrap(), Installed::Changed);
+    deployer.reload(&request(2)).await.unwrap();
 }
 
 #[tokio::test]

@@ -215,7 +215,7 @@ fn what_can_not_be_prepared_changes_nothing() {
     let world = World::new();
     let mut changes = world.changes();
     changes[1].path = world.path("no/such/folder");
-    assert!(world.placement.place(&changes, Copies::Keep(&world.paths())).is_err());
+    assert!(world.placement.place(&changes, Copies::Keep(&changes)).is_err());
     assert_eq!(world.contents(), ["old", "old"]);
     assert_eq!(world.names(), ["a", "b"]);
     assert!(!world.placement.journal_path().exists());
@@ -228,7 +228,8 @@ fn links_rights_and_absence_are_put_back_as_they_were() {
     symlink("elsewhere", world.path("a")).unwrap();
     let [a, b] = world.changes();
     let added = Change { path: world.path("c"), wanted: a.wanted.clone() };
-    world.placement.place(&[a, b, added], Copies::Keep(&world.paths())).unwrap();
+    let all = [a, b, added];
+    world.placement.place(&all, Copies::Keep(&all)).unwrap();
     assert!(world.path("a").symlink_metadata().unwrap().is_file());
     world.put_back();
     assert_eq!(fs::read_link(world.path("a")).unwrap(), Path::new("elsewhere"));
@@ -245,11 +246,12 @@ fn links_rights_and_absence_are_put_back_as_they_were() {
 #[test]
 fn what_was_never_accepted_does_not_take_the_place_of_what_can_be_put_back() {
     let world = World::new();
-    world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
-    let [mut a, _] = world.changes();
+    world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
+    let [mut a, b] = world.changes();
     a.wanted = Standing::File { content: b"newer".to_vec().into(), access: Access::mode(0o600) };
     let c = Change { path: world.path("c"), wanted: a.wanted.clone() };
-    world.placement.place(&[a, c], Copies::Keep(&world.paths())).unwrap();
+    let all = [a.clone(), b, c.clone()];
+    world.placement.place(&[a, c], Copies::Keep(&all)).unwrap();
     assert_eq!(world.contents(), ["newer", "new"]);
     world.put_back();
     assert_eq!(world.contents(), ["old", "old"]);
@@ -259,14 +261,14 @@ fn what_was_never_accepted_does_not_take_the_place_of_what_can_be_put_back() {
 #[test]
 fn what_is_accepted_is_what_is_put_back_after_the_next_change() {
     let world = World::new();
-    world.placement.accept(&world.paths()).unwrap();
-    world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
-    world.placement.accept(&world.paths()).unwrap();
+    assert!(world.placement.accept(&world.paths()).unwrap());
+    world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
+    assert!(world.placement.accept(&world.paths()).unwrap());
     assert!(world.placement.previous(&world.paths()).unwrap().is_none());
     assert_eq!(world.kept(), ["accepted.json"], "a copy of a key that nobody needs");
-    let [mut a, _] = world.changes();
+    let [mut a, b] = world.changes();
     a.wanted = Standing::Nothing;
-    world.placement.place(&[a], Copies::Keep(&world.paths())).unwrap();
+    world.placement.place(&[a.clone()], Copies::Keep(&[a, b])).unwrap();
     world.put_back();
     assert_eq!(world.contents(), ["new", "new"]);
 }
@@ -276,7 +278,7 @@ fn nothing_is_accepted_while_a_crash_is_to_be_repaired() {
     let world = World::new();
     let journal = world.crash(Phase::Placing, 2);
     atomic::link(&world.placement.folder.join(PREVIOUS), Path::new(&journal.kept)).unwrap();
-    world.placement.accept(&world.paths()).unwrap();
+    assert!(!world.placement.accept(&world.paths()).unwrap());
     world.repair();
     world.put_back();
     assert_eq!(world.contents(), ["old", "old"]);
@@ -288,7 +290,7 @@ fn an_unreadable_journal_does_not_stop_the_next_install() {
     world.crash(Phase::Placing, 1);
     atomic::write(&world.placement.journal_path(), b"{", Access::mode(0o600)).unwrap();
     world.repair();
-    world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
+    world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
     assert_eq!(world.contents(), ["new", "new"]);
 }
 
@@ -297,7 +299,7 @@ fn copies_of_keys_are_for_nobody_else_and_only_the_last_are_kept() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::new();
     for _ in 0..3 {
-        world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
+        world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
     }
     let folder = &world.placement.folder;
     let kept = world.kept();
@@ -314,7 +316,7 @@ fn copies_of_keys_are_for_nobody_else_and_only_the_last_are_kept() {
 #[test]
 fn copies_that_a_crash_left_go_at_the_next_start_and_a_link_to_none_stops_nobody() {
     let world = World::new();
-    world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
+    world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
     let link = world.placement.folder.join(PREVIOUS);
     fs::remove_file(&link).unwrap();
     world.repair();
@@ -322,8 +324,8 @@ fn copies_that_a_crash_left_go_at_the_next_start_and_a_link_to_none_stops_nobody
 
     symlink("kept-that-are-gone", &link).unwrap();
     assert!(world.placement.previous(&world.paths()).unwrap().is_none());
-    world.placement.place(&world.changes(), Copies::Keep(&world.paths())).unwrap();
-    world.placement.accept(&world.paths()).unwrap();
+    world.placement.place(&world.changes(), Copies::Keep(&world.changes())).unwrap();
+    assert!(world.placement.accept(&world.paths()).unwrap());
     assert_eq!(world.kept(), ["accepted.json"]);
 }
 
