@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::{self, Config, Environment};
 use crate::deploy::{Authority, Client, Complaint, DeployServer, Deployer, DirectDeployer};
-use crate::model::{Explain, chain_text};
+use crate::model::{Explain, Fingerprint, chain_text};
 use crate::sys::activation::Sockets;
 use crate::sys::atomic::Access;
 use crate::sys::clock::SystemClock;
@@ -212,6 +212,8 @@ impl Configured {
             }
         }
         let config = self.load().await?;
+        let files = config.files.clone();
+        let files = spawn_blocking(move || stamped(files, config.seen)).await?;
         let client = Client::new(self.user, &config.certificates);
         let deployer = DirectDeployer::new(
             config.store.certs_dir(),
@@ -224,8 +226,6 @@ impl Configured {
             Some(known) => deployer.in_place_of(&known.deployer),
             None => deployer,
         });
-        // Stamps of the time before it was read would be safer, but the list comes with it.
-        let files = config.files.iter().map(|it| (it.clone(), stamp(it))).collect();
         // Before the repair: whoever asks for it may go away, and what it has begun goes on. The
         // next must find the same turns at the targets.
         *in_force = Some(InForce { files, deployer: Arc::clone(&deployer) });
@@ -270,6 +270,16 @@ fn check_all<'a>(files: impl Iterator<Item = &'a Path>) -> Result<(), DistrustEr
     Ok(())
 }
 
+/// `files` with their stamps; without, so that they count as changed, if they are not what was `seen`
+/// when they were read: which files there are is known only then.
+fn stamped(files: Vec<PathBuf>, seen: Fingerprint) -> Vec<(PathBuf, Option<Stamp>)> {
+    let mut stamped: Vec<_> = files.iter().map(|it| (it.clone(), stamp(it))).collect();
+    if config::digest(&files) != seen {
+        stamped.iter_mut().for_each(|(_, stamp)| *stamp = None);
+    }
+    stamped
+}
+
 /// Whether nothing has changed since the stamps of `files` were taken; nobody else may have come
 /// to be able to change anything, either.
 fn are_unchanged(files: &[(PathBuf, Option<Stamp>)]) -> Result<bool, DistrustError> {
@@ -283,4 +293,26 @@ fn stamp(path: &Path) -> Option<Stamp> {
     let changed = moment(metadata.ctime(), metadata.ctime_nsec());
     let modified = moment(metadata.mtime(), metadata.mtime_nsec());
     Some((metadata.dev(), metadata.ino(), metadata.len(), changed, modified))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::atomic;
+
+    /// P03: what changes between the reading and the stamps must not be taken for what was read.
+    #[test]
+    fn a_configuration_that_changes_while_it_is_taken_in_is_read_at_the_next_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("renewd.toml");
+        let write =
+            |text: &str| atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
+        write("parallel = 2\n");
+        let config = load(&file).unwrap();
+        assert!(are_unchanged(&stamped(config.files.clone(), config.seen)).unwrap());
+        write("parallel = 3\n");
+        assert!(!are_unchanged(&stamped(config.files.clone(), config.seen)).unwrap());
+        let config = load(&file).unwrap();
+        assert!(are_unchanged(&stamped(config.files, config.seen)).unwrap());
+    }
 }
