@@ -213,7 +213,7 @@ impl Configured {
         }
         let config = self.load().await?;
         let files = config.files.clone();
-        let files = spawn_blocking(move || stamped(files, config.seen)).await?;
+        let files = spawn_blocking(move || stamped(&files, config.seen)).await?;
         let client = Client::new(self.user, &config.certificates);
         let deployer = DirectDeployer::new(
             config.store.certs_dir(),
@@ -272,9 +272,9 @@ fn check_all<'a>(files: impl Iterator<Item = &'a Path>) -> Result<(), DistrustEr
 
 /// `files` with their stamps; without, so that they count as changed, if they are not what was `seen`
 /// when they were read: which files there are is known only then.
-fn stamped(files: Vec<PathBuf>, seen: Fingerprint) -> Vec<(PathBuf, Option<Stamp>)> {
+fn stamped(files: &[PathBuf], seen: Fingerprint) -> Vec<(PathBuf, Option<Stamp>)> {
     let mut stamped: Vec<_> = files.iter().map(|it| (it.clone(), stamp(it))).collect();
-    if config::digest(&files) != seen {
+    if config::digest(files) != seen {
         stamped.iter_mut().for_each(|(_, stamp)| *stamp = None);
     }
     stamped
@@ -309,10 +309,10 @@ mod tests {
             |text: &str| atomic::write(&file, text.as_bytes(), Access::mode(0o600)).unwrap();
         write("parallel = 2\n");
         let config = load(&file).unwrap();
-        assert!(are_unchanged(&stamped(config.files.clone(), config.seen)).unwrap());
+        assert!(are_unchanged(&stamped(&config.files, config.seen)).unwrap());
         write("parallel = 3\n");
-        assert!(!are_unchanged(&stamped(config.files.clone(), config.seen)).unwrap());
+        assert!(!are_unchanged(&stamped(&config.files, config.seen)).unwrap());
         let config = load(&file).unwrap();
-        assert!(are_unchanged(&stamped(config.files, config.seen)).unwrap());
+        assert!(are_unchanged(&stamped(&config.files, config.seen)).unwrap());
     }
 }
