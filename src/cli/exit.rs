@@ -33,12 +33,7 @@ impl Exit {
             Health::Critical => Self::Critical,
         }
     }
-}
 
-/// The codes of failures to read or write the state directory, or to find room in it.
-const OF_THE_STATE: [&str; 3] = ["store.failed", "store.not_ready", "acme.account_not_kept"];
-
-impl Exit {
     /// The exit code of what ended with `failures`.
     #[must_use]
     pub fn of_failures(failures: &[Failure]) -> Self {
@@ -51,6 +46,9 @@ impl Exit {
         }
     }
 }
+
+/// The codes of failures to read or write the state directory, or to find room in it.
+const OF_THE_STATE: [&str; 3] = ["store.failed", "store.not_ready", "acme.account_not_kept"];
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

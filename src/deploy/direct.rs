@@ -246,8 +246,8 @@ impl DirectDeployer {
     }
 
     /// Accepts the files of `request`, which its server is told to load. The `turn` has to be this
-    /// one's alone. Where it can't be noted, which is told, earlier ones are put back if the next
-    /// are refused: no reason to go without a reload.
+    /// one's alone. That they can't be accepted is told, and no reason to go without a reload:
+    /// earlier ones are put back then if the next are refused.
     async fn accept(&self, target: &Target, request: &DeployRequest, turn: &Arc<Held>) {
         let (settings, certificate) = (target.settings.install.clone(), &request.certificate);
         let (placement, name) = (self.placement(request), certificate.clone());

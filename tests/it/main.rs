@@ -40,8 +40,8 @@ mod preflight;
 mod processes;
 mod providers;
 mod proxy;
-mod requests;
 mod refusals;
+mod requests;
 mod revocation;
 #[cfg(feature = "crash-points")]
 mod revocation_crash;

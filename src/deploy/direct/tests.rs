@@ -213,6 +213,25 @@ async fn what_a_repair_replaced_is_never_put_back() {
     assert_eq!((world.read("etc/site.pem"), world.read("etc/site.key")), first);
 }
 
+#[tokio::test]
+async fn each_kind_of_reload_accepts_what_stands_there() {
+    let mut world = World::new();
+    world.store(2, &Certified::new(&["example.com"]));
+    // One for each certificate, and one for all that are asked for.
+    symlink("/bin/true", world.path("systemctl")).unwrap();
+    let for_all = world.path("systemctl").display().to_string();
+    for program in [None, Some("/bin/true"), Some(&*for_all)] {
+        world.settings.reload = program.map(|it| ReloadSettings::Command(program_of(it, &[])));
+        let deployer = world.deployer();
+        for generation in [1, 2] {
+            deployer.install(&request(generation)).await.unwrap();
+            deployer.reload(&request(generation)).await.unwrap();
+            let error = deployer.put_back(&request(generation)).await.unwrap_err();
+            assert!(matches!(error, DeployError::NothingKept { .. }), "{program:?}: {error}");
+        }
+    }
+}
+
 /// A reload is for the certificate's sake: that earlier copies can't be removed is no reason to go
 /// without.
 #[tokio::test]
