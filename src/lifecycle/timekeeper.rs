@@ -2,6 +2,7 @@
 //!
 //! Not here: what follows from either ([`crate::plan::clock`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use super::Lifecycle;
 /// How long a CA's word on the time holds, also that it says none.
 const WORD_HOLDS: Duration = Duration::from_secs(600);
 /// How long one that does not answer is left alone. No order can be placed at it meanwhile; once it
-/// is back, it is to be asked before many are.
+/// is back, it is to be asked before many are. Others are asked all the same.
 const SILENCE_HOLDS: Duration = Duration::from_secs(20);
 /// How long the CA may take to say what time it is.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
@@ -40,15 +41,19 @@ struct Known {
     is_read: bool,
     record: Option<ClockRecord>,
     word: Option<Word>,
+    /// The CAs that did not say what time it is, and until when each is left alone, by the time
+    /// that the machine has run.
+    wordless: BTreeMap<CaName, Duration>,
     since: Option<Timestamp>,
     /// Why the record can't be read or written, and since when.
     unkept: Option<(String, Timestamp)>,
 }
 
-/// What a CA said, and when by the time that the machine had run.
+/// What time it is by a CA, and when it said so by the time that the machine had run. It holds on
+/// when that CA goes away.
 struct Word {
     ca: CaName,
-    said: Said,
+    time: Timestamp,
     said_at: Duration,
 }
 
@@ -61,15 +66,6 @@ pub(super) enum Said {
     NoTime,
     /// It does not answer.
     Nothing,
-}
-
-impl Said {
-    const fn time(self) -> Option<Timestamp> {
-        match self {
-            Self::Time(time) => Some(time),
-            Self::NoTime | Self::Nothing => None,
-        }
-    }
 }
 
 impl Timekeeper {
@@ -118,42 +114,67 @@ impl Timekeeper {
         let mut known = self.known();
         let standing = standing(known.record.as_ref(), now, &uptime);
         match standing {
-            Standing::Steady => (known.since, known.word) = (None, None),
+            Standing::Steady => {
+                (known.since, known.word) = (None, None);
+                known.wordless.clear();
+            }
             _ => drop(known.since.get_or_insert(now)),
         }
         standing
     }
 
     /// Writes down that the clock is right, if it is and that is due. Where it has jumped, has
-    /// `ask` say what time it is at `ca`, and believes the clock if that agrees.
+    /// `ask` say what time it is at `ca`, and believes the clock if that agrees. Returns whether
+    /// no other CA need be asked.
     pub(super) async fn attend<F>(
         &self,
         ca: &CaName,
         ask: impl FnOnce() -> F + Send,
-    ) -> Result<(), StorageError>
+    ) -> Result<bool, StorageError>
     where
         F: Future<Output = Said> + Send,
     {
         self.open().await?;
-        if self.standing() != Standing::Steady {
-            let _alone = self.asking.lock().await;
-            if self.standing() == Standing::Steady || self.has_word() {
-                return Ok(());
+        if self.standing() == Standing::Steady {
+            let (now, uptime) = (self.clock.now(), self.clock.uptime());
+            if is_to_be_noted(self.known().record.as_ref(), now, &uptime) {
+                self.note(ClockRecord::right(now, &uptime)).await?;
             }
-            let said = ask().await;
-            let (now, said_at) = (self.clock.now(), self.clock.uptime().elapsed);
-            if said.time().is_some_and(|it| agree(it, now)) {
-                return self.note(ClockRecord::right(now, &self.clock.uptime())).await;
-            }
-            self.known().word = Some(Word { ca: ca.clone(), said, said_at });
-            if let Some(doubt) = self.doubt() {
-                tracing::warn!(%ca, ours = %doubt.ours, theirs = %doubt.theirs, "the clock is wrong");
-            }
-            return Ok(());
+            return Ok(true);
         }
+        let _alone = self.asking.lock().await;
+        if self.standing() == Standing::Steady || self.has_word() {
+            return Ok(true);
+        }
+        if self.is_left_alone(ca) {
+            return Ok(false);
+        }
+        let said = ask().await;
+        self.hear(ca, said).await
+    }
+
+    async fn hear(&self, ca: &CaName, said: Said) -> Result<bool, StorageError> {
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
-        let is_due = is_to_be_noted(self.known().record.as_ref(), now, &uptime);
-        if is_due { self.note(ClockRecord::right(now, &uptime)).await } else { Ok(()) }
+        let said_at = uptime.elapsed;
+        let left_alone_for = match said {
+            Said::Time(time) if agree(time, now) => {
+                return self.note(ClockRecord::right(now, &uptime)).await.map(|()| true);
+            }
+            Said::Time(time) => {
+                self.known().word = Some(Word { ca: ca.clone(), time, said_at });
+                if let Some(ClockDoubt { ours, theirs, .. }) = self.doubt() {
+                    tracing::warn!(%ca, %ours, %theirs, "the clock is wrong");
+                }
+                return Ok(true);
+            }
+            Said::NoTime => {
+                drop(self.known().word.take_if(|it| it.ca == *ca));
+                WORD_HOLDS
+            }
+            Said::Nothing => SILENCE_HOLDS,
+        };
+        self.known().wordless.insert(ca.clone(), said_at.saturating_add(left_alone_for));
+        Ok(false)
     }
 
     /// That our clock has jumped and a CA's says otherwise, if it is so.
@@ -164,7 +185,7 @@ impl Timekeeper {
         let (ours, elapsed) = (self.clock.now(), self.clock.uptime().elapsed);
         let known = self.known();
         let word = known.word.as_ref()?;
-        let theirs = word.said.time()?.saturating_add(elapsed.saturating_sub(word.said_at));
+        let theirs = word.time.saturating_add(elapsed.saturating_sub(word.said_at));
         let lets_pass = lets_pass(known.record.as_ref());
         Some(ClockDoubt { theirs, ours, ca: word.ca.clone(), lets_pass })
     }
@@ -233,10 +254,12 @@ impl Timekeeper {
     fn has_word(&self) -> bool {
         let elapsed = self.clock.uptime().elapsed;
         let known = self.known();
-        known.word.as_ref().is_some_and(|it| {
-            let holds = if it.said == Said::Nothing { SILENCE_HOLDS } else { WORD_HOLDS };
-            elapsed.saturating_sub(it.said_at) < holds
-        })
+        known.word.as_ref().is_some_and(|it| elapsed.saturating_sub(it.said_at) < WORD_HOLDS)
+    }
+
+    fn is_left_alone(&self, ca: &CaName) -> bool {
+        let elapsed = self.clock.uptime().elapsed;
+        self.known().wordless.get(ca).is_some_and(|until| elapsed < *until)
     }
 
     async fn note(&self, record: ClockRecord) -> Result<(), StorageError> {
@@ -262,16 +285,21 @@ impl Lifecycle {
         if !asked.may_renew() {
             return Ok(());
         }
-        let client = spec.cas.iter().find_map(|ca| Some((ca, self.issuer.clients.get(ca)?)));
         // A CA of our own has our own clock, and costs nobody anything.
-        let Some((ca, client)) = client else { return Ok(()) };
-        let ask = || async {
-            match tokio::time::timeout(ANSWER_LIMIT, client.time()).await {
-                Ok(Ok(time)) => time.map_or(Said::NoTime, Said::Time),
-                Ok(Err(_)) | Err(_) => Said::Nothing,
+        for ca in &spec.cas {
+            let Some(client) = self.issuer.clients.get(ca) else { continue };
+            let ask = || async {
+                match tokio::time::timeout(ANSWER_LIMIT, client.time()).await {
+                    Ok(Ok(time)) => time.map_or(Said::NoTime, Said::Time),
+                    Ok(Err(_)) | Err(_) => Said::Nothing,
+                }
+            };
+            // One that has gone away gets no order; the next, which would, is asked instead.
+            if self.timekeeper.attend(ca, ask).await? {
+                break;
             }
-        };
-        self.timekeeper.attend(ca, ask).await
+        }
+        Ok(())
     }
 }
 
@@ -367,6 +395,26 @@ mod tests {
         assert_eq!(world.unasked().await, None);
         world.clock.advance(SILENCE_HOLDS);
         assert!(world.attend(Some(right)).await.is_some());
+    }
+
+    /// T01: a CA that is silent frees no other of being asked, and takes nothing back that it said.
+    #[tokio::test]
+    async fn a_silent_ca_stands_in_nobodys_way() {
+        let world = world().await;
+        world.unasked().await;
+        let right = world.clock.now();
+        world.clock.step(right.saturating_add(DAY * 60));
+        let gone = "gone".parse().unwrap();
+        let is_enough = world.keeper.attend(&gone, || async { Said::Nothing }).await.unwrap();
+        assert!(!is_enough);
+        let is_enough = world.keeper.attend(&gone, || async { panic!("it is left alone") }).await;
+        assert!(!is_enough.unwrap());
+        assert!(world.attend(Some(right)).await.is_some());
+        world.clock.advance(WORD_HOLDS);
+        world.keeper.attend(&gone, || async { Said::NoTime }).await.unwrap();
+        let lab = "lab".parse().unwrap();
+        world.keeper.attend(&lab, || async { Said::Nothing }).await.unwrap();
+        assert!(world.keeper.doubt().is_some());
     }
 
     /// T01: a clock that was wrong and is put right by a jump is believed as soon as the CA agrees.

@@ -61,6 +61,31 @@ async fn a_clock_ten_years_ahead_renews_three_of_ten_and_none_when_it_is_back() 
     assert!(!clock_is_told(&world));
 }
 
+/// T01: the first CA has gone away, as it would for a clock that its own certificate is not valid
+/// by: the one that is asked in its place says what time it is.
+#[tokio::test]
+async fn a_clock_ahead_is_found_out_by_a_stand_in_where_the_first_ca_is_silent() {
+    let world = apart(9, CaOptions::default()).await;
+    assert_eq!(world.work_all().await, 10);
+    let gone = "[ca.gone]\ndirectory = \"http://127.0.0.1:1/dir\"\ntrust = \"root.pem\"\n";
+    let both = "targets = []\nca = [\"gone\", \"lab\"]";
+    let world = world
+        .reconfigured(|it| {
+            it.replace("targets = []", both).replace("[ca.lab]", &format!("{gone}[ca.lab]"))
+        })
+        .await;
+    assert_eq!(world.work_all().await, 0);
+    let orders = world.orders();
+
+    world.clock.step_to(world.now().saturating_add(85 * DAY));
+    for _ in 0..6 {
+        world.work_all().await;
+        pass(&world, HOUR);
+    }
+    assert!(world.orders() - orders <= 3, "{} orders", world.orders() - orders);
+    assert!(clock_is_told(&world));
+}
+
 /// T02: what is due by both clocks needs nobody's leave.
 #[tokio::test]
 async fn what_is_due_by_the_cas_clock_as_well_is_renewed_while_ours_is_behind() {
