@@ -22,7 +22,7 @@ use crate::model::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Purpose {
     /// The certificate of the same CA that the new one stands for (RFC 9773 §5).
-    pub replaces: Option<CertificateId>,
+    pub replaces: Option<Replaced>,
     /// Whether the same CA has certified the same set before.
     pub renews: bool,
     /// Whether a human asked for it.
@@ -33,12 +33,23 @@ pub struct Purpose {
     pub held_until: Option<Timestamp>,
 }
 
+/// The certificate that another stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// How the CA calls it (RFC 9773 §4.1).
+    pub id: CertificateId,
+    /// Whether the CA suggests to replace it now. Only then does Let's Encrypt exempt the order
+    /// from its limits ("Rate Limits", ARI renewals).
+    pub is_suggested: bool,
+}
+
 impl Purpose {
     /// How its order is counted.
     #[must_use]
     pub const fn kind(&self) -> OrderKind {
         let Self { replaces, renews, by_hand, .. } = self;
-        OrderKind { replaces: replaces.is_some(), renews: *renews, by_hand: *by_hand }
+        let replaces = matches!(replaces, Some(Replaced { is_suggested: true, .. }));
+        OrderKind { replaces, renews: *renews, by_hand: *by_hand }
     }
 
     /// The order for `identifiers`, as the ledger sees it.

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-pub use books::{AskError, Bookkeeper, Entry, Purpose, Request};
+pub use books::{AskError, Bookkeeper, Entry, Purpose, Replaced, Request};
 pub use check::CheckError;
 pub use csr::CsrError;
 pub use error::{IssueError, Side};
@@ -481,7 +481,7 @@ impl Issuer {
         let request = OrderRequest {
             identifiers: spec.identifiers.clone(),
             profile: spec.profile.clone(),
-            replaces: purpose.replaces.as_ref().map(ToString::to_string),
+            replaces: purpose.replaces.as_ref().map(|it| it.id.to_string()),
         };
         let wish = purpose.wish(&spec.identifiers);
         self.books.ask(&settings.name, Request::Order(&wish)).await?;

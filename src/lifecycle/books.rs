@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::issue::{AskError, Bookkeeper, Entry, Purpose, Request};
+use crate::issue::{AskError, Bookkeeper, Entry, Purpose, Replaced, Request};
 use crate::model::{
     AllowanceStatus, CaName, CertificateSpec, Held, Identifier, Ledger, LedgerRecord, Limits,
     OrderWish, Refusal, Said, StorageError, Timestamp, chain_text,
@@ -295,7 +295,9 @@ impl Lifecycle {
         let is_theirs = |it: &&Held| self.ca_of(spec, it) == Some(ca);
         let renews = |it: &Held| it.leaf.identifiers == spec.identifier_set();
         Purpose {
-            replaces: held.and_then(|it| self.replaced(spec, it, ca)),
+            replaces: held
+                .and_then(|it| self.replaced(spec, it, ca))
+                .map(|id| Replaced { is_suggested: facts.is_suggested(&id, self.clock.now()), id }),
             renews: held.filter(is_theirs).is_some_and(renews),
             by_hand: asked != Asked::ByTime,
             held_until: held.map(|it| it.leaf.validity.not_after),

@@ -153,6 +153,11 @@ impl Facts {
         suggestion::selected_renewal(&id, self.state.suggestion.as_ref())
     }
 
+    /// Whether its CA suggests to renew the certificate called `id` at `now`.
+    pub(super) fn is_suggested(&self, id: &CertificateId, now: Timestamp) -> bool {
+        suggestion::is_suggested(id, self.state.suggestion.as_ref(), now)
+    }
+
     /// What is known of the revocation of what is held.
     pub(super) fn revocation(&self) -> Option<&Revocation> {
         let held = self.held()?.fingerprint();

@@ -194,7 +194,8 @@ pub struct OrderWish<'a> {
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderKind {
-    /// Whether it replaces a certificate by name (RFC 9773 §5).
+    /// Whether it replaces a certificate by name (RFC 9773 §5), within the window that the CA
+    /// suggests for that: at another time it counts as any other.
     #[serde(default)]
     pub replaces: bool,
     /// Whether the same CA has certified the same set before.

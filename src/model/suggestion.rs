@@ -55,6 +55,12 @@ impl SuggestedWindow {
     pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
         (end > start).then_some(Self { start, end })
     }
+
+    /// Whether `moment` is in it.
+    #[must_use]
+    pub fn contains(self, moment: Timestamp) -> bool {
+        self.start <= moment && moment < self.end
+    }
 }
 
 /// What a CA answered when it was asked about one certificate (RFC 9773 §4.2).

@@ -80,7 +80,7 @@ pub fn refusal(
 ) -> Option<Refusal> {
     let doors = doors_of_order(limits, wish).into_iter();
     let closed = doors.filter_map(|(limit, key)| closed(record, limit, &key, now));
-    let empty = of_order(limits, wish).into_iter();
+    let empty = limits_of_order(limits, wish).into_iter();
     let empty = empty.filter_map(|it| empty_bucket(record, &it, now));
     let proof = proof_refusal(record, limits, wish.identifiers, wish.lifetime, now);
     closed.chain(empty).chain(proof).max_by_key(|it| it.until)
@@ -189,7 +189,7 @@ pub fn spend_order(
 }
 
 /// Gives back what the order of `wish`, placed just now, did not cost, since the CA took it for a
-/// replacement.
+/// replacement: the order. Its certificate counts as any other, for those that come after it.
 pub fn settle_replacement(
     record: &mut LedgerRecord,
     limits: &Limits,
@@ -295,7 +295,7 @@ pub fn left(
     wish: &OrderWish<'_>,
     now: Timestamp,
 ) -> Vec<LimitStatus> {
-    let of_order = of_order(limits, wish);
+    let of_order = limits_of_order(limits, wish);
     let of_proof = of_proof(limits, wish.identifiers, wish.lifetime);
     // A hundred names that never failed are worth no line each, nor caps that nobody is near.
     let is_worth_it = |bucket: &Bucket, status: &LimitStatus| match bucket.limit {
@@ -318,7 +318,15 @@ fn as_plain<'a>(wish: &OrderWish<'a>) -> OrderWish<'a> {
     OrderWish { kind: OrderKind { replaces: false, ..wish.kind }, ..*wish }
 }
 
-/// What an order of `wish` costs.
+/// What an order of `wish` is held to: of what it costs, our own caps alone if the CA exempts it.
+fn limits_of_order(limits: &Limits, wish: &OrderWish<'_>) -> Vec<Bucket> {
+    let is_exempt = wish.kind.replaces && limits.exempts_replacements;
+    let costs = of_order(limits, wish).into_iter();
+    costs.filter(|it| !is_exempt || it.limit.is_own()).collect()
+}
+
+/// What an order of `wish` costs, with its certificate: that is counted also of one that is exempt
+/// (Boulder, `countCertificateIssued`).
 fn of_order(limits: &Limits, wish: &OrderWish<'_>) -> Vec<Bucket> {
     let OrderKind { replaces, renews, by_hand } = wish.kind;
     let is_exempt = replaces && limits.exempts_replacements;
@@ -327,13 +335,13 @@ fn of_order(limits: &Limits, wish: &OrderWish<'_>) -> Vec<Bucket> {
     let mut buckets = Vec::new();
     if !is_exempt && !counts_the_set_alone {
         buckets.extend(Bucket::of(limits, Limit::NewOrders, ""));
+    }
+    if !counts_the_set_alone {
         for name in registered_names(wish.identifiers) {
             buckets.extend(Bucket::of(limits, Limit::CertificatesPerName, &name));
         }
     }
-    if !is_exempt {
-        buckets.extend(Bucket::of(limits, Limit::CertificatesPerSet, &set));
-    }
+    buckets.extend(Bucket::of(limits, Limit::CertificatesPerSet, &set));
     let life = wish.lifetime.unwrap_or(UNKNOWN_LIFE);
     if !by_hand {
         buckets.push(Bucket::own(Limit::OwnRenewals, &set, RENEWALS, life / RENEWAL_PARTS));

@@ -80,6 +80,13 @@ pub fn selected_renewal(id: &CertificateId, known: Option<&Suggestion>) -> Optio
     known.filter(|it| it.certificate_id == *id).and_then(|it| it.selected_renewal)
 }
 
+/// Whether the CA suggests to renew the certificate called `id` at `now`.
+#[must_use]
+pub fn is_suggested(id: &CertificateId, known: Option<&Suggestion>, now: Timestamp) -> bool {
+    let window = known.filter(|it| it.certificate_id == *id).and_then(|it| it.window);
+    window.is_some_and(|it| it.contains(now))
+}
+
 /// Chooses a moment in `window` for a certificate that is valid for `validity`.
 #[must_use]
 pub fn select(window: SuggestedWindow, validity: Validity, luck: Jitter) -> Timestamp {

@@ -15,7 +15,7 @@ use renewd::model::{
 use renewd::plan::Asked;
 use renewd::store::Store;
 
-use crate::ca::{CaOptions, How, Step, Times};
+use crate::ca::{Allowance, CaOptions, How, Limit, Limits, Step, Times};
 use crate::support::free_port;
 use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
@@ -290,4 +290,33 @@ impl Journal for Unforgetting {
         }
         self.store.close_order(certificate).await
     }
+}
+
+/// A02: Let's Encrypt exempts a replacement at the time that it suggests for it. At any other, five
+/// by hand are all that there are in a week, and the sixth is not even sent.
+#[tokio::test]
+async fn a_replacement_is_exempt_within_the_window_alone_and_counts_for_those_after_it() {
+    let one_in_three_days = Allowance { capacity: 3, refill: 3 * DAY };
+    let limits = Limits([(Limit::PerSet, one_in_three_days)].into());
+    let tables = "[ca.lab.limits]\ncertificates_per_set = \"3/9d\"\n\
+                  exempt = [\"replacements\", \"renewals\"]\n";
+    let ca = CaOptions { limits, ..CaOptions::default() };
+    let world = World::with(Setting { tables: tables.to_owned(), ca, ..Setting::default() }).await;
+    world.renewed().await;
+    for expected in [1, 0] {
+        assert!(world.work_asked(Asked::Forced).await.renewed);
+        assert_eq!(left(&world).await, expected);
+    }
+    let outcome = world.work_asked(Asked::Forced).await;
+    assert_eq!(outcome.failures[0].code, "ledger.limit", "{outcome:?}");
+    assert_eq!((world.orders(), world.ca.issued()), (3, 3));
+
+    let hour = i64::try_from(HOUR.as_secs()).unwrap();
+    world.clock.advance(30 * HOUR);
+    world.ca.advise_all(-hour, hour);
+    world.live(2 * HOUR).await;
+    assert_eq!((world.orders(), world.ca.issued()), (4, 4));
+    // One would have come back meanwhile.
+    world.clock.advance(50 * HOUR);
+    assert_eq!(left(&world).await, 0);
 }

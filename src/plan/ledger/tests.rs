@@ -149,20 +149,31 @@ fn names_are_counted_by_what_was_registered_and_ipv6_by_its_network() {
 }
 
 #[test]
-fn a_replacement_counts_for_nothing_and_a_renewal_for_its_set_alone() {
+fn the_order_of_a_replacement_counts_for_nothing_and_its_certificate_as_a_renewals() {
     let limits = theirs();
     let site = names(&["a.example"]);
     let replacing = OrderKind { replaces: true, renews: true, by_hand: false };
     let renewing = OrderKind { replaces: false, ..replacing };
+    let another = OrderKind { renews: false, ..replacing };
     let mut record = LedgerRecord::default();
     let spent = |record: &LedgerRecord, limit: Limit| record.spent.contains_key(limit.as_str());
 
+    spend_order(&mut record, &limits, &wish(&site, another), at(0));
+    assert!(spent(&record, Limit::NewOrders), "until the CA took it, it may count");
+    settle_replacement(&mut record, &limits, &wish(&site, another), at(0));
+    tidy(&mut record, at(0));
+    assert!(!spent(&record, Limit::NewOrders));
+    assert!(
+        spent(&record, Limit::CertificatesPerSet) && spent(&record, Limit::CertificatesPerName)
+    );
+    assert!(spent(&record, Limit::OwnRenewals), "our own caps know no exemption");
+
+    let mut record = LedgerRecord::default();
     spend_order(&mut record, &limits, &wish(&site, replacing), at(0));
-    assert!(spent(&record, Limit::CertificatesPerSet), "until the CA took it, it may count");
     settle_replacement(&mut record, &limits, &wish(&site, replacing), at(0));
     tidy(&mut record, at(0));
-    assert!(!spent(&record, Limit::CertificatesPerSet));
-    assert!(spent(&record, Limit::OwnRenewals), "our own caps know no exemption");
+    assert!(spent(&record, Limit::CertificatesPerSet));
+    assert!(!spent(&record, Limit::NewOrders) && !spent(&record, Limit::CertificatesPerName));
 
     spend_order(&mut record, &limits, &wish(&site, renewing), at(0));
     tidy(&mut record, at(0));

@@ -123,9 +123,7 @@ impl Ca {
             // Something that only a human could mend, as it seems.
             90..95 => Answer::Failed(Retry::AfterChange),
             _ => {
-                if !replaces {
-                    self.buckets.take(&self.limits, Limit::PerSet, &set, now);
-                }
+                self.buckets.take(&self.limits, Limit::PerSet, &set, now);
                 Answer::Issued
             }
         }

@@ -1,12 +1,13 @@
 //! Certificates once they are there: downloaded, revoked, and when to renew them (RFC 8555 §7.4.2,
 //! §7.6, RFC 9773 §4).
 
+use renewd::model::Timestamp;
 use serde_json::{Value, json};
 
 use super::authority::public_key_of;
 use super::jws::{Jws, decoded};
 use super::model::{Model, malformed, not_found};
-use super::objects::Advice;
+use super::objects::{Advice, Certificate};
 use super::reply::Reply;
 
 impl Model {
@@ -75,8 +76,18 @@ impl Model {
         }
         let certificate =
             self.certificates.values().find(|it| it.id == id).ok_or_else(not_found)?;
-        let advice = self.advice.get(id).or(self.advice_for_all.as_ref()).cloned();
-        let advice = advice.unwrap_or_else(|| {
+        let advice = self.advice_for(certificate);
+        let mut body = json!({ "suggestedWindow": { "start": advice.start, "end": advice.end } });
+        if let Some(explanation) = advice.explanation {
+            body["explanationURL"] = json!(explanation);
+        }
+        let poll_after = self.options.poll_after.as_secs().to_string();
+        Ok(Reply::json(200, &body).with("retry-after", poll_after))
+    }
+
+    fn advice_for(&self, certificate: &Certificate) -> Advice {
+        let advice = self.advice.get(&certificate.id).or(self.advice_for_all.as_ref()).cloned();
+        advice.unwrap_or_else(|| {
             let now = self.now();
             if certificate.revoked {
                 let hour = std::time::Duration::from_hours(1);
@@ -87,13 +98,18 @@ impl Model {
             let middle = if is_short { life / 2 } else { life / 3 * 2 };
             let at = |span| certificate.not_before.saturating_add(span);
             Advice::between(at(middle - life / 50), at(middle + life / 50))
-        });
-        let mut body = json!({ "suggestedWindow": { "start": advice.start, "end": advice.end } });
-        if let Some(explanation) = advice.explanation {
-            body["explanationURL"] = json!(explanation);
-        }
-        let poll_after = self.options.poll_after.as_secs().to_string();
-        Ok(Reply::json(200, &body).with("retry-after", poll_after))
+        })
+    }
+
+    /// Whether the certificate `number` is to be renewed now, by the advice for it.
+    pub(super) fn is_to_be_renewed(&self, number: u64) -> bool {
+        let Some(certificate) = self.certificates.get(&number) else { return false };
+        let advice = self.advice_for(certificate);
+        let parsed = |text: &str| text.parse::<Timestamp>().ok();
+        let (Some(start), Some(end)) = (parsed(&advice.start), parsed(&advice.end)) else {
+            return false;
+        };
+        (start..end).contains(&self.now())
     }
 }
 

@@ -40,7 +40,9 @@ impl Model {
         {
             return Ok(self.order_reply(200, number));
         }
-        self.check_limits(&identifiers, account, replaced.is_some(), now)?;
+        // Let's Encrypt exempts replacements at the time that it suggests for them, and no others.
+        let exempt = replaced.is_some_and(|it| self.is_to_be_renewed(it));
+        self.check_limits(&identifiers, account, exempt, now)?;
         let authorizations =
             identifiers.iter().map(|it| self.authorization_for(it, account, now)).collect();
         let number = self.new_number();
@@ -247,13 +249,10 @@ impl Model {
         found.unwrap_or(&self.options.profiles[0]).clone()
     }
 
-    /// Counts a certificate against the limits, unless it replaces one (RFC 9773 §5).
+    /// Counts a certificate against the limits, also one whose order was exempt, as Boulder does.
     fn spend(&mut self, order: &Order, now: Timestamp) {
         let set = set_of(&order.identifiers);
         let is_renewal = !self.sets_issued.insert(set.clone());
-        if order.replaces.is_some() {
-            return;
-        }
         let limits = self.options.limits.clone();
         self.buckets.take(&limits, Limit::PerSet, &set, now);
         if !is_renewal {
