@@ -418,7 +418,7 @@ impl Issuer {
         if let (Some(order_url), Some(key)) = (order_url, SubjectKey::of_journal(spec, key)) {
             match client.order(&order_url).await {
                 Ok(order) if is_alive(&order, &record, self.clock.now()) => {
-                    record.expires_at = order.expires_at();
+                    record.expires_at = end_of(&order, &record);
                     self.observer.observe(&Event::OrderResumed {
                         certificate: spec.name.clone(),
                         order_url,
@@ -549,7 +549,13 @@ fn is_alive(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
 /// Whether the time of `order` is over. A CA that never gets on with an order may never call it
 /// invalid either; but an end before the beginning says more about a clock.
 fn has_ended(order: &Order, record: &OrderRecord, now: Timestamp) -> bool {
-    is_over_at(order.expires_at(), record, now)
+    is_over_at(end_of(order, record), record, now)
+}
+
+/// When `order` ends: the CA need not say so in every state (RFC 8555 §7.1.3), and what it said
+/// before still holds.
+fn end_of(order: &Order, record: &OrderRecord) -> Option<Timestamp> {
+    order.expires_at().or(record.expires_at)
 }
 
 /// The same of an order that ends so.

@@ -7,7 +7,9 @@
 //! the next order is placed: no more than one in that time. Where what is held ends soon, or the
 //! order is over by its own word, it is sooner ([`patience`]). The same holds of a certificate that
 //! is not valid by our clock, which may be the one that is wrong, for more than a week yet, or for
-//! half the life that is left; one that will be sooner is waited for.
+//! half the life that is left; one that will be sooner is waited for. And the same of an order that
+//! the CA is not done with, and whose end is not known, or as far off: a near one is waited for.
+//! CAs are known that leave orders in `processing` for months.
 //!
 //! A CA that is down as a whole says nothing of any order: what waits for it is kept, and counted
 //! from anew when the CA is back.
@@ -16,7 +18,7 @@
 
 use std::time::Duration;
 
-use super::{CheckError, IssueError, Issuer, Purpose, Work, is_over, is_over_at};
+use super::{CheckError, IssueError, Issuer, Purpose, Work, end_of, is_over, is_over_at};
 use crate::acme::{AcmeClient, AcmeError, OrderStatus};
 use crate::model::{
     CertificateName, CertificateSpec, IssuedCertificate, OrderRecord, StorageError, Timestamp,
@@ -27,7 +29,7 @@ use crate::model::{
 const PATIENCE: Duration = Duration::from_hours(24);
 /// For so long it is tried again however soon what is held ends.
 const LEAST_PATIENCE: Duration = Duration::from_hours(1);
-/// A certificate that will be valid in so long is waited for.
+/// A certificate that will be valid in so long is waited for, as is the end of an order.
 const WORTH_WAITING_FOR: Duration = Duration::from_hours(7 * 24);
 
 impl Issuer {
@@ -47,8 +49,7 @@ impl Issuer {
             Err(IssueError::Acme(error)) => error,
             Err(IssueError::NotAsOrdered(error @ CheckError::NotYetValid { .. })) => {
                 // It is waited for, unless that is for long: the next one may be right.
-                let longest = held_until.map_or(WORTH_WAITING_FOR, |it| it.since(now) / 2);
-                let longest = longest.min(WORTH_WAITING_FOR);
+                let longest = worth_waiting_for(held_until, now);
                 let will_come = error.will_do_in().is_some_and(|it| it <= longest);
                 let record = &mut work.record;
                 return Ok(
@@ -60,7 +61,10 @@ impl Issuer {
         if is_over(issued, &work.order) {
             return Ok(true);
         }
-        if !error.is_unexplained() && !is_withheld(work, error, held_until, now) {
+        let is_stuck = error.is_unexplained()
+            || is_withheld(work, error, held_until, now)
+            || is_slow(work, error, held_until, now);
+        if !is_stuck {
             // Where the CA spoke of the order itself, nothing stands between us any more.
             if !error.is_transient() && work.record.stuck_since.take().is_some() {
                 self.journal.save_order(&spec.name, &work.record).await?;
@@ -128,6 +132,20 @@ fn patience(record: &OrderRecord, held_until: Option<Timestamp>, now: Timestamp)
     held_until.map_or(PATIENCE, |it| (it.since(now) / 10).clamp(LEAST_PATIENCE, PATIENCE))
 }
 
+/// For how long at most something is waited for that is to come by itself: half of what is left of
+/// the certificate that is held until then.
+fn worth_waiting_for(held_until: Option<Timestamp>, now: Timestamp) -> Duration {
+    held_until.map_or(WORTH_WAITING_FOR, |it| (it.since(now) / 2).min(WORTH_WAITING_FOR))
+}
+
+/// Whether `error` is that the CA is not done with the order of `work`, and that has no end which
+/// is near enough to be waited for.
+fn is_slow(work: &Work, error: &AcmeError, held_until: Option<Timestamp>, now: Timestamp) -> bool {
+    let latest = now.saturating_add(worth_waiting_for(held_until, now));
+    let ends_in_time = end_of(&work.order, &work.record).is_some_and(|it| now < it && it <= latest);
+    matches!(error, AcmeError::StillWaiting { .. }) && !ends_in_time
+}
+
 /// Whether the CA has filled the order of `work`, and `error` is not only that it can't be reached
 /// just now. That is waited for until the order ends, unless what is held ends before.
 fn is_withheld(
@@ -139,7 +157,7 @@ fn is_withheld(
     if work.order.status() != OrderStatus::Valid {
         return false;
     }
-    let end = work.order.expires_at();
+    let end = end_of(&work.order, &work.record);
     let is_worth_it = end.is_some_and(|it| now < it)
         && held_until.is_none_or(|held| end.is_some_and(|end| end < held));
     match error {

@@ -35,4 +35,5 @@ mod soak;
 mod solvers;
 mod times;
 mod twins;
+mod unfinished;
 mod world;

@@ -456,7 +456,7 @@ fn first_order(reply: impl Fn() -> Reply + Send + Sync + 'static) -> How {
 }
 
 /// A world whose certificate ends in twelve hours.
-async fn about_to_end() -> World {
+pub(crate) async fn about_to_end() -> World {
     let setting = Setting { certificate: "profile = \"short\"\n".into(), ..Setting::default() };
     let world = World::with(setting).await;
     world.renewed().await;
@@ -465,7 +465,7 @@ async fn about_to_end() -> World {
 }
 
 /// How many orders there are; one that was refused for what it replaces is none.
-fn placed(world: &World) -> usize {
+pub(crate) fn placed(world: &World) -> usize {
     world.ca.with(|it| it.orders.len())
 }
 
