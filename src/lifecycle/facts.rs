@@ -6,9 +6,9 @@ use super::revocation_list::names_no_list;
 use crate::deploy::TargetSettings;
 use crate::model::{
     CaName, CaState, CertificateId, CertificateSpec, CertificateState, Chain, ClockDoubt,
-    Fingerprint, Held, Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey, Refusal,
-    Revocation, RevocationReason, Share, StandingWatch, StorageError, TargetName, TargetState,
-    Timestamp, Validity, chain_text,
+    Fingerprint, Generation, Held, Journal, KeySource, OrderRecord, PendingRevocation, PrivateKey,
+    Refusal, Revocation, RevocationReason, Share, StandingWatch, StorageError, TargetName,
+    TargetState, Timestamp, Validity, chain_text,
 };
 use crate::plan::clock::Standing;
 use crate::plan::{
@@ -32,6 +32,8 @@ pub(super) struct Facts {
     pub(super) asked_now: BTreeSet<CaName>,
     /// The generations that are kept.
     pub(super) kept: BTreeSet<Fingerprint>,
+    /// The newest of them, 0 if there is none.
+    pub(super) newest: Generation,
     /// How the held chain stands to the preferred one.
     pub(super) chain: HeldChain,
     /// The revocation that was asked for and is not done yet.
@@ -68,6 +70,7 @@ impl Facts {
             Ok(Some(held)) if !held.is_placeholder() => names_no_list(held).await,
             _ => true,
         };
+        let generations = store.generations(&spec.name).await?;
         let facts = Self {
             chain,
             has_no_list,
@@ -79,7 +82,8 @@ impl Facts {
             pending: store.pending_revocation(&spec.name).await?,
             damaged_revocation: store.damaged_revocation(&spec.name).await?,
             standing: store.load_standing(&spec.name).await?,
-            kept: store.generations(&spec.name).await?.into_iter().map(|(_, it)| it).collect(),
+            newest: generations.last().map_or(Generation(0), |(newest, _)| *newest),
+            kept: generations.into_iter().map(|(_, it)| it).collect(),
         };
         let order_at = order
             .filter(|(record, key)| {

@@ -161,7 +161,7 @@ impl Lifecycle {
         asked: Asked,
     ) -> Result<Outcome, StorageError> {
         let mut facts = self.begin(spec, asked).await?;
-        self.forget_what_is_over(spec, &facts).await?;
+        self.forget_what_is_over(spec, &mut facts).await?;
         let mut done = Done::default();
         done.failures.extend(self.revoke_first(spec, &mut facts).await?);
         done.add(self.do_due(spec, &mut facts, asked).await?);
@@ -187,22 +187,41 @@ impl Lifecycle {
         Ok(Outcome { failures, renewed, ..outcome })
     }
 
-    /// Takes away orders that nobody goes on with.
+    /// Takes away orders that nobody goes on with, and failures that a success has ended.
     async fn forget_what_is_over(
         &self,
         spec: &CertificateSpec,
-        facts: &Facts,
+        facts: &mut Facts,
     ) -> Result<(), StorageError> {
         if facts.order_at.is_none() {
             // Left open, it would be taken up at the next renewal, and end in the old certificate.
             self.issuer.forget(&spec.name).await?;
         }
-        if facts.state.attempts.failures == 0 || facts.is_compromised() {
-            // The same: what was set aside belonged to a renewal that failed, or is for a key that
-            // is in other hands.
+        let has_caught_up = self.catch_up(facts);
+        let is_settled = facts.state.attempts.failures == 0
+            && matches!(self.plan(spec, facts, Asked::ByTime).renewal, Renewal::Keep { .. });
+        if has_caught_up || is_settled || facts.is_compromised() {
+            // The same: what was set aside belonged to a renewal that is over, or is for a key that
+            // is in other hands. One that is only held back has not failed, and is not over.
             self.issuer.forget_set_aside(spec).await?;
         }
+        if has_caught_up
+            && let Err(error) = self.store.save_certificate_state(&spec.name, &facts.state).await
+        {
+            // All else goes on with what is known; the next run tries again.
+            let failure = error.failure(self.clock.now());
+            self.observer.observe(&Event::Degraded { failure });
+        }
         Ok(())
+    }
+
+    /// Whether the run that stored what is held died, or could write no more, before it noted that
+    /// this has ended the failures; they are in `facts` no more then.
+    fn catch_up(&self, facts: &mut Facts) -> bool {
+        let Some(held) = facts.held() else { return false };
+        let Some(generation) = held.generation else { return false };
+        let ca = held.origin.as_ref().map(|it| it.ca.clone());
+        facts.state.catch_up(generation, ca.as_ref(), self.clock.now())
     }
 
     /// Puts everything in order, and finds out what is known of `spec` and of the clock.
@@ -437,6 +456,7 @@ impl Lifecycle {
         let pause = pause(failures, error.side(), retry, life_left, (self.jitter)());
         let pause = error.longest_pause().map_or(pause, |it| pause.min(it));
         facts.state.fail(&failure, fault, directory, (retry, pause));
+        facts.state.failed_beside = Some(facts.newest);
         self.store.save_certificate_state(&spec.name, &facts.state).await?;
         Ok(failure)
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempts, CaName, CaState, Failure, Fault, Fingerprint, Fitness, Identifier, Retry, Revocation,
-    RevocationCheck, StandIn, Suggestion, Timestamp, Validity,
+    Attempts, CaName, CaState, Failure, Fault, Fingerprint, Fitness, Generation, Identifier, Retry,
+    Revocation, RevocationCheck, StandIn, Suggestion, Timestamp, Validity,
 };
 
 /// `private/certificates/<name>/state.json`.
@@ -21,6 +21,10 @@ pub struct CertificateState {
     /// this.
     #[serde(default)]
     pub attempts: Attempts,
+    /// The newest generation there was when `attempts` last failed, 0 if there was none: a newer
+    /// one came after that, whatever clocks say. `None` of what an earlier version wrote.
+    #[serde(default)]
+    pub failed_beside: Option<Generation>,
     /// A digest of what was wanted when `attempts` failed: a changed configuration starts afresh.
     #[serde(default)]
     pub attempted_spec: Option<String>,
@@ -121,10 +125,22 @@ impl CertificateState {
         self.tries(fault.unwrap_or(Fault::Outage), directory).hold(now, until);
     }
 
+    /// Makes up for what a run could not note that stored a certificate and died: whether `held`,
+    /// which came from `ca` as far as known, is newer than the last failure, and so ended it.
+    pub fn catch_up(&mut self, held: Generation, ca: Option<&CaName>, now: Timestamp) -> bool {
+        if self.failed_beside.is_none_or(|it| held <= it) {
+            return false;
+        }
+        self.attempted_ca = ca.cloned();
+        self.succeed(now);
+        true
+    }
+
     /// Notes that the attempted CA gave a certificate: nothing is left of the failures before it,
     /// but until when another CA does not want to be asked.
     pub fn succeed(&mut self, now: Timestamp) {
         self.attempts.succeed();
+        self.failed_beside = None;
         self.ours.succeed();
         self.ours_fault = None;
         if let Some(ca) = &self.attempted_ca {
@@ -310,6 +326,31 @@ mod tests {
         assert_eq!((one.attempts.failures, one.attempts.not_before), (0, Some(at(5000))));
         assert_eq!((before.attempts, before.ours), Default::default());
         assert!(done(state, 5000).cas.is_empty());
+    }
+
+    /// D04: what came after the last failure ended it, also where nobody noted that.
+    #[test]
+    fn a_certificate_that_is_newer_than_the_last_failure_has_ended_it() {
+        let mut failing = CertificateState::default();
+        failed(&mut failing, "one", Fault::Outage, Retry::NotBefore(at(5000)));
+        failed(&mut failing, "two", Fault::Outage, Retry::NotBefore(at(5000)));
+        let caught_up = |state: &CertificateState, held, from| {
+            let mut state = state.clone();
+            let is_newer = state.catch_up(Generation(held), Some(&ca(from)), at(2000));
+            (is_newer, state)
+        };
+        let of_before = caught_up(&failing, 4, "two");
+        assert_eq!(of_before, (false, failing.clone()), "an earlier version did not note it");
+        failing.failed_beside = Some(Generation(3));
+        assert_eq!(caught_up(&failing, 3, "two"), (false, failing.clone()));
+        assert!(!caught_up(&failing, 2, "two").0, "a rollback is no success");
+        for (from, other) in [("one", "two"), ("two", "one")] {
+            let (is_newer, state) = caught_up(&failing, 4, from);
+            assert!(is_newer);
+            assert_eq!((state.attempts.failures, state.failed_beside), (0, None));
+            let names: Vec<&str> = state.cas.keys().map(CaName::as_str).collect();
+            assert_eq!(names, [other], "its word still holds");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod control;
 mod counting;
 mod honest;
 mod orders;
+mod resumed;
 mod revocation;
 mod seasons;
 #[path = "../bench/soak/mod.rs"]

@@ -136,6 +136,31 @@ fn an_order_of_a_ca_that_is_down_keeps_nobody_from_the_stand_in_and_is_forgotten
     assert_eq!((world.ca(), world.orders_at_spare()), ("spare".into(), 1));
 }
 
+/// D04: killed as soon as the stand-in's certificate is stored. What was set aside for the renewal
+/// that it ends is forgotten by the next run, as are the failures of it.
+#[test]
+fn what_failed_and_was_set_aside_is_over_with_the_stand_ins_certificate_though_a_kill_came_then() {
+    let mut world = World::start(Tls::Store, "");
+    killed_at(&world, "issue.after_finalize");
+    let order = on_its_way(&world);
+    world.front.be(&Manner::Closed);
+    assert_eq!(world.renew(&[NAME]).code, 1);
+    killed_at(&world, "lifecycle.stored");
+    check_set_aside(&world, &order);
+    assert_ne!(failures(&world), 0);
+    let done = world.renew(&[NAME]);
+    check_done(&world, &done);
+    assert_eq!((world.ca(), world.orders_at_spare()), ("spare".into(), 1));
+    assert_eq!(failures(&world), 0);
+}
+
+/// How many failures are remembered.
+fn failures(world: &World) -> Value {
+    let text = fs::read(world.private("state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&text).unwrap();
+    state["attempts"]["failures"].clone()
+}
+
 /// `order` is aside, and another with a key of its own is on its way.
 #[track_caller]
 fn check_set_aside(world: &World, order: &(Value, String)) {

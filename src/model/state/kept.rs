@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::{
     AccountRecord, Attempts, CaName, CaState, CertificateId, CertificateState, EndpointCondition,
-    EndpointState, Failure, Fault, Fingerprint, Identifier, KeyType, Leaf, OrderRecord,
+    EndpointState, Failure, Fault, Fingerprint, Generation, Identifier, KeyType, Leaf, OrderRecord,
     PendingRevocation, PresentedRecord, Revocation, RevocationCheck, RevocationRequest, RevokedBy,
     SuggestedWindow, Suggestion, TargetState, Timestamp, TxtRecord, Validity,
 };
@@ -127,13 +127,14 @@ proptest! {
     fn what_is_remembered_of_a_certificate_is_read_as_it_was_written(
         attempts in attempts(), attempted_spec in any::<Option<String>>(), directory in any::<String>(),
         suggestion in option::of(suggestion()), certificate in fingerprint(), at in moment(),
-        reason in any::<Option<String>>(), reissue in any::<bool>(),
+        reason in any::<Option<String>>(), reissue in any::<bool>(), beside in any::<Option<u32>>(),
     ) {
         let lab: CaName = "lab".parse().unwrap();
         let known = CaState { directory, attempts: attempts.clone(), fault: Some(Fault::Refusal) };
         let revocation = Revocation { certificate, since: at, reason, by: RevokedBy::Others, reissue };
         let state = CertificateState {
             attempts: attempts.clone(),
+            failed_beside: beside.map(Generation),
             attempted_spec,
             attempted_ca: Some(lab.clone()),
             ours: attempts.clone(),
