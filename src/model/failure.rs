@@ -113,7 +113,7 @@ pub struct Attempts {
     pub needs_change: bool,
 }
 
-/// How far in the future a failure may seem to lie before the clock that noted it counts as wrong.
+/// A failure that seems to lie no further in the future says nothing of the clock that noted it.
 const MAX_STEP: Duration = Duration::from_secs(5 * 60);
 
 /// No try is held back for longer without a look whether it still has to be.
@@ -124,7 +124,7 @@ impl Attempts {
     /// neither does.
     #[must_use]
     pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let ladder = self.next_attempt_at.filter(|it| now < *it && self.is_of_this_time(now));
+        let ladder = self.next_attempt_at.filter(|it| self.heeds(*it, now));
         // One that is further away was noted by a clock that has been put right since.
         let latest = now.saturating_add(LONGEST_HOLD);
         ladder.max(self.held_until.filter(|it| now < *it && *it <= latest))
@@ -138,18 +138,25 @@ impl Attempts {
     /// Until when the CA forbids a try at `now`, whoever asks for it; `None` if it does not.
     #[must_use]
     pub fn forbidden_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.not_before.filter(|it| now < *it && self.is_of_this_time(now))
+        self.not_before.filter(|it| self.heeds(*it, now))
     }
 
-    /// A failure of the future was noted by a clock that has been put right since: what was to
-    /// follow from it would come years late, so it counts for nothing.
-    fn is_of_this_time(&self, now: Timestamp) -> bool {
-        self.last.as_ref().is_none_or(|it| it.at <= now.saturating_add(MAX_STEP))
+    /// Whether a wait until `until` counts at `now`. Where the failure that it was noted at lies in
+    /// the future, the clock was ahead then, and has been put right since. A wait that is not
+    /// shorter than that step still counts, and becomes twice as long at most: all that fail are
+    /// not to ask at once, nor against the CA's word, since the clock was in local time until NTP
+    /// mended it. Any other would come hours late, or years, so it counts for nothing.
+    fn heeds(&self, until: Timestamp, now: Timestamp) -> bool {
+        let noted_at = self.last.as_ref().map_or(now, |it| it.at);
+        let wait = until.since(noted_at);
+        now < until && noted_at.since(now) <= wait.max(MAX_STEP)
     }
 
     /// Notes a failure; the next try comes after `pause` (the ladder's), or when `retry` says.
     pub fn fail(&mut self, failure: Failure, retry: Retry, pause: Duration) {
         let now = failure.at;
+        // A word that does not count any more must not come back with the time of this failure.
+        self.not_before = self.forbidden_until(now);
         self.failures = self.failures.saturating_add(1);
         self.since.get_or_insert(now);
         self.needs_change = retry == Retry::AfterChange;
@@ -216,19 +223,47 @@ mod tests {
         assert_eq!((attempts.next_attempt_at, attempts.not_before), (Some(until), Some(until)));
     }
 
+    /// T02: the clock was ahead, by up to the wait itself or by more.
     #[test]
     fn a_wait_that_a_wrong_clock_began_ends_when_it_is_put_right() {
-        let mut attempts = Attempts::default();
-        let until = Timestamp::from_unix_seconds(5000);
-        attempts.fail(failure(1000), Retry::NotBefore(until), Duration::from_secs(60));
-        let waits = |seconds| {
-            let now = Timestamp::from_unix_seconds(seconds);
-            (attempts.waits_until(now), attempts.forbidden_until(now))
+        let at = Timestamp::from_unix_seconds;
+        let waits = |attempts: &Attempts, now| {
+            (attempts.waits_until(at(now)), attempts.forbidden_until(at(now)))
         };
-        assert_eq!(waits(1000), (Some(until), Some(until)));
-        assert_eq!(waits(700), (Some(until), Some(until)), "a small step changes nothing");
-        assert_eq!(waits(699), (None, None));
-        assert_eq!(waits(5000), (None, None));
+        let mut attempts = Attempts::default();
+        attempts.fail(failure(10_000), Retry::NotBefore(at(14_000)), Duration::from_secs(60));
+        let both = (Some(at(14_000)), Some(at(14_000)));
+        for now in [10_000, 9_700, 6_400, 6_000] {
+            assert_eq!(waits(&attempts, now), both, "at {now}");
+        }
+        assert_eq!(
+            waits(&attempts, 5_999),
+            (None, None),
+            "no wait becomes more than twice as long"
+        );
+        assert_eq!(waits(&attempts, 14_000), (None, None));
+
+        // A short pause of our own: what it may be late by is a small step, and no more.
+        let mut attempts = Attempts::default();
+        attempts.fail(failure(10_000), Retry::BackOff, Duration::from_secs(60));
+        assert_eq!(waits(&attempts, 9_700), (Some(at(10_060)), None));
+        assert_eq!(waits(&attempts, 9_699), (None, None));
+    }
+
+    /// T01: what a clock noted that was far ahead is not heeded after a later failure either.
+    #[test]
+    fn a_word_that_a_wrong_clock_noted_does_not_come_back() {
+        let at = Timestamp::from_unix_seconds;
+        for ahead in [3 * 86_400, 10 * 366 * 86_400] {
+            let mut attempts = Attempts::default();
+            let first = failure(1000 + ahead);
+            let said = Retry::NotBefore(first.at.saturating_add(Duration::from_hours(2)));
+            attempts.fail(first, said, Duration::from_secs(60));
+            assert_eq!(attempts.forbidden_until(at(1000)), None, "{ahead}");
+            attempts.fail(failure(1000), Retry::BackOff, Duration::from_secs(60));
+            assert_eq!(attempts.forbidden_until(at(1001)), None, "{ahead}");
+            assert_eq!(attempts.waits_until(at(1001)), Some(at(1060)), "{ahead}");
+        }
     }
 
     #[test]

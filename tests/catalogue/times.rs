@@ -7,7 +7,7 @@ use renewd::model::Timestamp;
 use renewd::plan::{DeployReason, Deployment};
 use renewd::sys::clock::Clock;
 
-use crate::ca::{CaOptions, STARTED, Step, VirtualClock};
+use crate::ca::{CaOptions, How, STARTED, Step, Times, VirtualClock};
 use crate::support::write;
 use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
@@ -136,6 +136,26 @@ async fn a_clock_that_goes_back_orders_nothing_and_is_told() {
     assert!(!clock_is_told(&world));
     pass(&world, 62 * DAY);
     assert_eq!(world.work_all().await, 5);
+}
+
+/// T02, A02: the clock is an hour ahead, as one that is kept in local time, until NTP puts it back.
+/// What the CA said before then still holds, for all that have failed.
+#[tokio::test]
+async fn a_clock_that_is_put_back_by_an_hour_makes_nobody_pass_by_the_cas_word() {
+    let world = apart(2, CaOptions::default()).await;
+    let right = world.now();
+    world.clock.step_to(right.saturating_add(HOUR));
+    let busy = How::status(503).with("retry-after", "7200");
+    world.ca.fault(Step::NewOrder, busy, Times::Count(3));
+    assert_eq!((world.work_all().await, world.orders()), (0, 3));
+    world.clock.step_to(right);
+    for _ in 0..4 {
+        assert_eq!((world.work_all().await, world.orders()), (0, 3), "at {}", world.now());
+        pass(&world, HOUR / 2);
+    }
+    // By as much as the clock was ahead it lasts too long.
+    pass(&world, HOUR + MINUTE);
+    assert_eq!((world.work_all().await, world.orders()), (3, 6));
 }
 
 /// T01, D01: where nobody can write down that the clock is right, the certificate comes all the
