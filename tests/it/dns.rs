@@ -21,7 +21,7 @@ const FOREIGN: &str = "of somebody else";
 
 /// The zones of every test: `site.example` with a foreign value (and with twelve at `old`), an
 /// alias that leads elsewhere, one that leads in a circle, a zone of its own below, and one that
-/// nobody may change.
+/// nobody may change, into which a wildcard alias leads from `wild.example`.
 fn bind(lag: Lag) -> Bind {
     let zone = |name: &str, records: &str| (name.to_owned(), records.to_owned());
     let mut site = String::from(
@@ -38,6 +38,7 @@ fn bind(lag: Lag) -> Bind {
             zone("site.example", &site),
             zone("proofs.example", "one CNAME two\ntwo CNAME one\nwww TXT \"of somebody else\""),
             zone("_acme-challenge.own.site.example", ""),
+            zone("wild.example", "* CNAME lb.locked.example."),
         ],
         locked: vec![zone("locked.example", "")],
         lag,
@@ -91,6 +92,24 @@ fn apex_and_wildcard_are_proven_in_one_order_beside_values_of_others() {
     check_only_foreign(&bind, "_acme-challenge.site.example");
     check_only_foreign(&bind, "www.proofs.example");
     assert!(bind.values("_acme-challenge.own.site.example").is_empty());
+}
+
+/// N13: the servers of the site are somebody else's, whose zone takes no proofs of ours.
+#[test]
+fn a_wildcard_alias_is_no_delegation_and_stands_again_after_the_proof() {
+    let bind = bind(Lag::Seconds);
+    let site = site(&bind, &["wild.example", "*.wild.example"], "");
+    let done = site.renewd(&["renew"]);
+    assert_eq!(done.code, 0, "{done}\n{}", site.pebble.log());
+    assert_eq!(site.status()["condition"], "held");
+    let done = site.renewd(&["dns", "test", "dns", "www.wild.example"]);
+    assert_eq!(done.code, 0, "{done}");
+    let held = "zone wild.example holds _acme-challenge.www.wild.example";
+    assert!(done.stdout.starts_with(held), "{done}");
+    for name in ["_acme-challenge.wild.example", "_acme-challenge.www.wild.example"] {
+        let left: Vec<_> = bind.values(name).into_iter().collect();
+        assert_eq!(left, ["lb.locked.example."], "{name}");
+    }
 }
 
 /// N01, N07: where the way to a proof can't be found nothing is ordered, and no account made.

@@ -152,6 +152,41 @@ async fn aliases_that_do_not_end_are_an_error_after_a_few_questions() {
     assert!(asked < 40, "{asked} questions");
 }
 
+/// N13: a wildcard alias for the site leads no proof away, whoever tells of it, and what a CA would
+/// read by it is read; an alias for the record itself is followed.
+#[tokio::test]
+async fn an_alias_that_a_wildcard_makes_leads_no_proof_away() {
+    let (record, target) = (name("_acme-challenge.www.example."), name("lb.example."));
+    let alias = |owner: &Name, answer: &mut Message| {
+        let data = RData::CNAME(CNAME(name("LB.example.")));
+        answer.add_answer(Record::from_rdata(owner.clone(), TTL, data));
+    };
+    let of_all = Server::start(zone("example.", move |it, answer| {
+        if *it == name("lb.example.") {
+            answer.add_authority(soa("example."));
+        } else {
+            alias(it, answer);
+        }
+    }))
+    .await;
+    let of_one = Server::start(zone("example.", move |it, answer| {
+        if *it == name("_acme-challenge.www.example.") {
+            alias(it, answer);
+        }
+    }))
+    .await;
+    let by_resolver = |it: &Server| Finder { nameservers: Some(Vec::new()), ..it.finder() };
+    for (finder, expected) in [
+        (of_all.finder(), &record),
+        (by_resolver(&of_all), &record),
+        (of_one.finder(), &target),
+        (by_resolver(&of_one), &target),
+    ] {
+        assert_eq!(finder.locate(&record).await.unwrap().name, *expected);
+        assert_eq!(finder.locate_standing(&record).await.unwrap().name, target);
+    }
+}
+
 /// N07: servers that send us to a zone further down, again and again.
 #[tokio::test]
 async fn delegations_that_do_not_end_cost_a_few_questions() {

@@ -63,7 +63,7 @@ impl DnsPersist01 {
         identifier: &Identifier,
         wanted: &StandingRecord,
     ) -> Result<Option<StandingFinding>, SolverError> {
-        let location = self.finder.locate(&name::standing_name(identifier)?).await?;
+        let location = self.finder.locate_standing(&name::standing_name(identifier)?).await?;
         let now = self.clock.now();
         let mut found: Option<(StandingState, Vec<Server>)> = None;
         let servers = &location.zone.servers;
@@ -84,7 +84,7 @@ impl DnsPersist01 {
 
     async fn wait(&self, proof: &Proof, wanted: &StandingRecord) -> Result<(), DnsError> {
         let asked = name::standing_name(&proof.identifier)?;
-        let location = self.finder.locate(&asked).await?;
+        let location = self.finder.locate_standing(&asked).await?;
         let seen = Mutex::new(StandingState::Missing);
         let look = |server| {
             let (location, seen) = (&location, &seen);

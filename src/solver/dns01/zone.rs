@@ -8,7 +8,11 @@
 //! 2. The record's own name is asked for at the zone's servers. An alias (CNAME) leads to another
 //!    name, at most [`MAX_ALIASES`] times and never in a circle; a delegation (NS) leads to a zone
 //!    below.
-//! 3. If none of these servers answers, the resolver is asked after all: a firewall must not keep
+//! 3. Where a record is to be put, an alias that a wildcard makes for every name is none: it leads
+//!    to whoever serves the site, and what is put beside it hides it (RFC 4592 §2.2.1). It is known
+//!    by a name that nobody has: it gets the same alias. Where a record is only read, such an alias
+//!    is followed, as a CA follows it.
+//! 4. If none of these servers answers, the resolver is asked after all: a firewall must not keep
 //!    anyone from getting a certificate.
 //!
 //! Not here: changing the zone, and waiting for its servers ([`super::propagation`]).
@@ -45,6 +49,9 @@ const MAX_DELEGATIONS: usize = 8;
 const MAX_SERVERS: usize = 16;
 
 const DNS_PORT: u16 = 53;
+
+/// A label that nobody has: an alias for it is that of every name beside it.
+const NOBODYS_LABEL: &str = "_renewd-asks-for-a-name-that-is-not-there";
 
 const RESOLVER_FILE: &str = "/etc/resolv.conf";
 
@@ -84,6 +91,15 @@ pub(super) struct Finder {
     pub(super) nameservers: Option<Vec<SocketAddr>>,
 }
 
+/// What a name is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// A record is to be put there.
+    Put,
+    /// Somebody has put one there.
+    Read,
+}
+
 /// What lies one step from a name.
 enum Step {
     Here(Zone),
@@ -91,23 +107,36 @@ enum Step {
 }
 
 impl Finder {
-    /// Where `name` leads, and which zone that is in.
+    /// Where a record for `name` has to be put, and which zone that is in.
     ///
     /// # Errors
     ///
     /// If no resolver answers, there is no such zone, aliases do not end, or it takes too long: an
     /// order waits for it, and each step of a long way may wait for servers that are silent.
     pub(super) async fn locate(&self, name: &Name) -> Result<Location, DnsError> {
-        let located = timeout(LOCATE_LIMIT, self.follow(name)).await;
+        self.follow_in_time(name, Aim::Put).await
+    }
+
+    /// Where a CA finds the records of `name`, whoever has put them there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Finder::locate`].
+    pub(super) async fn locate_standing(&self, name: &Name) -> Result<Location, DnsError> {
+        self.follow_in_time(name, Aim::Read).await
+    }
+
+    async fn follow_in_time(&self, name: &Name, aim: Aim) -> Result<Location, DnsError> {
+        let located = timeout(LOCATE_LIMIT, self.follow(name, aim)).await;
         located.unwrap_or_else(|_elapsed| Err(DnsError::TooSlow { name: text(name) }))
     }
 
-    async fn follow(&self, name: &Name) -> Result<Location, DnsError> {
+    async fn follow(&self, name: &Name, aim: Aim) -> Result<Location, DnsError> {
         let mut seen = BTreeSet::from([name.to_lowercase()]);
         let mut current = name.clone();
         for _ in 0..=MAX_ALIASES {
             let zone = self.zone_above(&current).await?;
-            match self.step(&current, zone).await? {
+            match self.step(&current, zone, aim).await? {
                 Step::Here(zone) => return Ok(Location { name: current, zone }),
                 Step::Alias(target) => {
                     if !seen.insert(target.to_lowercase()) {
@@ -121,12 +150,18 @@ impl Finder {
     }
 
     /// Asks the servers of `zone` for `name`, and follows delegations down.
-    async fn step(&self, name: &Name, mut zone: Zone) -> Result<Step, DnsError> {
+    async fn step(&self, name: &Name, mut zone: Zone, aim: Aim) -> Result<Step, DnsError> {
         for _ in 0..MAX_DELEGATIONS {
             let Some(answer) = first_answer(&zone.servers, name).await else {
-                return self.step_by_resolver(name, zone).await;
+                return self.step_by_resolver(name, zone, aim).await;
             };
             if let Some(target) = alias_of(&answer, name) {
+                if let Some(nobodys) = nobodys_name(name).filter(|_| aim == Aim::Put)
+                    && let Some(answer) = first_answer(&zone.servers, &nobodys).await
+                    && alias_of(&answer, &nobodys).as_ref() == Some(&target)
+                {
+                    return Ok(Step::Here(zone));
+                }
                 return Ok(Step::Alias(target));
             }
             if let Some(apex) = delegation(&answer, name, &zone.apex) {
@@ -142,9 +177,16 @@ impl Finder {
         Err(DnsError::ZoneNotFound { name: text(name) })
     }
 
-    async fn step_by_resolver(&self, name: &Name, zone: Zone) -> Result<Step, DnsError> {
+    async fn step_by_resolver(&self, name: &Name, zone: Zone, aim: Aim) -> Result<Step, DnsError> {
         let answer = self.resolve(name, RecordType::CNAME).await?;
-        Ok(alias_of(&answer, name).map_or(Step::Here(zone), Step::Alias))
+        let Some(target) = alias_of(&answer, name) else { return Ok(Step::Here(zone)) };
+        if let Some(nobodys) = nobodys_name(name).filter(|_| aim == Aim::Put)
+            && let Ok(answer) = self.resolve(&nobodys, RecordType::CNAME).await
+            && alias_of(&answer, &nobodys).as_ref() == Some(&target)
+        {
+            return Ok(Step::Here(zone));
+        }
+        Ok(Step::Alias(target))
     }
 
     /// The zone that holds the name above `name`.
@@ -250,6 +292,11 @@ async fn first_answer(servers: &[Server], name: &Name) -> Option<Message> {
 
 fn is_answer(answer: &Message) -> bool {
     matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
+}
+
+/// A name beside `name` that nobody has; none if it would be too long for one.
+fn nobodys_name(name: &Name) -> Option<Name> {
+    name.base_name().prepend_label(NOBODYS_LABEL).ok()
 }
 
 /// Where `name` is an alias to, in whatever order the records came.
