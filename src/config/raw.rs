@@ -227,7 +227,9 @@ shape! {
         /// Who is asked whether a record is there, where not the servers that the zone names; with
         /// an empty list nobody is. For dns-01.
         nameservers: Vec<At<SocketAddr>> as ["10.0.0.1:53", "10.0.0.2:53"],
-        /// How long all name servers may take to have a record before the attempt ends. For dns-01.
+        /// How long all name servers may take to have a record before the attempt ends. Those that
+        /// do not answer are waited for 20 s once all others have it, this long if none answers,
+        /// and then gone on without. For dns-01.
         propagation_timeout: Span = "5m",
     }
 }

@@ -42,6 +42,12 @@ pub enum DnsError {
         /// The name.
         name: String,
     },
+    /// Nobody could say whether a record is there.
+    #[error("no name server of {zone} has an address")]
+    NoServers {
+        /// The zone.
+        zone: String,
+    },
     /// Too many servers on the way are silent.
     #[error("it takes too long to find the name servers of {name}")]
     TooSlow {
@@ -129,9 +135,10 @@ impl Explain for DnsError {
     fn code(&self) -> &'static str {
         match self {
             Self::Unsuited { .. } => "solver.unsuited",
-            Self::NoResolver { .. } | Self::Resolver { .. } | Self::TooSlow { .. } => {
-                "dns.resolver"
-            }
+            Self::NoResolver { .. }
+            | Self::Resolver { .. }
+            | Self::NoServers { .. }
+            | Self::TooSlow { .. } => "dns.resolver",
             Self::ZoneNotFound { .. } => "dns.zone",
             Self::AliasLoop { .. } | Self::TooManyAliases { .. } => "dns.alias",
             Self::Change { .. } => "dns.change",
@@ -159,6 +166,10 @@ impl Explain for DnsError {
             Self::Resolver { .. } => {
                 "see that a resolver answers here, or set resolvers = at the solver".into()
             }
+            Self::NoServers { zone } => format!(
+                "see `dig NS {zone}` and the addresses of these names; where only the outer view \
+                 has them, set nameservers = at the solver"
+            ),
             Self::ZoneNotFound { name } => format!(
                 "see `dig SOA` of the names above {name}; where the inner and the outer view \
                  differ, set resolvers = at the solver"

@@ -122,6 +122,31 @@ fn zone(
     }
 }
 
+/// A resolver that knows the zone `example.` and its four servers; of their addresses it says what
+/// `tell` does.
+fn served_zone(
+    tell: impl Fn(RecordType, &Name, &mut Message) + Send + Sync + 'static,
+) -> impl Fn(&Message) -> Answer {
+    move |request| {
+        let query = request.queries.first().unwrap();
+        let mut answer = answer_to(request);
+        match query.query_type() {
+            RecordType::SOA => {
+                answer.add_answer(soa("example."));
+            }
+            RecordType::NS => {
+                for number in 1..=4 {
+                    let data = RData::NS(NS(name(&format!("ns{number}.example."))));
+                    answer.add_answer(Record::from_rdata(name("example."), TTL, data));
+                }
+            }
+            kind @ (RecordType::A | RecordType::AAAA) => tell(kind, query.name(), &mut answer),
+            _ => {}
+        }
+        vec![answer.to_vec().unwrap()]
+    }
+}
+
 async fn locate(finder: &Finder, text: &str) -> Result<(), DnsError> {
     let began = Instant::now();
     let located = finder.locate(&name(text)).await;
@@ -329,6 +354,24 @@ async fn a_resolver_is_never_asked_for_the_record_itself() {
     let nobody = Finder { nameservers: Some(Vec::new()), ..finder };
     let location = nobody.locate(&name(record)).await.unwrap();
     assert!(location.zone.servers.is_empty());
+}
+
+/// N14: who can't be asked whether a record is there is not taken for one who has it.
+#[tokio::test]
+async fn a_zone_whose_servers_have_no_address_is_an_error_unless_others_are_named() {
+    for (code, words) in [
+        (ResponseCode::NoError, "no name server of example has an address"),
+        (ResponseCode::ServFail, "no resolver answers for ns"),
+    ] {
+        let resolver =
+            Server::start(served_zone(move |_, _, answer| answer.metadata.response_code = code));
+        let finder = Finder { nameservers: None, ..resolver.await.finder() };
+        let error = locate(&finder, "_acme-challenge.www.example.").await.unwrap_err();
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert_eq!((error.code(), error.hint().is_some()), ("dns.resolver", true));
+        let nobody = Finder { nameservers: Some(Vec::new()), ..finder };
+        locate(&nobody, "_acme-challenge.www.example.").await.unwrap();
+    }
 }
 
 /// N04: of five servers four are silent, and the one that answers lacks a standing record. That is

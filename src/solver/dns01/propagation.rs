@@ -6,7 +6,8 @@
 //!    values.
 //! 2. A server that does not answer is no evidence of anything: it may be hidden behind a firewall,
 //!    or its IPv6 address be broken. Once those that answer have everything, it is waited for no
-//!    longer than [`GRACE`], and then gone on without it.
+//!    longer than [`GRACE`], and then gone on without it. Where none answers nobody knows what is
+//!    there yet: all are waited for to the deadline, and then gone on without them.
 //! 3. A server that answers and lacks a value at the deadline is evidence that the CA would find
 //!    nothing either. The proof fails here, where nothing is spent, instead of there, where an
 //!    attempt would be.
@@ -115,7 +116,8 @@ fn judge(
     if lacking.is_empty() && silent.is_empty() {
         return Some(Outcome::Everywhere);
     }
-    if lacking.is_empty() && passed >= GRACE.min(limit) {
+    let patience = if silent.len() < servers.len() { GRACE.min(limit) } else { limit };
+    if lacking.is_empty() && passed >= patience {
         return Some(Outcome::Unasked(silent));
     }
     (passed >= limit).then_some(Outcome::Lacking(lacking))
@@ -219,8 +221,16 @@ mod tests {
         let unasked = Outcome::Unasked(servers(2)[1..].to_vec());
         check(&[Report::AsWanted, Report::Silent], 19, None);
         check(&[Report::AsWanted, Report::Silent], 20, Some(&unasked));
-        check(&[Report::Silent, Report::Silent], 20, Some(&Outcome::Unasked(servers(2))));
         check(&[Report::Lacks, Report::Silent], 20, None);
+    }
+
+    /// N03, N14: as behind a firewall that lets no question out.
+    #[test]
+    fn where_nobody_answers_all_the_time_there_is_passes_before_it_is_gone_on() {
+        check(&[Report::Silent, Report::Silent], 20, None);
+        check(&[Report::Silent, Report::Silent], 299, None);
+        check(&[Report::Silent, Report::Silent], 300, Some(&Outcome::Unasked(servers(2))));
+        check(&[], 0, Some(&Outcome::Everywhere));
     }
 
     #[test]

@@ -216,17 +216,24 @@ impl Finder {
         self.zone(apex, &servers).await
     }
 
-    /// The zone `apex` with the addresses of its servers.
+    /// The zone `apex` with the addresses of its servers. None at all would let a proof pass for
+    /// seen everywhere, so there is one, unless the configuration says whom to ask.
     async fn zone(&self, apex: Name, server_names: &[Name]) -> Result<Zone, DnsError> {
         if let Some(addresses) = &self.nameservers {
             let server = |it: &SocketAddr| Server { name: it.to_string(), address: *it };
             return Ok(Zone { apex, servers: addresses.iter().map(server).collect() });
         }
-        let mut servers = BTreeSet::new();
+        let (mut servers, mut failed) = (BTreeSet::new(), None);
         for name in server_names.iter().take(MAX_SERVERS) {
             for kind in [RecordType::A, RecordType::AAAA] {
-                // One server without an address is no reason not to ask the others.
-                let Ok(answer) = self.resolve(name, kind).await else { continue };
+                let answer = match self.resolve(name, kind).await {
+                    Ok(answer) => answer,
+                    // One server without an address is no reason not to ask the others.
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                };
                 let addresses = answer.answers.iter().filter_map(|it| address_of(&it.data));
                 servers.extend(
                     addresses.map(|it| Server {
@@ -235,6 +242,10 @@ impl Finder {
                     }),
                 );
             }
+        }
+        if servers.is_empty() {
+            let zone = text(&apex);
+            return Err(failed.unwrap_or(DnsError::NoServers { zone }));
         }
         Ok(Zone { apex, servers: servers.into_iter().take(2 * MAX_SERVERS).collect() })
     }
