@@ -374,6 +374,28 @@ async fn a_zone_whose_servers_have_no_address_is_an_error_unless_others_are_name
     }
 }
 
+/// N01: the first resolver is dead, as `/etc/resolv.conf` may have it: each question, also for the
+/// eight addresses of the zone's servers, waits for it for a moment and no longer.
+#[tokio::test]
+async fn a_dead_resolver_before_a_good_one_costs_a_moment() {
+    let udp = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+    let dead = udp.local_addr().unwrap();
+    // A connection is taken by the system, and read by nobody.
+    let _tcp = TcpListener::bind(dead).await;
+    let good = Server::start(served_zone(|kind, owner, answer| {
+        if kind == RecordType::A {
+            let data = RData::A("127.0.0.1".parse().unwrap());
+            answer.add_answer(Record::from_rdata(owner.clone(), TTL, data));
+        }
+    }))
+    .await;
+    let began = Instant::now();
+    let finder = Finder { resolvers: vec![dead, good.address], nameservers: None };
+    let location = finder.locate(&name("_acme-challenge.www.example.")).await.unwrap();
+    assert!(began.elapsed() < ONE_QUESTION, "{:?}", began.elapsed());
+    assert_eq!(location.zone.servers.len(), 4);
+}
+
 /// N04: of five servers four are silent, and the one that answers lacks a standing record. That is
 /// found out in the time that one silent server takes, not all of them.
 #[tokio::test]

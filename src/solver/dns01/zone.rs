@@ -24,6 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -36,7 +37,7 @@ use super::name::text;
 /// How long it may take to find out where a name leads.
 const LOCATE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a server is waited for alone.
+/// How long a server or a resolver is waited for alone.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// How many aliases are followed.
@@ -152,12 +153,12 @@ impl Finder {
     /// Asks the servers of `zone` for `name`, and follows delegations down.
     async fn step(&self, name: &Name, mut zone: Zone, aim: Aim) -> Result<Step, DnsError> {
         for _ in 0..MAX_DELEGATIONS {
-            let Some(answer) = first_answer(&zone.servers, name).await else {
+            let Some(answer) = alias_at(&zone.servers, name).await else {
                 return self.step_by_resolver(name, zone, aim).await;
             };
             if let Some(target) = alias_of(&answer, name) {
                 if let Some(nobodys) = nobodys_name(name).filter(|_| aim == Aim::Put)
-                    && let Some(answer) = first_answer(&zone.servers, &nobodys).await
+                    && let Some(answer) = alias_at(&zone.servers, &nobodys).await
                     && alias_of(&answer, &nobodys).as_ref() == Some(&target)
                 {
                     return Ok(Step::Here(zone));
@@ -223,24 +224,22 @@ impl Finder {
             let server = |it: &SocketAddr| Server { name: it.to_string(), address: *it };
             return Ok(Zone { apex, servers: addresses.iter().map(server).collect() });
         }
+        let wanted = server_names.iter().take(MAX_SERVERS).flat_map(|name| {
+            [RecordType::A, RecordType::AAAA]
+                .map(|kind| async move { (name, self.resolve(name, kind).await) })
+        });
         let (mut servers, mut failed) = (BTreeSet::new(), None);
-        for name in server_names.iter().take(MAX_SERVERS) {
-            for kind in [RecordType::A, RecordType::AAAA] {
-                let answer = match self.resolve(name, kind).await {
-                    Ok(answer) => answer,
-                    // One server without an address is no reason not to ask the others.
-                    Err(error) => {
-                        failed = Some(error);
-                        continue;
-                    }
-                };
-                let addresses = answer.answers.iter().filter_map(|it| address_of(&it.data));
-                servers.extend(
-                    addresses.map(|it| Server {
+        for (name, answer) in join_all(wanted).await {
+            match answer {
+                Ok(answer) => {
+                    let addresses = answer.answers.iter().filter_map(|it| address_of(&it.data));
+                    servers.extend(addresses.map(|it| Server {
                         name: text(name),
                         address: SocketAddr::new(it, DNS_PORT),
-                    }),
-                );
+                    }));
+                }
+                // One server without an address is no reason not to ask the others.
+                Err(error) => failed = Some(error),
             }
         }
         if servers.is_empty() {
@@ -250,19 +249,14 @@ impl Finder {
         Ok(Zone { apex, servers: servers.into_iter().take(2 * MAX_SERVERS).collect() })
     }
 
-    /// Asks the resolvers in turn until one answers.
+    /// What the first resolver that answers says.
     pub(super) async fn resolve(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
         let resolvers = self.resolvers()?;
-        let mut last = ExchangeError::TimedOut;
-        for resolver in &resolvers {
-            match ask(*resolver, name, kind, Recursion::Desired).await {
-                Ok(answer) if is_answer(&answer) => return Ok(answer),
-                Ok(answer) => last = ExchangeError::Code(answer.response_code.to_string()),
-                Err(error) => last = error,
-            }
-        }
-        let resolvers = resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Err(DnsError::Resolver { name: text(name), resolvers, source: last })
+        let asked = resolvers.iter().map(|it| ask(*it, name, kind, Recursion::Desired));
+        first_answer(asked).await.map_err(|source| {
+            let resolvers = resolvers.iter().map(ToString::to_string).collect::<Vec<_>>();
+            DnsError::Resolver { name: text(name), resolvers: resolvers.join(", "), source }
+        })
     }
 
     /// Read each time: the system's may change with the network.
@@ -280,23 +274,40 @@ impl Finder {
     }
 }
 
-/// What the first of `servers` that answers says of `name`; the next one is asked too where one is
-/// silent for a while. Asked for as an alias: for it a server gives the same alias, delegation or
-/// denial as for any other type.
-async fn first_answer(servers: &[Server], name: &Name) -> Option<Message> {
-    let mut rest = servers.iter();
+/// What the first of `servers` that answers says of `name`. Asked for as an alias: for it a server
+/// gives the same alias, delegation or denial as for any other type.
+async fn alias_at(servers: &[Server], name: &Name) -> Option<Message> {
+    let asked = servers.iter().map(|it| ask(it.address, name, RecordType::CNAME, Recursion::Off));
+    first_answer(asked).await.ok()
+}
+
+/// What comes first of `questions` to several servers, of which each is asked when those before it
+/// have failed, or been silent for a while.
+///
+/// # Errors
+///
+/// If none answers: what was heard last.
+async fn first_answer<F>(
+    mut questions: impl ExactSizeIterator<Item = F>,
+) -> Result<Message, ExchangeError>
+where
+    F: Future<Output = Result<Message, ExchangeError>>,
+{
     let mut asked = FuturesUnordered::new();
+    let mut last = ExchangeError::TimedOut;
     loop {
-        match rest.next() {
-            Some(it) => asked.push(ask(it.address, name, RecordType::CNAME, Recursion::Off)),
-            None if asked.is_empty() => return None,
+        match questions.next() {
+            Some(question) => asked.push(question),
+            None if asked.is_empty() => return Err(last),
             None => {}
         }
         // Where nobody else is left to ask, those that were asked have all the time they take.
-        let limit = if rest.len() > 0 { HEAD_START } else { LOCATE_LIMIT };
-        let Ok(answer) = timeout(limit, asked.next()).await else { continue };
-        if let Some(answer) = answer.and_then(Result::ok).filter(is_answer) {
-            return Some(answer);
+        let limit = if questions.len() > 0 { HEAD_START } else { LOCATE_LIMIT };
+        match timeout(limit, asked.next()).await {
+            Ok(Some(Ok(answer))) if is_answer(&answer) => return Ok(answer),
+            Ok(Some(Ok(answer))) => last = ExchangeError::Code(answer.response_code.to_string()),
+            Ok(Some(Err(error))) => last = error,
+            Ok(None) | Err(_) => {}
         }
     }
 }
