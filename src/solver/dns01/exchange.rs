@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, Query};
 use hickory_proto::rr::{Name, RecordType};
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -48,6 +49,16 @@ pub enum ExchangeError {
     /// It has an answer, but not for us.
     #[error("the server answered {0}")]
     Code(String),
+}
+
+impl ExchangeError {
+    /// Whether this machine has no way to the server, such as to an IPv6 address where there is
+    /// IPv4 alone: that says nothing of the server, and does not change by waiting.
+    pub(super) fn is_without_a_way(&self) -> bool {
+        let Self::Io(error) = self else { return false };
+        let errno = Errno::from_io_error(error);
+        matches!(errno, Some(Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+    }
 }
 
 /// Asks `server` for the records of `kind` at `name`: by datagrams, and by TCP if the answer does
@@ -134,4 +145,21 @@ pub(super) async fn by_tcp(server: SocketAddr, request: &[u8]) -> Result<Vec<u8>
         Ok(answer)
     };
     timeout(2 * TRY_LIMIT, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N14: what is told of by an error of its own.
+    #[test]
+    fn only_a_missing_way_is_no_silence_of_the_server() {
+        for errno in [Errno::NETUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT] {
+            assert!(ExchangeError::Io(errno.into()).is_without_a_way(), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::PERM, Errno::MFILE] {
+            assert!(!ExchangeError::Io(errno.into()).is_without_a_way(), "{errno}");
+        }
+        assert!(!ExchangeError::TimedOut.is_without_a_way());
+    }
 }

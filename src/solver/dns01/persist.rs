@@ -70,7 +70,7 @@ impl DnsPersist01 {
         let states = servers.iter().map(|it| state_at(it, &location, wanted, now));
         let states = futures_util::future::join_all(states).await;
         for (server, state) in servers.iter().zip(states) {
-            let Some(state) = state else { continue };
+            let Ok(state) = state else { continue };
             match &mut found {
                 Some((worst, servers)) if *worst == state => servers.push(server.clone()),
                 Some((StandingState::Fits(_), _)) | None => {
@@ -90,7 +90,10 @@ impl DnsPersist01 {
             let (location, seen) = (&location, &seen);
             async move {
                 let state = state_at(server, location, wanted, self.clock.now()).await;
-                let Some(state) = state else { return Report::Silent };
+                let state = match state {
+                    Ok(state) => state,
+                    Err(report) => return report,
+                };
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = state;
                 let is_there = matches!(state, StandingState::Fits(_));
                 if is_there { Report::AsWanted } else { Report::Lacks }
@@ -124,15 +127,15 @@ impl DnsPersist01 {
     }
 }
 
-/// What `server` has at the end of `location`; `None` if it can't say.
+/// What `server` has at the end of `location`; an error says why it can't tell.
 async fn state_at(
     server: &Server,
     location: &Location,
     wanted: &StandingRecord,
     now: Timestamp,
-) -> Option<StandingState> {
+) -> Result<StandingState, Report> {
     let values = values_at(server, &location.name).await?;
-    Some(wanted.judge(values.iter().map(String::as_str), now))
+    Ok(wanted.judge(values.iter().map(String::as_str), now))
 }
 
 #[async_trait]

@@ -8,7 +8,9 @@
 //!    or its IPv6 address be broken. Once those that answer have everything, it is waited for no
 //!    longer than [`GRACE`], and then gone on without it. Where none answers nobody knows what is
 //!    there yet: all are waited for to the deadline, and then gone on without them.
-//! 3. A server that answers and lacks a value at the deadline is evidence that the CA would find
+//! 3. An address that this machine has no way to, such as one of IPv6 where there is IPv4 alone, is
+//!    neither waited for nor told of, unless all are such.
+//! 4. A server that answers and lacks a value at the deadline is evidence that the CA would find
 //!    nothing either. The proof fails here, where nothing is spent, instead of there, where an
 //!    attempt would be.
 //!
@@ -26,7 +28,7 @@ use tokio::time::timeout;
 
 use crate::sys::clock::Clock;
 
-use super::exchange::{Recursion, ask};
+use super::exchange::{ExchangeError, Recursion, ask};
 use super::zone::Server;
 
 /// How long those that do not answer are waited for when all others have everything.
@@ -68,6 +70,15 @@ pub(super) enum Report {
     AsWanted,
     Lacks,
     Silent,
+    /// It could not be asked from here.
+    WithoutWay,
+}
+
+impl Report {
+    /// What `error` says of a server that gave no answer.
+    fn of(error: &ExchangeError) -> Self {
+        if error.is_without_a_way() { Self::WithoutWay } else { Self::Silent }
+    }
 }
 
 /// Asks all of `servers` until they are as wanted, `limit` at most.
@@ -112,11 +123,15 @@ fn judge(
         let pairs = servers.iter().zip(reports).filter(|(_, it)| **it == wanted);
         pairs.map(|(server, _)| server.clone()).collect()
     };
-    let (lacking, silent) = (those(Report::Lacks), those(Report::Silent));
+    let (lacking, mut silent) = (those(Report::Lacks), those(Report::Silent));
+    if reports.iter().all(|it| *it == Report::WithoutWay) {
+        silent = servers.to_vec();
+    }
     if lacking.is_empty() && silent.is_empty() {
         return Some(Outcome::Everywhere);
     }
-    let patience = if silent.len() < servers.len() { GRACE.min(limit) } else { limit };
+    let is_there = reports.contains(&Report::AsWanted);
+    let patience = if is_there { GRACE.min(limit) } else { limit };
     if lacking.is_empty() && passed >= patience {
         return Some(Outcome::Unasked(silent));
     }
@@ -126,8 +141,9 @@ fn judge(
 /// Asks `server` for all of `values`.
 async fn look(server: &Server, values: &Values, until: Until) -> Report {
     for (name, wanted) in values {
-        let Some(found) = values_at(server, name).await else {
-            return Report::Silent;
+        let found = match values_at(server, name).await {
+            Ok(found) => found,
+            Err(report) => return report,
         };
         let is_as_wanted = match until {
             Until::There => wanted.is_subset(&found),
@@ -155,17 +171,22 @@ pub(super) async fn others(servers: &[Server], values: &Values) -> BTreeMap<Name
 
 async fn others_at(servers: &[Server], name: &Name, wanted: &BTreeSet<String>) -> usize {
     for server in servers {
-        if let Some(found) = values_at(server, name).await {
+        if let Ok(found) = values_at(server, name).await {
             return found.difference(wanted).count();
         }
     }
     0
 }
 
-/// The values of all TXT records that `server` has at `name`; none if it can't say.
-pub(super) async fn values_at(server: &Server, name: &Name) -> Option<BTreeSet<String>> {
-    let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await.ok()?;
-    txt_values(&answer, name)
+/// The values of all TXT records that `server` has at `name`.
+///
+/// # Errors
+///
+/// If it can't say: what is to be reported of it.
+pub(super) async fn values_at(server: &Server, name: &Name) -> Result<BTreeSet<String>, Report> {
+    let answer = ask(server.address, name, RecordType::TXT, Recursion::Off).await;
+    let answer = answer.map_err(|error| Report::of(&error))?;
+    txt_values(&answer, name).ok_or(Report::Silent)
 }
 
 /// The values of all TXT records at `name`; none if the server does not know the zone.
@@ -224,13 +245,26 @@ mod tests {
         check(&[Report::Lacks, Report::Silent], 20, None);
     }
 
-    /// N03, N14: as behind a firewall that lets no question out.
+    /// N14: as behind a firewall that lets no question out.
     #[test]
     fn where_nobody_answers_all_the_time_there_is_passes_before_it_is_gone_on() {
         check(&[Report::Silent, Report::Silent], 20, None);
         check(&[Report::Silent, Report::Silent], 299, None);
         check(&[Report::Silent, Report::Silent], 300, Some(&Outcome::Unasked(servers(2))));
         check(&[], 0, Some(&Outcome::Everywhere));
+    }
+
+    /// N14: the IPv6 addresses of name servers, on a machine that has none of its own.
+    #[test]
+    fn an_address_that_there_is_no_way_to_is_not_waited_for_while_another_is_asked() {
+        use Report::{AsWanted, Lacks, Silent, WithoutWay};
+        check(&[AsWanted, WithoutWay], 0, Some(&Outcome::Everywhere));
+        check(&[Lacks, WithoutWay], 299, None);
+        check(&[Lacks, WithoutWay], 300, Some(&Outcome::Lacking(servers(1))));
+        check(&[Silent, WithoutWay], 299, None);
+        check(&[Silent, WithoutWay], 300, Some(&Outcome::Unasked(servers(1))));
+        check(&[WithoutWay, WithoutWay], 299, None);
+        check(&[WithoutWay, WithoutWay], 300, Some(&Outcome::Unasked(servers(2))));
     }
 
     #[test]
