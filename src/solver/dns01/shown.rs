@@ -41,11 +41,20 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
 /// What this process does with one zone.
 #[derive(Default)]
 struct Zone {
-    /// How many need each of its records. Held while a change is made, on purpose.
-    needed: tokio::sync::Mutex<HashMap<TxtRecord, usize>>,
+    /// Who needs each of its records. Held while a change is made, on purpose.
+    needed: tokio::sync::Mutex<HashMap<TxtRecord, Need>>,
     // Held while a removal waits for `needed`, on purpose: whoever shows something waits for one
     // removal at most, however many there are.
     removing: tokio::sync::Mutex<()>,
+}
+
+/// What is known of a record that this process shows, or tries to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Need {
+    /// How many need it.
+    holders: usize,
+    /// Whether it was added. While it could not be, each of them tries it for itself.
+    is_added: bool,
 }
 
 static ZONES: LazyLock<Mutex<HashMap<String, Arc<Zone>>>> = LazyLock::new(Mutex::default);
@@ -81,19 +90,19 @@ impl Changer {
             let TxtRecord { zone, name, .. } = record;
             return Err(DnsError::Busy { zone, name, limit: CHANGE_LIMIT });
         };
-        let holders = needed.entry(record.clone()).or_default();
-        *holders += 1;
-        let is_first = *holders == 1;
+        let need = needed.entry(record.clone()).or_default();
+        need.holders += 1;
         // From here on whatever happens, this being dropped too, takes the record away.
         let owed = Owed::new();
         let mut shown = Shown { changer: self.clone(), record: Some((record.clone(), owed)) };
-        let added = match is_first {
-            true => bounded(CHANGE_LIMIT, self.provider.add(&record)).await,
-            false => Ok(()),
-        };
+        if need.is_added {
+            return Ok(shown);
+        }
+        let added = bounded(CHANGE_LIMIT, self.provider.add(&record)).await;
+        need.is_added = added.is_ok();
         if let Err(source) = added {
             if source.is_refusal() {
-                needed.remove(&record);
+                forget(&mut needed, &record);
                 shown.record = None;
                 return Err(changed(&record, "add", source));
             }
@@ -128,12 +137,9 @@ impl Changer {
         {
             let zone = zone(record);
             let mut needed = zone.needed.lock().await;
-            let holders = needed.get(record).copied().unwrap_or_default();
-            if holders > 1 {
-                needed.insert(record.clone(), holders - 1);
+            if forget(&mut needed, record) > 0 {
                 return Ok(());
             }
-            needed.remove(record);
         }
         self.remove_leftover(record).await
     }
@@ -147,6 +153,17 @@ impl Changer {
         }
         bounded(REMOVAL_LIMIT, self.provider.remove(record)).await
     }
+}
+
+/// One holder of `record` less; says how many are left.
+fn forget(needed: &mut HashMap<TxtRecord, Need>, record: &TxtRecord) -> usize {
+    let Some(need) = needed.get_mut(record) else { return 0 };
+    need.holders = need.holders.saturating_sub(1);
+    let left = need.holders;
+    if left == 0 {
+        needed.remove(record);
+    }
+    left
 }
 
 async fn bounded(
@@ -236,6 +253,7 @@ mod tests {
         #[default]
         Succeeds,
         IsLost,
+        IsLostAtFirst,
         IsRefused,
     }
 
@@ -246,7 +264,10 @@ mod tests {
             tokio::task::yield_now().await;
             match self.adding {
                 Adding::Succeeds => Ok(()),
-                Adding::IsLost => Err(ProviderError::TimedOut { limit: Duration::ZERO }),
+                Adding::IsLostAtFirst if self.log.lock().unwrap().len() > 1 => Ok(()),
+                Adding::IsLost | Adding::IsLostAtFirst => {
+                    Err(ProviderError::TimedOut { limit: Duration::ZERO })
+                }
                 Adding::IsRefused => {
                     Err(ProviderError::NotRegistered { name: record.name.clone() })
                 }
@@ -303,6 +324,22 @@ mod tests {
         let (recorder, changer) = changer(Adding::IsLost);
         assert!(changer.show(record("lost.example", "a")).await.is_err());
         assert_eq!(*recorder.log.lock().unwrap(), ["add a", "remove a"]);
+    }
+
+    /// N08: who waits while it is added for another takes it for shown only if it was.
+    #[tokio::test]
+    async fn what_could_not_be_added_for_one_is_added_for_the_next() {
+        let (recorder, changer) = changer(Adding::IsLostAtFirst);
+        let record = record("next.example", "a");
+        let both = (changer.show(record.clone()), changer.show(record.clone()));
+        let (first, second) = tokio::join!(both.0, both.1);
+        assert!(first.is_err());
+        assert_eq!(*recorder.log.lock().unwrap(), ["add a", "add a"]);
+        let third = changer.show(record.clone()).await.unwrap();
+        assert_eq!(recorder.log.lock().unwrap().len(), 2, "it is there");
+        Box::new(second.unwrap()).clean_up().await.unwrap();
+        Box::new(third).clean_up().await.unwrap();
+        assert_eq!(*recorder.log.lock().unwrap(), ["add a", "add a", "remove a"]);
     }
 
     #[tokio::test]
