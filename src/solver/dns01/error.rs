@@ -108,6 +108,8 @@ pub enum DnsError {
         servers: String,
         /// How long it was waited for.
         limit: Duration,
+        /// Whether they may be in another zone of the same name.
+        may_mistake_zone: bool,
     },
     /// The record that is to stand there for good is not there, or not right.
     #[error("the TXT record {name} does not prove it: {state} (at {servers})")]
@@ -185,6 +187,12 @@ impl Explain for DnsError {
                  provider without a CA"
             ),
             Self::Change { source, .. } | Self::NotReady { source, .. } => return source.hint(),
+            Self::NotVisible { may_mistake_zone: true, .. } => {
+                "set options.hosted_zone_id at the solver: Route 53 may have a private zone of the \
+                 same name, which was changed in its place; else see why the servers lag, or raise \
+                 propagation_timeout"
+                    .into()
+            }
             Self::NotVisible { .. } => "see why the servers lag (`dig SOA` at each: their serial \
                                         numbers), or raise propagation_timeout at the solver"
                 .into(),

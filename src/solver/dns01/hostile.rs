@@ -396,6 +396,40 @@ async fn a_dead_resolver_before_a_good_one_costs_a_moment() {
     assert_eq!(location.zone.servers.len(), 4);
 }
 
+/// Route 53 can hold a public and a private zone of one name, and its client takes either.
+#[cfg(feature = "dns-providers")]
+#[tokio::test]
+async fn where_another_zone_may_have_been_changed_the_hint_says_which_key_names_the_right_one() {
+    use super::{Dns01, Dns01Settings, DnsLabel, ProviderSettings, values_of};
+    use crate::model::Secret;
+    // Its client reads the roots that the system trusts.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let server = Server::start(zone("example.", |_, _| {})).await;
+    let record = name("_acme-challenge.www.example.");
+    let zone = server.finder().locate(&record).await.unwrap().zone;
+    for (id, is_told) in [(None, true), (Some("Z1"), false)] {
+        let secret = |key: &str| (key.to_owned(), Secret::new("canary".to_owned()));
+        let provider = ProviderSettings {
+            name: "route53".to_owned(),
+            program: Vec::new(),
+            values: id.map(|id| ("hosted_zone_id".to_owned(), id.to_owned())).into_iter().collect(),
+            secrets: ["key", "secret"].map(secret).into(),
+        };
+        let settings = Dns01Settings {
+            provider,
+            resolvers: vec![server.address],
+            nameservers: Some(vec![server.address]),
+            propagation_timeout: Duration::from_millis(10),
+        };
+        let solver = Dns01::new(DnsLabel::Common, &settings).unwrap();
+        let values = values_of(&record, "the-value");
+        let error = solver.wait(&zone, &values, propagation::Until::There).await.unwrap_err();
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("propagation_timeout"), "{hint}");
+        assert_eq!(hint.contains("options.hosted_zone_id"), is_told, "{hint}");
+    }
+}
+
 /// N04: of five servers four are silent, and the one that answers lacks a standing record. That is
 /// found out in the time that one silent server takes, not all of them.
 #[tokio::test]

@@ -78,6 +78,8 @@ const MANY_OTHERS: usize = 5;
 pub struct Dns01 {
     label: DnsLabel,
     provider: String,
+    /// Whether what was added may be in another zone of the same name.
+    may_mistake_zone: bool,
     changer: Changer,
     finder: Finder,
     propagation_timeout: Duration,
@@ -134,6 +136,7 @@ impl Dns01 {
         Ok(Self {
             label,
             provider: settings.provider.name.clone(),
+            may_mistake_zone: settings.provider.may_mistake_zone(),
             changer: Changer { provider, clock },
             finder: Finder {
                 resolvers: settings.resolvers.clone(),
@@ -186,7 +189,9 @@ impl Dns01 {
                 Ok(())
             }
             Outcome::Lacking(servers) => {
-                Err(DnsError::NotVisible { names: names(), servers: listed(&servers), limit })
+                let (names, servers) = (names(), listed(&servers));
+                let may_mistake_zone = self.may_mistake_zone;
+                Err(DnsError::NotVisible { names, servers, limit, may_mistake_zone })
             }
         }
     }

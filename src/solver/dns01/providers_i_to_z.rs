@@ -135,7 +135,7 @@ updaters! { I_TO_Z:
     } [
         token: "a session token",
         region: "the region",
-        hosted_zone_id: "the zone's id there",
+        hosted_zone_id: "the zone's id there; needed beside a private zone of the same name",
         url: "another endpoint of the API",
     ] Many
         |it| route53(it);

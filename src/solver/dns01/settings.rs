@@ -123,6 +123,12 @@ impl ProviderSettings {
         kinds().find(|it| it.name == self.name)
     }
 
+    /// Whether the provider may hold another zone of the same name, and was not told which one to
+    /// change. The client of Route 53 takes the first that fits, private or not.
+    pub(super) fn may_mistake_zone(&self) -> bool {
+        self.name == "route53" && !self.values.contains_key("hosted_zone_id")
+    }
+
     /// What can be seen without asking anybody.
     fn fault_of_form(&self, kind: &Kind) -> Option<ProviderFault> {
         let of = |key: &str, message: String, hint: &str| {
