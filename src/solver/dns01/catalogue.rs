@@ -18,6 +18,8 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Its keys.
     pub(super) needs: &'static [Need],
+    /// What to know before it is chosen; empty if there is nothing.
+    pub(super) note: &'static str,
     /// What makes it.
     pub(super) make: Make,
 }
@@ -58,13 +60,24 @@ pub(super) enum Make {
     Update(Values, fn(Given<'_>) -> dns_update::Result<DnsUpdater>),
 }
 
-/// Makes rows for dns-update: name, required keys, optional keys, how many values, constructor.
+/// Of those whose interface takes whole zones alone, which their clients make of what they read.
+#[cfg(feature = "dns-providers")]
+macro_rules! whole_zones {
+    () => {
+        "it can only write a zone as a whole, and its client does not check what it read before: \
+         other records may be lost by an answer that is not whole, or with others' changes at the \
+         same time; safer is an alias (CNAME) of _acme-challenge into a zone for proofs alone"
+    };
+}
+
+/// Makes rows for dns-update: name, required keys, optional keys, how many values, a note if there
+/// is something to know, constructor.
 #[cfg(feature = "dns-providers")]
 macro_rules! updaters {
     ($table:ident: $(
         $name:literal
         { $($key:ident: $about:literal),* $(,)? } [ $($more:ident: $word:literal),* $(,)? ]
-        $values:ident |$it:ident| $make:expr;
+        $values:ident $(($note:expr))? |$it:ident| $make:expr;
     )*) => {
         /// The rows.
         pub(super) const $table: &[Kind] = &[$(Kind {
@@ -73,13 +86,14 @@ macro_rules! updaters {
                 $(Need { key: stringify!($key), about: $about, required: true },)*
                 $(Need { key: stringify!($more), about: $word, required: false },)*
             ],
+            note: concat!($($note)?),
             make: Make::Update(Values::$values, |$it| $make),
         },)*];
     };
 }
 
 #[cfg(feature = "dns-providers")]
-pub(super) use updaters;
+pub(super) use {updaters, whole_zones};
 
 const fn need(key: &'static str, about: &'static str) -> Need {
     Need { key, about, required: true }
@@ -97,6 +111,7 @@ const OWN: &[Kind] = &[
             need("server", "the primary name server"),
             need("key", "the TSIG key as tsig-keygen writes it"),
         ],
+        note: "",
         make: Make::Rfc2136,
     },
     Kind {
@@ -106,6 +121,7 @@ const OWN: &[Kind] = &[
             may("user", "a user"),
             may("password", "with the password"),
         ],
+        note: "",
         make: Make::HttpRequest,
     },
     Kind {
@@ -114,6 +130,7 @@ const OWN: &[Kind] = &[
             need("url", "the acme-dns server"),
             need("key", "a JSON object: each name and the registration that /register gave"),
         ],
+        note: "",
         make: Make::AcmeDns,
     },
     Kind {
@@ -125,6 +142,7 @@ const OWN: &[Kind] = &[
             ),
             may("key", "lines NAME=value for its environment, where options would show secrets"),
         ],
+        note: "",
         make: Make::Program,
     },
 ];

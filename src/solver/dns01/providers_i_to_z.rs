@@ -5,7 +5,7 @@
 
 use dns_update::DnsUpdater;
 
-use super::catalogue::{Kind, Make, Need, Values, updaters};
+use super::catalogue::{Kind, Make, Need, Values, updaters, whole_zones};
 use super::configs::{
     infoblox, joker, lightsail, oraclecloud, ovh, route53, volcengine, yandexcloud,
 };
@@ -43,7 +43,7 @@ updaters! { I_TO_Z:
     "ipv64" { key: "an API key" } [] Many
         |it| DnsUpdater::new_ipv64(it.secret("key"), LIMIT);
     "joker" {} [ key: "an API key", user: "or the user", password: "with the password" ] Many
-        |it| joker(it);
+        (whole_zones!()) |it| joker(it);
     "lightsail" {
         key: "the access key id",
         secret: "the secret access key",
@@ -66,7 +66,7 @@ updaters! { I_TO_Z:
     } [
         account_user: "the account, if it is another's",
     ] Many
-        |it| DnsUpdater::new_namecheap(
+        (whole_zones!()) |it| DnsUpdater::new_namecheap(
             it.value("user"),
             it.secret("key"),
             it.value("client_ip"),

@@ -77,10 +77,14 @@ impl ProviderSettings {
         kinds().map(|it| it.name).collect()
     }
 
-    /// What each provider needs, a line each.
+    /// What each provider needs, and what to know of it, a line each.
     #[must_use]
     pub fn reference() -> Vec<String> {
-        kinds().map(|it| format!("{}: {}", it.name, needed(it))).collect()
+        let line = |it: &Kind| {
+            let mark = if it.note.is_empty() { "" } else { "; " };
+            format!("{}: {}{mark}{}", it.name, needed(it), it.note)
+        };
+        kinds().map(line).collect()
     }
 
     /// The secrets that a provider can have, as the first part of their keys.

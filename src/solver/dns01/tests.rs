@@ -71,6 +71,8 @@ fn every_provider_can_be_made_of_what_it_asks_for() {
         let told = ProviderSettings::reference();
         let line = told.iter().find(|it| it.starts_with(&format!("{}: ", kind.name))).unwrap();
         assert!(keys.into_iter().all(|it| line.contains(it)), "{line}");
+        let takes_whole_zones = ["joker", "namecheap"].contains(&kind.name);
+        assert_eq!(line.contains("(CNAME) of _acme-challenge"), takes_whole_zones, "{line}");
         match built(&settings) {
             Ok(provider) => assert!(!format!("{provider:?}").contains("canary"), "{}", kind.name),
             Err(error) => {
