@@ -1,9 +1,9 @@
 //! The one HTTP client: for the CA, for webhooks, for the control socket.
 //!
 //! Whoever is at the other end is not trusted: every request has a deadline, every body a cap,
-//! nothing but https leaves the machine (but for what is signed by itself, where a caller asks for
-//! that), and no redirect is followed but that of a GET to the same
-//! origin. Errors carry no URL, since that of a webhook is a secret; callers name the other end.
+//! nothing but https leaves the machine, also not by a proxy (but for what is signed by itself,
+//! where a caller asks for that), and no redirect is followed but that of a GET to the same origin.
+//! Errors carry no URL, since that of a webhook is a secret; callers name the other end.
 //!
 //! Not here: what a status means; waiting and trying again.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Uri, header};
+use hyper_util::client::proxy::matcher::Matcher as Proxies;
 
 /// How many redirects of a GET are followed.
 const MAX_REDIRECTS: usize = 3;
@@ -138,6 +139,8 @@ impl HttpError {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: reqwest::Client,
+    /// For plain http, where that is for this machine alone: a proxy may be another one.
+    local: Option<reqwest::Client>,
     max_body: usize,
     strangers: Option<Reach>,
     /// Whether there is a proxy, which looks up names by itself.
@@ -151,13 +154,24 @@ impl HttpClient {
     ///
     /// If the roots can't be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
-        let mut builder = builder(settings);
+        Self::with(settings, || builder(settings))
+    }
+
+    /// As [`HttpClient::new`], where what `begun` makes uses the proxies that there are.
+    fn with(
+        settings: &HttpSettings,
+        begun: impl Fn() -> reqwest::ClientBuilder,
+    ) -> Result<Self, HttpError> {
+        let mut builder = begun();
         if let Roots::Only(pem) = &settings.roots {
             let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::Setup)?;
             builder = builder.tls_certs_only(roots);
         }
         let client = builder.build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body, strangers: None, has_proxy: false })
+        // It sees no certificate, so it needs no roots.
+        let local = begun().no_proxy().tls_certs_only([]).build().map_err(HttpError::Setup)?;
+        let (max_body, local) = (settings.max_body, Some(local));
+        Ok(Self { client, local, max_body, strangers: None, has_proxy: false })
     }
 
     /// A client that speaks plain HTTP over the Unix socket `path`, whatever host a URL names.
@@ -167,7 +181,8 @@ impl HttpClient {
     /// As [`HttpClient::new`].
     pub fn over_unix_socket(path: &Path, settings: &HttpSettings) -> Result<Self, HttpError> {
         let client = builder(settings).unix_socket(path).build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body: settings.max_body, strangers: None, has_proxy: false })
+        let max_body = settings.max_body;
+        Ok(Self { client, local: None, max_body, strangers: None, has_proxy: false })
     }
 
     /// A client for URLs that a stranger wrote, such as those in a certificate: plain HTTP too, and
@@ -193,7 +208,7 @@ impl HttpClient {
         let has_proxy = !proxies.is_empty();
         let builder = builder.dns_resolver(std::sync::Arc::new(Resolver { reach, proxies }));
         let client = builder.build().map_err(HttpError::Setup)?;
-        Ok(Self { client, max_body, strangers: Some(reach), has_proxy })
+        Ok(Self { client, local: None, max_body, strangers: Some(reach), has_proxy })
     }
 
     /// Sends `request` and reads the whole answer, whatever its status.
@@ -228,8 +243,11 @@ impl HttpClient {
                 None if may_be_asked(&uri) => {}
                 None => return Err(HttpError::NotHttps),
             }
-            let sent = self
-                .client
+            let client = match &self.local {
+                Some(local) if uri.scheme_str() == Some("http") => local,
+                _ => &self.client,
+            };
+            let sent = client
                 .request(parts.method.clone(), uri.to_string())
                 .headers(parts.headers.clone())
                 .body(body.clone())
@@ -300,12 +318,27 @@ pub fn is_loopback_url(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback))
 }
 
+/// The host of `url`, if that is one of plain http for which a client that is not ours would ask a
+/// proxy: one that the environment names, and does not except it from.
+#[must_use]
+pub fn host_behind_proxy(url: &str) -> Option<String> {
+    host_behind(&Proxies::from_system(), url)
+}
+
+fn host_behind(proxies: &Proxies, url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    let is_plain = uri.scheme_str() == Some("http");
+    if !is_plain || proxies.intercept(&uri).is_none() {
+        return None;
+    }
+    uri.host().map(|it| bare(it).to_owned())
+}
+
 /// A name is judged when it is resolved; here only what is no name.
 fn may_be_asked_by_strangers(uri: &Uri, reach: Reach) -> bool {
     let Some(host) = uri.host() else { return false };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
     matches!(uri.scheme_str(), Some("http" | "https"))
-        && bare.parse::<IpAddr>().map_or(true, |it| reach.allows(it))
+        && bare(host).parse::<IpAddr>().map_or(true, |it| reach.allows(it))
 }
 
 /// Whether the name in `uri`, which a proxy would look up, is known here to lead beyond `reach`.
@@ -355,9 +388,13 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || bare(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `host` without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Where to go on, if `answer` sends a GET elsewhere on the same origin.
@@ -476,6 +513,59 @@ mod tests {
         let answer = get("http://crl.nowhere.invalid/1").await.unwrap();
         assert_eq!(answer.body().as_ref(), b"list");
         assert_eq!(asked.await.unwrap(), "GET http://crl.nowhere.invalid/1 HTTP/1.1");
+    }
+
+    /// N10: what is said in plain text on this machine is for nobody on the way to a proxy.
+    #[tokio::test]
+    async fn plain_http_to_this_machine_asks_no_proxy() {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxies = format!("http://{}", proxy.local_addr().unwrap());
+        let settings = HttpSettings::default();
+        let begun = || builder(&settings).proxy(reqwest::Proxy::all(&proxies).unwrap());
+        let client = HttpClient::with(&settings, begun).unwrap();
+        let get = |url: String| {
+            let mut request = Request::new(Bytes::new());
+            *request.uri_mut() = url.parse().unwrap();
+            client.send(request)
+        };
+        for host in ["127.0.0.1", "localhost"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{host}:{}/x", listener.local_addr().unwrap().port());
+            let asking = async { tokio::join!(get(url), answer_one(listener, "200 OK\r\n")) };
+            let (answer, asked) = tokio::select! {
+                told = asking => told,
+                _ = proxy.accept() => panic!("the proxy is asked for {host}"),
+            };
+            assert_eq!(answer.unwrap().body().as_ref(), b"list");
+            assert_eq!(asked, "GET /x HTTP/1.1");
+        }
+        // What is encrypted goes the way that the operator chose.
+        tokio::select! {
+            answer = get("https://127.0.0.1:1/".to_owned()) => panic!("{answer:?}"),
+            asked = answer_one(proxy, "502 Bad Gateway\r\n") => {
+                assert_eq!(asked, "CONNECT 127.0.0.1:1 HTTP/1.1");
+            }
+        }
+    }
+
+    #[test]
+    fn who_heeds_the_environment_asks_a_proxy_for_this_machine_unless_it_is_excepted() {
+        let behind = |all: &str, no: &str, url: &str| {
+            host_behind(&Proxies::builder().all(all).no(no).build(), url)
+        };
+        let (proxy, local) = ("http://proxy.lan:3128", "http://127.0.0.1:8081");
+        assert_eq!(behind(proxy, "", local).as_deref(), Some("127.0.0.1"));
+        assert_eq!(behind(proxy, "example.com", "http://[::1]:8081").as_deref(), Some("::1"));
+        assert_eq!(behind(proxy, "", "http://localhost/api").as_deref(), Some("localhost"));
+        assert_eq!(behind(proxy, "", "https://127.0.0.1:8081"), None, "nobody reads that");
+        for (all, no, url) in [
+            (proxy, "example.com, 127.0.0.1", local),
+            (proxy, "127.0.0.0/8", local),
+            (proxy, "::1", "http://[::1]:8081"),
+            ("", "", local),
+        ] {
+            assert_eq!(behind(all, no, url), None, "{all} {no} {url}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! An HTTP proxy between renewd and the CA: used, not trusted with more than it needs, and its
-//! password nowhere to be read.
+//! password nowhere to be read. What is said in plain text on this machine is not said to it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::site::{LIMIT, NAME, ProofBy, Site, SiteOptions, Tls};
-use crate::support::{Finished, run};
+use crate::support::{Finished, HttpRequests, PowerDns, Workspace, run};
 
 /// The password; nothing else holds these letters.
 const PASSWORD: &str = "canary-of-the-proxy";
@@ -131,4 +131,37 @@ fn a_proxy_is_used_may_die_and_its_password_is_nowhere_to_be_read() {
     let mut grep = crate::support::program(&["grep", "-r", "canary", state.to_str().unwrap()]);
     let found = run(&mut grep, LIMIT);
     assert_eq!(found.code, 1, "{found}");
+}
+
+/// N10: plain http to this machine asks no proxy; a client that would ask one is not used.
+#[test]
+fn credentials_for_this_machine_are_said_to_no_proxy() {
+    let (changer, server) = (HttpRequests::start(), PowerDns::start(&[("site.example", "")]));
+    let proxy = Proxy::start();
+    let (address, key_file) = (server.address(), server.api_key_file());
+    let solver = |name: &str, lines: String| {
+        format!(
+            "[solver.{name}]\ntype = \"dns-01\"\nresolvers = [\"{address}\"]\n\
+             nameservers = []\nprovider = \"{name}\"\n{lines}\n"
+        )
+    };
+    let workspace = Workspace::new();
+    let own = solver("httpreq", format!("url = \"{}\"", changer.url()));
+    let others = format!("url = \"{}\"\nkey_file = {key_file:?}", server.api());
+    workspace.write_config(&(own + &solver("pdns", others)));
+    let test = |solver: &str, excepted: &str| {
+        let mut command = workspace.command(&["dns", "test", solver, "www.site.example"]);
+        command.env("HTTP_PROXY", proxy.url(PASSWORD)).env("ALL_PROXY", proxy.url(PASSWORD));
+        run(command.env("NO_PROXY", excepted), LIMIT)
+    };
+
+    let done = test("httpreq", "");
+    assert_eq!((done.code, changer.asked().len()), (0, 2), "{done}");
+    let refused = test("pdns", "");
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(refused.stderr.contains("NO_PROXY=127.0.0.1"), "{refused}");
+    assert!(!refused.to_string().contains("canary"), "{refused}");
+    let excepted = test("pdns", "127.0.0.1");
+    assert_eq!(excepted.code, 0, "{excepted}");
+    assert_eq!(proxy.shared.heads.lock().unwrap().len(), 0);
 }

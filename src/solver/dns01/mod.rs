@@ -239,7 +239,9 @@ fn build(
             let secrets: Vec<_> = settings.secrets.values().cloned().collect();
             let updater =
                 make(it).map_err(|it| unusable(&provider::redacted(&it.to_string(), &secrets)))?;
-            Arc::new(update::Update::new(settings.name.clone(), updater, *values, secrets))
+            let behind_proxy = crate::sys::http::host_behind_proxy(it.value("url"));
+            let name = settings.name.clone();
+            Arc::new(update::Update::new(name, updater, *values, secrets, behind_proxy))
         }
     })
 }

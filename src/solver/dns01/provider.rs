@@ -122,6 +122,14 @@ pub enum ProviderError {
     /// Programs are not run here.
     #[error("beside a deployer renewd runs no program that changes DNS")]
     NoPrograms,
+    /// Its client would ask a proxy, and say its credentials in plain text on the way there.
+    #[error("{provider} is asked by plain http to {host}, which would go through a proxy")]
+    BehindProxy {
+        /// Its name.
+        provider: String,
+        /// The host of its URL.
+        host: String,
+    },
     /// A program should not be handed it.
     #[error("{name} is handed to no program: it has other characters than letters, digits, - . _")]
     NotPlain {
@@ -205,6 +213,7 @@ impl ProviderError {
                 | Self::OneValue { .. }
                 | Self::NotRegistered { .. }
                 | Self::NoPrograms
+                | Self::BehindProxy { .. }
                 | Self::NotPlain { .. }
         )
     }
@@ -221,6 +230,7 @@ impl ProviderError {
             | Self::OneValue { .. }
             | Self::NotRegistered { .. }
             | Self::NoPrograms
+            | Self::BehindProxy { .. }
             | Self::NotPlain { .. } => Retry::AfterChange,
             _ => Retry::BackOff,
         }
@@ -279,6 +289,10 @@ impl ProviderError {
             Self::NoPrograms => "choose another provider; or let one process do all: deployer = \
                                  \"direct\""
                 .into(),
+            Self::BehindProxy { host, .. } => format!(
+                "except it from the proxy in the environment of renewd, NO_PROXY={host}, and start \
+                 it again"
+            ),
             Self::NotPlain { name } => format!("see where the alias {name} comes from"),
             Self::TimedOut { .. } => return None,
         })

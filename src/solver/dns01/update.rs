@@ -1,7 +1,8 @@
 //! Changes DNS by the interface of a provider, with a client of the crate dns-update.
 //!
 //! What these clients say of a failure may hold what they sent, so a message is freed from every
-//! secret of the settings and from the queries of URLs before it goes on.
+//! secret of the settings and from the queries of URLs before it goes on. They ask proxies that the
+//! environment names for this machine too: plain http to it is not said at all then.
 //!
 //! Not here: which providers there are ([`super::catalogue`]); RFC 2136, which is our own.
 
@@ -31,6 +32,8 @@ pub(super) struct Update {
     updater: DnsUpdater,
     values: Values,
     secrets: Vec<Secret>,
+    /// The host that is asked by plain http, if that would go through a proxy.
+    behind_proxy: Option<String>,
     /// Where only one value can stand: which one is ours, by name.
     only: Mutex<HashMap<String, String>>,
 }
@@ -42,14 +45,16 @@ impl fmt::Debug for Update {
 }
 
 impl Update {
-    /// The provider `name`, whose messages may hold `secrets`.
+    /// The provider `name`, whose messages may hold `secrets`; `behind_proxy` is the host that
+    /// would be asked by plain http through a proxy.
     pub(super) fn new(
         name: String,
         updater: DnsUpdater,
         values: Values,
         secrets: Vec<Secret>,
+        behind_proxy: Option<String>,
     ) -> Self {
-        Self { name, updater, values, secrets, only: Mutex::default() }
+        Self { name, updater, values, secrets, behind_proxy, only: Mutex::default() }
     }
 
     fn failed(&self, record: &TxtRecord, error: &Error) -> ProviderError {
@@ -76,7 +81,15 @@ fn txt(record: &TxtRecord) -> Vec<DnsRecord> {
 
 #[async_trait]
 impl DnsProvider for Update {
+    async fn check(&self) -> Result<(), ProviderError> {
+        match self.behind_proxy.clone() {
+            Some(host) => Err(ProviderError::BehindProxy { provider: self.name.clone(), host }),
+            None => Ok(()),
+        }
+    }
+
     async fn add(&self, record: &TxtRecord) -> Result<(), ProviderError> {
+        self.check().await?;
         let TxtRecord { name, zone, value } = record;
         let added = match self.values {
             Values::Many => {
@@ -98,6 +111,7 @@ impl DnsProvider for Update {
     }
 
     async fn remove(&self, record: &TxtRecord) -> Result<(), ProviderError> {
+        self.check().await?;
         let TxtRecord { name, zone, value } = record;
         let removed = match self.values {
             Values::Many => {
