@@ -103,7 +103,7 @@ pub(super) async fn attended<T>(work: impl AsyncFnOnce(Stop) -> T) -> Result<T, 
     let work = async {
         let done = work(stop.clone()).await;
         if stop.is_asked() && !solver::all_taken_away().await {
-            output::talk(&format!("proofs are still in DNS: {WHO_TAKES_AWAY}"));
+            output::talk(&format!("proofs are still visible: {WHO_TAKES_AWAY}"));
         }
         done
     };

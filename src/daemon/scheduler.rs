@@ -546,7 +546,7 @@ impl Scheduler {
         // While the state directory is still ours: the next process may show the same again.
         let ((), is_clean) = tokio::join!(self.herald.finish(), solver::all_taken_away());
         if !is_clean {
-            tracing::warn!("proofs are still in DNS: the next start takes them away");
+            tracing::warn!("proofs are still visible: the next start takes them away");
         }
     }
 }

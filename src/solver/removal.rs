@@ -1,11 +1,12 @@
-//! How much of what this process shows in DNS is still to be taken away, for whoever ends it.
+//! How much of what this process shows in DNS and in files is still to be taken away, for whoever
+//! ends it.
 //!
-//! A record goes away by a task of its own, which goes on when nobody waits for it any more: by
-//! [`all_taken_away`] the end of the process waits for all of them. What is not gone by then is
-//! known to the journal, and taken away by the next start.
+//! A record and a file go away by a task of their own, which goes on when nobody waits for it any
+//! more: by [`all_taken_away`] the end of the process waits for all of them. What is not gone by
+//! then is known to the journal, and taken away by the next start.
 //!
-//! Not here: how a record is removed ([`super::dns01`]). Files and sockets are gone as soon as they
-//! are dropped.
+//! Not here: how a record and a file are removed ([`super::dns01`], [`super::http01`]). Sockets are
+//! gone as soon as they are dropped.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 /// the daemon is to end.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// One count for the process, as its zones are.
+/// One count for the process, which has one end.
 static OWED: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 
 /// One removal that is still to be done, until this is dropped.
@@ -42,9 +43,9 @@ impl Drop for Owed {
     }
 }
 
-/// Waits for some seconds until this process shows nothing in DNS any more; whether that came
-/// about. To be called when all work is dropped, before the state directory is given to another
-/// process: that one may want to show the same.
+/// Waits for some seconds until this process shows nothing in DNS and in files any more; whether
+/// that came about. To be called when all work is dropped, before the state directory is given to
+/// another process: that one may want to show the same.
 pub async fn all_taken_away() -> bool {
     settled(&OWED, LIMIT).await
 }

@@ -232,7 +232,7 @@ fn a_run_that_is_told_to_end_takes_its_records_away_and_the_next_goes_on_with_it
     let log = run.log();
     assert!(log.contains("stopping, for a signal came"), "{log}");
     assert!(log.contains("site: a signal stopped the work on it"), "{log}");
-    assert!(!log.contains("still in DNS"), "{log}");
+    assert!(!log.contains("still visible"), "{log}");
 
     let config = std::fs::read_to_string(site.workspace.config_file()).unwrap();
     let lagging = format!(", \"{}\"]", bind.secondary());

@@ -7,6 +7,9 @@
 //!
 //! Two orders may have the same authorization, and so the same token, open at once: the file goes
 //! when the last of them has been cleaned up.
+//!
+//! A document root may be on a network file system, and that may hang: no file is touched, and no
+//! lock of those who touch one is waited for, but where it may block.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -14,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 
 use crate::model::{ChallengeType, Identifier, KeyAuthorization, Proof, Token};
+use crate::solver::removal::Owed;
 use crate::solver::{CleanUp, Presented, Solver, SolverError, suited};
 use crate::sys::beneath::{BeneathError, Folder};
 
@@ -52,9 +57,9 @@ impl Solver for Webroot {
 
     async fn present(&self, proof: &Proof) -> Result<Presented, SolverError> {
         suited(proof, ChallengeType::Http01)?;
-        let (files, proof) = (Arc::clone(&self.files), proof.clone());
+        let (files, proof, owed) = (Arc::clone(&self.files), proof.clone(), Owed::new());
         // If nobody waits any more, the runtime drops the result, and with it the file goes.
-        let file = blocking(move || files.show(&proof)).await?;
+        let file = blocking(move || files.show(&proof, owed)).await?;
         Ok(Presented(Box::new(file)))
     }
 
@@ -68,7 +73,7 @@ impl Solver for Webroot {
     }
 }
 
-/// Runs `work` where it may block: a document root may be on a network file system.
+/// Runs `work` where it may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SolverError> + Send + 'static,
 ) -> Result<T, SolverError> {
@@ -120,7 +125,7 @@ impl Files {
         folder.check_writable()
     }
 
-    fn show(self: &Arc<Self>, proof: &Proof) -> Result<ShownFile, SolverError> {
+    fn show(self: &Arc<Self>, proof: &Proof, owed: Owed) -> Result<ShownFile, SolverError> {
         let Proof { token, key_authorization, .. } = proof;
         // Held over the writing, so that nobody removes the file meanwhile.
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +140,7 @@ impl Files {
             let key_authorization = key_authorization.clone();
             shown.insert(token.clone(), Shown { folder, key_authorization, holders });
         }
-        Ok(ShownFile { files: Arc::clone(self), token: Some(token.clone()) })
+        Ok(ShownFile { files: Arc::clone(self), token: Some((token.clone(), owed)) })
     }
 
     /// Gives up one holder's part in the file of `token`; the last one removes it.
@@ -213,26 +218,36 @@ fn existing_ancestor(path: &Path) -> Result<Folder, BeneathError> {
 struct ShownFile {
     files: Arc<Files>,
     /// `None` once it has been given up.
-    token: Option<Token>,
-}
-
-impl ShownFile {
-    fn release(&mut self) -> Result<(), SolverError> {
-        self.token.take().map_or(Ok(()), |token| self.files.release(&token))
-    }
+    token: Option<(Token, Owed)>,
 }
 
 #[async_trait]
 impl CleanUp for ShownFile {
     async fn clean_up(mut self: Box<Self>) -> Result<(), SolverError> {
-        blocking(move || self.release()).await
+        let Some((token, owed)) = self.token.take() else { return Ok(()) };
+        let files = Arc::clone(&self.files);
+        blocking(move || {
+            let _owed = owed;
+            files.release(&token)
+        })
+        .await
     }
 }
 
 impl Drop for ShownFile {
     fn drop(&mut self) {
-        if let Err(error) = self.release() {
-            tracing::warn!(%error, "a challenge file could not be removed");
+        let Some((token, owed)) = self.token.take() else { return };
+        let files = Arc::clone(&self.files);
+        let release = move || {
+            let _owed = owed;
+            if let Err(error) = files.release(&token) {
+                tracing::warn!(%error, "a challenge file could not be removed");
+            }
+        };
+        // Whoever drops it may be on one of the runtime's few threads, and never wait here.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(release)),
+            Err(_none) => release(),
         }
     }
 }

@@ -30,6 +30,24 @@ fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
+/// How long work that nobody waits for may take, on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits until nobody shows or removes anything.
+async fn work_is_done(solver: &Webroot) {
+    work_is_done_beside(solver, 0).await;
+}
+
+/// The same, where so many files are `shown` still.
+async fn work_is_done_beside(solver: &Webroot, shown: usize) {
+    let done = async {
+        while Arc::strong_count(&solver.files) > 1 + shown {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, done).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_proof_is_a_file_for_all_to_read_until_it_is_cleaned_up() {
     let root = tempfile::tempdir().unwrap();
@@ -181,6 +199,7 @@ async fn a_token_of_two_orders_stays_until_both_are_done() {
     solver.clean_up_leftover(&proof.identifier, &proof.token).await.unwrap();
     assert!(is_there(&file), "what is shown is no leftover");
     drop(second);
+    work_is_done(&solver).await;
     assert!(!is_there(&file));
 }
 
@@ -194,8 +213,10 @@ async fn a_token_with_another_content_is_shown_with_the_last_one() {
     let changed = Proof { key_authorization, ..proof("example.com", "abc") };
     let new = solver.present(&changed).await.unwrap();
     drop(old);
+    work_is_done_beside(&solver, 1).await;
     assert_eq!(fs::read(&file).unwrap(), b"abc.another");
     drop(new);
+    work_is_done(&solver).await;
     assert!(!is_there(&file));
 }
 
@@ -209,6 +230,7 @@ async fn a_panic_takes_the_file_away() {
         panic!("as a test");
     });
     assert!(task.await.unwrap_err().is_panic());
+    work_is_done(&solver).await;
     assert!(!is_there(&root.path().join("abc")));
 }
 
@@ -221,12 +243,42 @@ async fn a_present_that_is_given_up_leaves_no_file() {
         // Polled once, so that the work is under way, and dropped.
         drop(solver.present(&proof).now_or_never());
     }
-    let work_is_done = async {
-        while Arc::strong_count(&solver.files) > 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), work_is_done).await.unwrap();
+    work_is_done(&solver).await;
+    assert!(!is_there(&root.path().join("abc")));
+}
+
+/// D09: a mount that hangs. Somebody who holds the lock for as long as a removal takes stands in
+/// for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_drops_a_proof_does_not_wait_for_a_folder_that_hangs() {
+    let root = tempfile::tempdir().unwrap();
+    let solver = Webroot::new(root.path().to_owned(), true);
+    let presented = solver.present(&proof("example.com", "abc")).await.unwrap();
+    let files = Arc::clone(&solver.files);
+    let (begun, hangs) = tokio::sync::oneshot::channel();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let hanging = tokio::task::spawn_blocking(move || {
+        let _shown = files.shown.lock().unwrap();
+        begun.send(()).unwrap();
+        held.recv().unwrap();
+    });
+    hangs.await.unwrap();
+    let dropped = tokio::spawn(async move { drop(presented) });
+    let dropped = tokio::time::timeout(LIMIT, dropped).await;
+    let_go.send(()).unwrap();
+    hanging.await.unwrap();
+    assert!(dropped.is_ok(), "a thread of the runtime waits");
+    work_is_done(&solver).await;
+    assert!(!is_there(&root.path().join("abc")));
+}
+
+#[test]
+fn without_a_runtime_the_file_is_gone_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let solver = Webroot::new(root.path().to_owned(), true);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let presented = runtime.block_on(solver.present(&proof("example.com", "abc"))).unwrap();
+    drop(presented);
     assert!(!is_there(&root.path().join("abc")));
 }
 
