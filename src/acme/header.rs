@@ -24,24 +24,26 @@ pub(super) const MAX_PAUSE: Duration = Duration::from_hours(24);
 /// [`MAX_RETRY_AFTER`].
 ///
 /// `None` if it does not say, says it wrongly, or names a moment in the past. Of two headers the
-/// longer one counts.
+/// longer one counts. A moment is one of the CA's clock, and lies so far ahead of the answer's own
+/// Date; only where there is none, of `now`.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let answered_at = date(headers).unwrap_or(now);
     headers
         .get_all(header::RETRY_AFTER)
         .iter()
-        .filter_map(|value| span(value.to_str().ok()?.trim(), now))
+        .filter_map(|value| span(value.to_str().ok()?.trim(), answered_at))
         .max()
         .map(|wait| wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }
 
-fn span(value: &str, now: Timestamp) -> Option<Duration> {
+fn span(value: &str, answered_at: Timestamp) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit()) {
         // More digits than a number holds is still a number, and longer than any wait.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let moment = http_date(value)?;
-    if moment > now { Some(moment.since(now)) } else { None }
+    if moment > answered_at { Some(moment.since(answered_at)) } else { None }
 }
 
 /// The moment at which the answer was made, by the clock of whoever made it.
@@ -128,6 +130,25 @@ mod tests {
         assert_eq!(asked(&["Mon, 23 Nov 2026 10:00:00 GMT"]), None);
         assert_eq!(asked(&["Sun, 06 Nov 1994 08:49:37 GMT"]), None);
         assert_eq!(asked(&["Fri, 31 Dec 9999 23:59:59 GMT"]), Some(7 * 24 * 3600));
+    }
+
+    /// A03, A32: neither clock has to be right for the span between two of its moments.
+    #[test]
+    fn a_date_is_measured_from_the_answers_own() {
+        let asked = |date: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::DATE, HeaderValue::from_static(date));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(value));
+            retry_after(&headers, NOW.parse().unwrap()).map(|it| it.as_secs())
+        };
+        let behind = "Mon, 23 Nov 2026 09:50:00 GMT";
+        assert_eq!(asked(behind, "Mon, 23 Nov 2026 09:55:00 GMT"), Some(300));
+        assert_eq!(asked(behind, "Mon, 23 Nov 2026 09:50:00 GMT"), None);
+        assert_eq!(asked(behind, "120"), Some(120));
+        let ahead = "Mon, 23 Nov 2026 10:30:00 GMT";
+        assert_eq!(asked(ahead, "Mon, 23 Nov 2026 10:31:00 GMT"), Some(60));
+        assert_eq!(asked(ahead, "Mon, 23 Nov 2026 10:29:59 GMT"), None);
+        assert_eq!(asked("some day", "Mon, 23 Nov 2026 10:01:00 GMT"), Some(60));
     }
 
     #[test]

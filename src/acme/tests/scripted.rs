@@ -216,7 +216,9 @@ async fn serve(listener: tokio::net::TcpListener, script: Arc<Mutex<Script>>) {
         let script = Arc::clone(&script);
         let answering =
             hyper::service::service_fn(move |request| answer(request, Arc::clone(&script)));
+        // What it says of the time is scripted too.
         let connection = hyper::server::conn::http1::Builder::new()
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), answering);
         // A client that hangs up, as at a body that is too large, is no fault of the test.
         drop(tokio::spawn(async move { drop(connection.await) }));

@@ -44,6 +44,18 @@ async fn no_retry_after_can_do_more_than_make_us_wait_a_week() {
     }
 }
 
+/// A32: our clock is ten minutes ahead of the CA's.
+#[tokio::test]
+async fn a_moment_of_the_cas_clock_is_as_far_away_as_it_is_there() {
+    let ca = ScriptedCa::start().await;
+    let limited = Reply::problem(429, "rateLimited")
+        .with("date", "Mon, 23 Nov 2026 09:50:00 GMT")
+        .with("retry-after", "Mon, 23 Nov 2026 09:55:00 GMT");
+    ca.on("/order", [limited]);
+    let error = ca.client().new_order(&request()).await.unwrap_err();
+    assert_eq!(error.retry(), Retry::NotBefore("2026-11-23T10:05:00Z".parse().unwrap()));
+}
+
 #[tokio::test]
 async fn what_is_out_of_order_is_asked_again_within_a_day_whatever_it_says() {
     let ca = ScriptedCa::start().await;
