@@ -286,8 +286,9 @@ impl AcmeClient {
                 let reason = chain_text(error);
                 tracing::warn!(ca = %self.settings().name, reason, "ordering without replaces");
                 let plain = self.place_once(account, in_use, request, None).await;
-                // That nothing was done is to hold of both.
-                if error.is_surely_not_done() || plain.is_ok() { plain } else { placed }
+                // What the CA says of the second is what counts; that nothing was done is to hold
+                // of both.
+                plain.map_err(|it| if error.is_surely_not_done() { it } else { it.asked_again() })
             }
             placed => placed,
         }

@@ -80,6 +80,9 @@ pub struct Place {
     /// Whether that was before the step's own request: the directory, a nonce or a connection could
     /// not be had, so the CA was not asked for anything.
     pub is_before: bool,
+    /// Whether the same was asked for in another way just before, and may have been done: an order
+    /// that replaces a certificate, before the one that does not say so.
+    pub is_again: bool,
 }
 
 impl fmt::Display for Place {
@@ -341,7 +344,8 @@ impl AcmeError {
         is_before: bool,
         now: Timestamp,
     ) -> Self {
-        let place = |url: String| Box::new(Place { ca: ca.clone(), step, url, is_before });
+        let place =
+            |url: String| Box::new(Place { ca: ca.clone(), step, url, is_before, is_again: false });
         match fault {
             WireError::NotSent(fault) => Self::met(ca, step, url, *fault, true, now),
             WireError::Unreachable { url, source } => {
@@ -381,10 +385,36 @@ impl AcmeError {
         )
     }
 
+    /// This of something that was asked for again, after it may have been done the first time.
+    pub(super) fn asked_again(mut self) -> Self {
+        if let Self::Unreachable { place, .. }
+        | Self::RateLimited { place, .. }
+        | Self::Unavailable { place, .. }
+        | Self::Refused { place, .. }
+        | Self::NoncesRefused { place }
+        | Self::Malformed { place, .. }
+        | Self::Client { place, .. } = &mut self
+        {
+            place.is_again = true;
+        }
+        self
+    }
+
     /// Whether the CA surely did not do what was asked for: it said no, or was not asked.
     #[must_use]
     pub fn is_surely_not_done(&self) -> bool {
         match self {
+            Self::Unreachable { place, .. }
+            | Self::RateLimited { place, .. }
+            | Self::Unavailable { place, .. }
+            | Self::Refused { place, .. }
+            | Self::NoncesRefused { place }
+            | Self::Malformed { place, .. }
+            | Self::Client { place, .. }
+                if place.is_again =>
+            {
+                false
+            }
             Self::Unreachable { place, .. }
             | Self::Unavailable { place, .. }
             | Self::Malformed { place, .. }

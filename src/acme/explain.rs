@@ -290,6 +290,7 @@ mod tests {
                     step: Step::RespondToChallenge,
                     url: String::new(),
                     is_before: false,
+                    is_again: false,
                 }),
                 identifier: "example.com".parse().unwrap(),
                 challenge: "http-01".into(),

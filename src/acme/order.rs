@@ -171,6 +171,7 @@ impl Order {
                     step: Step::FetchAuthorization,
                     url: handle.url().to_owned(),
                     is_before: false,
+                    is_again: false,
                 }),
                 what,
                 excerpt: escaped(&handle.identifier().to_string()),
@@ -488,7 +489,8 @@ impl Order {
     }
 
     fn place(&self, step: Step) -> Box<Place> {
-        Box::new(Place { ca: self.ca.clone(), step, url: self.url().to_owned(), is_before: false })
+        let (ca, url) = (self.ca.clone(), self.url().to_owned());
+        Box::new(Place { ca, step, url, is_before: false, is_again: false })
     }
 
     fn fault(&self, step: Step, error: instant_acme::Error) -> AcmeError {

@@ -9,7 +9,7 @@ use renewd::model::{Event, Timestamp};
 use renewd::sys::clock::Clock;
 
 use crate::ca::{Advice, How, Step, Times};
-use crate::world::{DAY, MINUTE, Setting, World};
+use crate::world::{DAY, HOUR, MINUTE, Setting, World};
 
 /// Advice as text.
 fn advice(start: &str, end: &str) -> Option<Advice> {
@@ -195,4 +195,21 @@ async fn a_refused_replacement_is_ordered_once_more_without_it() {
     world.ca.fault(Step::NewOrder, limited, Times::Count(1));
     world.failed().await;
     assert_eq!(world.orders(), 2);
+}
+
+/// A24, A02: what the CA says of the order without it is what it has said.
+#[tokio::test]
+async fn a_limit_that_ends_the_order_without_replaces_is_waited_for() {
+    let world = World::start().await;
+    world.renewed().await;
+    world.clock.advance(62 * DAY);
+    let limited = How::problem(429, "rateLimited").with("retry-after", "36000");
+    world.ca.fault(Step::NewOrder, How::problem(500, "serverInternal"), Times::Count(1));
+    world.ca.fault(Step::NewOrder, limited, Times::Count(1));
+    let failure = world.failed().await;
+    assert_eq!((failure.code.as_str(), world.orders()), ("acme.rate_limited", 3), "{failure:?}");
+    world.live(10 * HOUR - MINUTE).await;
+    assert_eq!(world.orders(), 3);
+    world.clock.advance(2 * MINUTE);
+    world.renewed().await;
 }

@@ -363,6 +363,34 @@ async fn a_refused_replacement_is_ordered_once_more_without_saying_so() {
     }
 }
 
+/// A24: the first may have been placed, and what counts is what the CA says of the second.
+#[tokio::test]
+async fn what_the_ca_says_of_the_order_without_replaces_is_what_counts() {
+    let ca = ScriptedCa::start().await;
+    let mut directory = ca.directory();
+    directory["renewalInfo"] = ca.at("/renewal-info").into();
+    ca.on("/dir", [Reply::json(200, &directory)]);
+    let replacing = OrderRequest { replaces: Some("aYhba4.AIdlQyE".into()), ..request() };
+    let client = ca.client();
+    let said = async |first: Reply, second: Reply| {
+        ca.on("/order", [first, second]);
+        client.new_order(&replacing).await.unwrap_err()
+    };
+    let in_ten_hours = Retry::NotBefore("2026-11-23T20:00:00Z".parse().unwrap());
+    let limited = || Reply::problem(429, "rateLimited").with("retry-after", "36000");
+    for (second, retry) in [
+        (limited(), in_ten_hours),
+        (Reply::problem(403, "caa"), Retry::AfterChange),
+        (Reply::problem(403, "userActionRequired"), Retry::AfterChange),
+        (Reply::text(502, "<html>"), Retry::BackOff),
+    ] {
+        let error = said(Reply::problem(500, "serverInternal"), second).await;
+        assert_eq!((error.retry(), error.is_surely_not_done()), (retry, false), "{error:?}");
+    }
+    let error = said(Reply::problem(409, "alreadyReplaced"), limited()).await;
+    assert_eq!((error.retry(), error.is_surely_not_done()), (in_ten_hours, true), "{error:?}");
+}
+
 #[tokio::test]
 async fn the_whole_way_can_run_in_a_task_of_its_own() {
     let ca = ScriptedCa::start().await;
