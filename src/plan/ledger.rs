@@ -13,7 +13,8 @@
 //! 4. What the CA refused until a moment, with its own words, is closed until then for all that it
 //!    said it of. Where it did not say, for all that share a registered name with the order: less
 //!    would have the siblings earn the same refusal one by one, more would let one name's trouble
-//!    stop all others. A second such refusal for another name closes the account's orders.
+//!    stop all others. A second such refusal for another name closes the account's orders. What
+//!    several orders hear at once closes for the longest of it; but the CA's own word ends a guess.
 //! 5. Caps of our own hold for every CA, whatever it advises, and whatever configuration, clock or
 //!    a supervisor says: for one set five renewals at once and one more every sixtieth of a life
 //!    (36 hours of 90 days, about what Let's Encrypt allows), or a hundred and one more every
@@ -281,10 +282,30 @@ pub fn note_refusal(
     let until = said.until.min(now.saturating_add(LONGEST_CLOSURE));
     let text: String = said.text.chars().take(MAX_SAID).collect();
     for (limit, key) in doors {
-        let closures = record.closed.entry(limit.as_str().to_owned()).or_default();
         let closure = Closure { until, said: text.clone(), is_guess };
-        closures.insert(key, closure);
+        close(record, limit, key, closure, now);
     }
+}
+
+/// Closes the door of `limit` and `key`, unless what it is closed by already lasts longer. The
+/// CA's own word takes the place of a guess, however long, and no guess that of its own word.
+fn close(
+    record: &mut LedgerRecord,
+    limit: Limit,
+    key: String,
+    mut closure: Closure,
+    now: Timestamp,
+) {
+    let standing = closed(record, limit, &key, now).map(|it| it.until);
+    let of_limit = record.closed.entry(limit.as_str().to_owned()).or_default();
+    if let (Some(until), Some(former)) = (standing, of_limit.get(&key)) {
+        let is_corrected = former.is_guess && !closure.is_guess;
+        if until >= closure.until && !is_corrected {
+            return;
+        }
+        closure.is_guess &= former.is_guess;
+    }
+    of_limit.insert(key, closure);
 }
 
 /// How much is left for an order of `wish`, limit by limit.

@@ -1,3 +1,4 @@
+mod closures;
 mod keeping;
 
 use std::collections::BTreeMap;
