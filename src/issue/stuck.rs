@@ -7,9 +7,12 @@
 //! the next order is placed: no more than one in that time. Where what is held ends soon, or the
 //! order is over by its own word, it is sooner ([`patience`]). The same holds of a certificate that
 //! is not valid by our clock, which may be the one that is wrong, for more than a week yet, or for
-//! half the life that is left; one that will be sooner is waited for. And the same of an order that
-//! the CA is not done with, and whose end is not known, or as far off: a near one is waited for.
-//! CAs are known that leave orders in `processing` for months.
+//! half the life that is left; one that will be sooner is waited for.
+//!
+//! An order that the CA is only not done with is waited for to its end, if that is as near. CAs are
+//! known that leave orders in `processing` for months: where the end is further off, or not known,
+//! the order is given up a week after it was placed, or when half of what was left of the held
+//! certificate then is over. Less would never come to an end where a human at the CA has to agree.
 //!
 //! A CA that is down as a whole says nothing of any order: what waits for it is kept, and counted
 //! from anew when the CA is back.
@@ -61,10 +64,11 @@ impl Issuer {
         if is_over(issued, &work.order) {
             return Ok(true);
         }
-        let is_stuck = error.is_unexplained()
-            || is_withheld(work, error, held_until, now)
-            || is_slow(work, error, held_until, now);
-        if !is_stuck {
+        if is_too_slow(work, error, held_until, now) {
+            tell_given_up(&spec.name, &work.record, work.record.placed_at, error);
+            return Ok(true);
+        }
+        if !error.is_unexplained() && !is_withheld(work, error, held_until, now) {
             // Where the CA spoke of the order itself, nothing stands between us any more.
             if !error.is_transient() && work.record.stuck_since.take().is_some() {
                 self.journal.save_order(&spec.name, &work.record).await?;
@@ -116,11 +120,20 @@ impl Issuer {
         if now.since(since) < patience {
             return Ok(false);
         }
-        let (certificate, ca, order_url) = (name, &record.ca, &record.order_url);
-        let reason = chain_text(error);
-        tracing::warn!(%certificate, %ca, order_url, %since, reason, "an order is given up");
+        tell_given_up(name, record, since, error);
         Ok(true)
     }
+}
+
+fn tell_given_up(
+    certificate: &CertificateName,
+    record: &OrderRecord,
+    since: Timestamp,
+    error: &(dyn std::error::Error + Sync),
+) {
+    let OrderRecord { ca, order_url, .. } = record;
+    let reason = chain_text(error);
+    tracing::warn!(%certificate, %ca, order_url, %since, reason, "an order is given up");
 }
 
 /// For how long the order of `record` is tried in vain: a tenth of what is left of the certificate
@@ -138,12 +151,19 @@ fn worth_waiting_for(held_until: Option<Timestamp>, now: Timestamp) -> Duration 
     held_until.map_or(WORTH_WAITING_FOR, |it| (it.since(now) / 2).min(WORTH_WAITING_FOR))
 }
 
-/// Whether `error` is that the CA is not done with the order of `work`, and that has no end which
-/// is near enough to be waited for.
-fn is_slow(work: &Work, error: &AcmeError, held_until: Option<Timestamp>, now: Timestamp) -> bool {
-    let latest = now.saturating_add(worth_waiting_for(held_until, now));
-    let ends_in_time = end_of(&work.order, &work.record).is_some_and(|it| now < it && it <= latest);
-    matches!(error, AcmeError::StillWaiting { .. }) && !ends_in_time
+/// Whether `error` is that the CA is not done with the order of `work`, which has no end that is near
+/// enough to be waited for, and has taken too long.
+fn is_too_slow(
+    work: &Work,
+    error: &AcmeError,
+    held_until: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let longest = worth_waiting_for(held_until, now);
+    let end = end_of(&work.order, &work.record);
+    let ends_in_time = end.is_some_and(|it| now < it && it <= now.saturating_add(longest));
+    let is_slow = matches!(error, AcmeError::StillWaiting { .. }) && !ends_in_time;
+    is_slow && now.since(work.record.placed_at) >= longest
 }
 
 /// Whether the CA has filled the order of `work`, and `error` is not only that it can't be reached

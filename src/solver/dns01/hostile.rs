@@ -210,6 +210,8 @@ async fn an_alias_that_a_wildcard_makes_leads_no_proof_away() {
         assert_eq!(finder.locate(&record).await.unwrap().name, *expected);
         assert_eq!(finder.locate_standing(&record).await.unwrap().name, target);
     }
+    let of_account = name("_ujmmovf2vn55tgye._acme-challenge.www.example.");
+    assert_eq!(of_all.finder().locate(&of_account).await.unwrap().name, target);
 }
 
 /// N07: servers that send us to a zone further down, again and again.

@@ -54,6 +54,9 @@ const DNS_PORT: u16 = 53;
 /// A label that nobody has: an alias for it is that of every name beside it.
 const NOBODYS_LABEL: &str = "_renewd-asks-for-a-name-that-is-not-there";
 
+/// The last label of every name that a proof is put at (RFC 8555 §8.4).
+const PROOFS_LABEL: &[u8] = b"_acme-challenge";
+
 const RESOLVER_FILE: &str = "/etc/resolv.conf";
 
 /// A zone and those who know it.
@@ -316,9 +319,12 @@ fn is_answer(answer: &Message) -> bool {
     matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
 
-/// A name beside `name` that nobody has; none if it would be too long for one.
+/// A name beside `name` that nobody has; none if it would be too long for one, nor directly below
+/// [`PROOFS_LABEL`]: a wildcard there is for proofs alone (dns-account-01).
 fn nobodys_name(name: &Name) -> Option<Name> {
-    name.base_name().prepend_label(NOBODYS_LABEL).ok()
+    let above = name.base_name();
+    let is_for_proofs = above.iter().next().is_some_and(|it| it.eq_ignore_ascii_case(PROOFS_LABEL));
+    if is_for_proofs { None } else { above.prepend_label(NOBODYS_LABEL).ok() }
 }
 
 /// Where `name` is an alias to, in whatever order the records came.
