@@ -151,8 +151,8 @@ fn worth_waiting_for(held_until: Option<Timestamp>, now: Timestamp) -> Duration 
     held_until.map_or(WORTH_WAITING_FOR, |it| (it.since(now) / 2).min(WORTH_WAITING_FOR))
 }
 
-/// Whether `error` is that the CA is not done with the order of `work`, which has no end that is near
-/// enough to be waited for, and has taken too long.
+/// Whether `error` is that the CA is not done with the order of `work`, which has taken too long,
+/// and has no end that is near enough to be waited for.
 fn is_too_slow(
     work: &Work,
     error: &AcmeError,

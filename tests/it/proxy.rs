@@ -149,11 +149,14 @@ fn credentials_for_this_machine_are_said_to_no_proxy() {
     let own = solver("httpreq", format!("url = \"{}\"", changer.url()));
     let others = format!("url = \"{}\"\nkey_file = {key_file:?}", server.api());
     workspace.write_config(&(own + &solver("pdns", others)));
-    let test = |solver: &str, excepted: &str| {
+    let usual = Workspace::new();
+    usual.write_config(&solver("pdns", format!("key_file = {key_file:?}")));
+    let test_in = |workspace: &Workspace, solver: &str, excepted: &str| {
         let mut command = workspace.command(&["dns", "test", solver, "www.site.example"]);
         command.env("HTTP_PROXY", proxy.url(PASSWORD)).env("ALL_PROXY", proxy.url(PASSWORD));
         run(command.env("NO_PROXY", excepted), LIMIT)
     };
+    let test = |solver: &str, excepted: &str| test_in(&workspace, solver, excepted);
 
     let done = test("httpreq", "");
     assert_eq!((done.code, changer.asked().len()), (0, 2), "{done}");
@@ -161,6 +164,9 @@ fn credentials_for_this_machine_are_said_to_no_proxy() {
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.stderr.contains("NO_PROXY=127.0.0.1"), "{refused}");
     assert!(!refused.to_string().contains("canary"), "{refused}");
+    // Its client has a URL where none is written.
+    let refused = test_in(&usual, "pdns", "");
+    assert!(refused.stderr.contains("NO_PROXY=localhost"), "{refused}");
     let excepted = test("pdns", "127.0.0.1");
     assert_eq!(excepted.code, 0, "{excepted}");
     assert_eq!(proxy.shared.heads.lock().unwrap().len(), 0);

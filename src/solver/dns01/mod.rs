@@ -239,7 +239,7 @@ fn build(
             let secrets: Vec<_> = settings.secrets.values().cloned().collect();
             let updater =
                 make(it).map_err(|it| unusable(&provider::redacted(&it.to_string(), &secrets)))?;
-            let behind_proxy = crate::sys::http::host_behind_proxy(it.value("url"));
+            let behind_proxy = settings.url().and_then(crate::sys::http::host_behind_proxy);
             let name = settings.name.clone();
             Arc::new(update::Update::new(name, updater, *values, secrets, behind_proxy))
         }

@@ -12,7 +12,7 @@ use crate::model::{Identifier, KeyAuthorization};
 use super::DnsError;
 
 /// The label in front of what is to be proven.
-const LABEL: &str = "_acme-challenge";
+pub(super) const LABEL: &str = "_acme-challenge";
 
 /// The one of dns-persist-01.
 const STANDING_LABEL: &str = "_validation-persist";

@@ -9,6 +9,7 @@ use super::catalogue::{Kind, Make, Need, Values, updaters, whole_zones};
 use super::configs::{
     infoblox, joker, lightsail, oraclecloud, ovh, route53, volcengine, yandexcloud,
 };
+use super::settings::PDNS_URL;
 use super::update::LIMIT;
 
 updaters! { I_TO_Z:
@@ -121,7 +122,7 @@ updaters! { I_TO_Z:
     ] Many
         |it| DnsUpdater::new_pdns(
             it.secret("key"),
-            it.optional("url"),
+            it.optional("url").or_else(|| Some(PDNS_URL.to_owned())),
             it.optional("server_name"),
             LIMIT,
         );

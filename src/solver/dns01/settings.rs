@@ -127,6 +127,13 @@ impl ProviderSettings {
         kinds().find(|it| it.name == self.name)
     }
 
+    /// Where the provider is asked, if that is not the one place that its client knows.
+    #[cfg(feature = "dns-providers")]
+    pub(super) fn url(&self) -> Option<&str> {
+        let default = (self.name == "pdns").then_some(PDNS_URL);
+        self.values.get("url").map(String::as_str).or(default)
+    }
+
     /// Whether the provider may hold another zone of the same name, and was not told which one to
     /// change. The client of Route 53 takes the first that fits, private or not.
     pub(super) fn may_mistake_zone(&self) -> bool {
@@ -143,6 +150,11 @@ impl ProviderSettings {
         {
             let message = "is not a URL with https, or with http to loopback".to_owned();
             return of("url", message, "write \"https://…\": credentials are sent there");
+        }
+        // With a scheme its client would take plain http to wherever it is.
+        if self.values.get("host").is_some_and(|it| it.contains("://")) {
+            let message = "is a URL".to_owned();
+            return of("host", message, "write the host alone: it is asked by https");
         }
         if matches!(kind.make, Make::Program)
             && self.secrets.get("key").is_some_and(|it| !is_environment(it))
@@ -161,6 +173,10 @@ impl ProviderSettings {
         of("key", error.to_string(), "make one: tsig-keygen -a hmac-sha256 renewd")
     }
 }
+
+/// The API of PowerDNS on the same machine, where no other is written.
+#[cfg(feature = "dns-providers")]
+pub(super) const PDNS_URL: &str = "http://localhost:8081";
 
 /// The keys that stand in the table itself; others stand in its `options`.
 const IN_TABLE: [&str; 4] = ["program", "server", "url", "user"];

@@ -185,4 +185,8 @@ fn credentials_never_leave_the_machine_in_plain_text() {
     let faults = settings("httpreq", &[("url", "http://dns.example/")]).faults();
     assert_eq!(faults[0].message, "is not a URL with https, or with http to loopback");
     assert_eq!(settings("httpreq", &[("url", "https://dns.example/")]).faults(), []);
+    for (host, is_fault) in [("http://dns.example", true), ("dns.example", false)] {
+        let faults = settings("infoblox", &[("host", host)]).faults();
+        assert_eq!(faults.iter().any(|it| it.message == "is a URL"), is_fault, "{host}");
+    }
 }

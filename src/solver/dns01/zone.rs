@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use super::DnsError;
 use super::exchange::{ExchangeError, Recursion, ask};
-use super::name::text;
+use super::name::{LABEL, text};
 
 /// How long it may take to find out where a name leads.
 const LOCATE_LIMIT: Duration = Duration::from_secs(60);
@@ -53,9 +53,6 @@ const DNS_PORT: u16 = 53;
 
 /// A label that nobody has: an alias for it is that of every name beside it.
 const NOBODYS_LABEL: &str = "_renewd-asks-for-a-name-that-is-not-there";
-
-/// The last label of every name that a proof is put at (RFC 8555 §8.4).
-const PROOFS_LABEL: &[u8] = b"_acme-challenge";
 
 const RESOLVER_FILE: &str = "/etc/resolv.conf";
 
@@ -160,13 +157,9 @@ impl Finder {
                 return self.step_by_resolver(name, zone, aim).await;
             };
             if let Some(target) = alias_of(&answer, name) {
-                if let Some(nobodys) = nobodys_name(name).filter(|_| aim == Aim::Put)
-                    && let Some(answer) = alias_at(&zone.servers, &nobodys).await
-                    && alias_of(&answer, &nobodys).as_ref() == Some(&target)
-                {
-                    return Ok(Step::Here(zone));
-                }
-                return Ok(Step::Alias(target));
+                let ask = async |it: &Name| alias_at(&zone.servers, it).await;
+                let is_passed_by = aim == Aim::Put && is_everybodys(&target, name, ask).await;
+                return Ok(if is_passed_by { Step::Here(zone) } else { Step::Alias(target) });
             }
             if let Some(apex) = delegation(&answer, name, &zone.apex) {
                 zone = self.zone(apex, &server_names(&answer.authorities)).await?;
@@ -184,13 +177,9 @@ impl Finder {
     async fn step_by_resolver(&self, name: &Name, zone: Zone, aim: Aim) -> Result<Step, DnsError> {
         let answer = self.resolve(name, RecordType::CNAME).await?;
         let Some(target) = alias_of(&answer, name) else { return Ok(Step::Here(zone)) };
-        if let Some(nobodys) = nobodys_name(name).filter(|_| aim == Aim::Put)
-            && let Ok(answer) = self.resolve(&nobodys, RecordType::CNAME).await
-            && alias_of(&answer, &nobodys).as_ref() == Some(&target)
-        {
-            return Ok(Step::Here(zone));
-        }
-        Ok(Step::Alias(target))
+        let ask = async |it: &Name| self.resolve(it, RecordType::CNAME).await.ok();
+        let is_passed_by = aim == Aim::Put && is_everybodys(&target, name, ask).await;
+        Ok(if is_passed_by { Step::Here(zone) } else { Step::Alias(target) })
     }
 
     /// The zone that holds the name above `name`.
@@ -319,11 +308,24 @@ fn is_answer(answer: &Message) -> bool {
     matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
 
+/// Whether a wildcard makes the alias of `name` to `target`: whoever is asked by `ask` gives it to a
+/// name that nobody has, too.
+async fn is_everybodys(
+    target: &Name,
+    name: &Name,
+    ask: impl AsyncFnOnce(&Name) -> Option<Message>,
+) -> bool {
+    let Some(nobodys) = nobodys_name(name) else { return false };
+    let answer = ask(&nobodys).await;
+    answer.and_then(|it| alias_of(&it, &nobodys)).as_ref() == Some(target)
+}
+
 /// A name beside `name` that nobody has; none if it would be too long for one, nor directly below
-/// [`PROOFS_LABEL`]: a wildcard there is for proofs alone (dns-account-01).
+/// [`LABEL`]: a wildcard there is for proofs alone (dns-account-01).
 fn nobodys_name(name: &Name) -> Option<Name> {
     let above = name.base_name();
-    let is_for_proofs = above.iter().next().is_some_and(|it| it.eq_ignore_ascii_case(PROOFS_LABEL));
+    let first = above.iter().next();
+    let is_for_proofs = first.is_some_and(|it| it.eq_ignore_ascii_case(LABEL.as_bytes()));
     if is_for_proofs { None } else { above.prepend_label(NOBODYS_LABEL).ok() }
 }
 
